@@ -1,0 +1,107 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Reply is what the headers of a reply record say. The record's value is a message, or null for the end of the
+// call: status, message and trailers are on that record only.
+type Reply struct {
+	CorrelationID string
+	Call          string // the attempt that is answered; "" where the request named none
+	Trace         Trace
+	Metadata      Metadata // initial metadata of the service
+	Status        codes.Code
+	Message       string // of the status, decoded
+	Trailers      Metadata
+}
+
+// EncodeReplyMessage writes the headers of a record that carries a reply message. Status, message and trailers
+// are not part of it.
+func (c Contract) EncodeReplyMessage(r Reply) []Header {
+	headers := make([]Header, 0, 1+len(r.Metadata)+3)
+	headers = append(headers, Header{c.CorrelationID, []byte(r.CorrelationID)})
+	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
+	headers = appendText(headers, callHeader, r.Call)
+	return r.Trace.appendTo(headers)
+}
+
+// EncodeReplyEnd writes the headers of the null record that ends a call. Initial metadata belongs on messages;
+// set it here only where the call has none, so that it is not lost.
+func (c Contract) EncodeReplyEnd(r Reply) []Header {
+	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+3)
+	headers = append(headers,
+		Header{c.CorrelationID, []byte(r.CorrelationID)},
+		Header{statusHeader, strconv.AppendUint(nil, uint64(r.Status), 10)})
+	headers = appendText(headers, messageHeader, EncodeMessage(r.Message))
+	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
+	headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
+	headers = appendText(headers, callHeader, r.Call)
+	return r.Trace.appendTo(headers)
+}
+
+// DecodeReply reads the headers of a reply record, of both kinds. An absent status is OK. With an error the
+// status is INTERNAL, and the correlation id and call are set where they could be read.
+func (c Contract) DecodeReply(headers []Header) (Reply, error) {
+	var r Reply
+	var problems []error
+	for _, h := range headers {
+		switch h.Name {
+		case c.CorrelationID:
+			r.CorrelationID = string(h.Value)
+		case statusHeader:
+			status, err := decodeStatus(h.Value)
+			r.Status, problems = status, appendError(problems, err)
+		case messageHeader:
+			r.Message = DecodeMessage(string(h.Value))
+		case callHeader:
+			call, err := decodeCall(h.Value)
+			r.Call, problems = call, appendError(problems, err)
+		case traceParentHeader:
+			r.Trace.Parent = string(h.Value)
+		case traceStateHeader:
+			r.Trace.State = string(h.Value)
+		default:
+			var err error
+			switch {
+			case strings.HasPrefix(h.Name, metadataPrefix):
+				r.Metadata, err = appendField(r.Metadata, metadataPrefix, h, c.passes)
+			case strings.HasPrefix(h.Name, trailerPrefix):
+				r.Trailers, err = appendField(r.Trailers, trailerPrefix, h, c.passesTrailer)
+			}
+			problems = appendError(problems, err)
+		}
+	}
+	if len(problems) > 0 {
+		r.Status = codes.Internal
+	}
+	return r, errors.Join(problems...)
+}
+
+// Names reads only what tells whose reply a record is: its correlation id and grpc:call, without copying
+// them. It is for readers of a reply topic that skip most of its records.
+func (c Contract) Names(headers []Header) (correlationID, call []byte) {
+	for _, h := range headers {
+		switch h.Name {
+		case c.CorrelationID:
+			correlationID = h.Value
+		case callHeader:
+			call = h.Value
+		}
+	}
+	return correlationID, call
+}
+
+// decodeStatus takes any code that gRPC libraries pass on, also those without a name.
+func decodeStatus(value []byte) (codes.Code, error) {
+	n, err := strconv.ParseUint(string(value), 10, 31)
+	if err != nil {
+		return codes.Internal, fmt.Errorf("header %q: %q is not a gRPC status in decimal", statusHeader, clip(value))
+	}
+	return codes.Code(n), nil
+}
