@@ -1,0 +1,147 @@
+package topology
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// compiler flattens the checked graph. Where a reference is broken it goes on without a word, since the graph's
+// check has reported it.
+type compiler struct {
+	report  *report
+	options Options
+	dir     string // relative paths start here
+	doc     *document
+	graph   *graph
+	methods Methods
+
+	clusters  map[string]*Cluster // by name of the kafka client binding
+	north     map[string][]NorthRoute
+	tls       map[string]*ServerTLS
+	keystores map[string]*keystore // by vault; nil: cannot be used, which is reported
+}
+
+// compile checks everything and builds the topology. It is complete only if no problem was reported.
+func (c *compiler) compile(file string) *Topology {
+	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
+	c.tls, c.keystores = map[string]*ServerTLS{}, map[string]*keystore{}
+	c.graph = newGraph(c.report, c.doc)
+	c.graph.check()
+	c.methods = c.loadCatalogs()
+
+	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods}
+	runs := false
+	for b := range c.graph.each {
+		runs = runs || b.kind == "tcp server" || b.kind == "kafka-grpc remote_server" || b.kind == ""
+		c.binding(b)
+		switch spec := b.spec.(type) {
+		case *tcpServer:
+			t.Listeners = append(t.Listeners, c.listeners(b, spec)...)
+		case *kafkaGRPC:
+			t.Remotes = append(t.Remotes, c.remote(b, spec))
+		}
+	}
+	c.addresses(t.Listeners)
+	c.meetings(t)
+	if len(c.graph.names) > 0 && !runs {
+		c.report.problem(c.graph.bindings[c.graph.names[0]].at,
+			"there is nothing to run: no binding is a tcp server or a kafka-grpc remote_server")
+	}
+	return t
+}
+
+// binding checks what concerns one binding alone, whether a way leads to it or not.
+func (c *compiler) binding(b *binding) {
+	switch spec := b.spec.(type) {
+	case *tlsServer:
+		c.serverTLS(b, spec)
+	case *httpServer:
+		c.httpVersions(b, spec.Options.Versions)
+	case *httpClient:
+		c.httpVersions(b, spec.Options.Versions)
+	case *grpcServer:
+		c.catalogRefs(spec.Catalog)
+		c.knownMethods(spec.Routes)
+	case *grpcClient:
+		c.catalogRefs(spec.Catalog)
+		c.knownMethods(spec.Routes)
+	case *grpcKafka:
+		c.contract(&spec.Options.contract)
+		for i := range spec.Routes {
+			r := &spec.Routes[i]
+			if r.With.Topic.given && !r.With.ReplyTo.given {
+				c.report.problem(r.at, "%s has no `with.reply-to`; one-way calls are not supported yet, so add the topic of the replies", r.place)
+			}
+			c.knownMethods([]route[methodWhen]{r.route})
+		}
+	case *kafkaGRPC:
+		for _, r := range spec.Routes {
+			for _, w := range r.When {
+				c.knownMethod(w.Method)
+			}
+		}
+	case *kafkaCache:
+		if b.kind == "kafka cache_server" {
+			c.report.warn(b.at, "%s caches nothing: topics are read and written directly", b.place)
+		}
+	case *kafkaClient:
+		c.cluster(b, spec)
+	}
+}
+
+func (c *compiler) httpVersions(b *binding, versions []text) {
+	h2 := len(versions) == 0
+	for _, v := range versions {
+		h2 = h2 || !v.ok || v.value == "h2"
+	}
+	if !h2 {
+		c.report.problem(versions[0].position, "%s must name h2: gRPC needs HTTP/2", place{b.place.owner, "options.versions"})
+		return
+	}
+	for _, v := range versions {
+		if v.ok && v.value != "h2" {
+			c.report.warn(v.position, "%s has no effect: only h2 is spoken", v.place)
+		}
+	}
+}
+
+func (c *compiler) knownMethods(routes []route[methodWhen]) {
+	for _, r := range routes {
+		for _, w := range r.When {
+			c.knownMethod(w.Method)
+		}
+	}
+}
+
+// knownMethod warns of a pattern that takes no method of the catalogs. It may still be right: a binding passes
+// methods on without knowing them.
+func (c *compiler) knownMethod(m methodPattern) {
+	if !m.ok || m.value == "*" || len(c.methods) == 0 {
+		return
+	}
+	var known []string
+	for name := range c.methods {
+		if MethodPattern(m.value).Matches(name) {
+			return
+		}
+		if service, all := strings.CutSuffix(m.value, "/*"); all && service != "" {
+			name = name[:strings.LastIndex(name, "/")] + "/*"
+		}
+		known = append(known, name)
+	}
+	slices.Sort(known)
+	near := nearest(m.value, slices.Compact(known))
+	if near != "" {
+		near = "; did you mean `" + near + "`?"
+	}
+	c.report.warn(m.position, "%s: no method of the catalogs is `%s`%s", m.place, m.raw, near)
+}
+
+// path resolves a path of the file.
+func (c *compiler) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.dir, name)
+}

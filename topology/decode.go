@@ -1,0 +1,356 @@
+package topology
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// decoder fills the structs of schema.go from the YAML tree. It is strict, and it goes on after a problem, so
+// that one run finds all of them. Field tags carry the schema:
+//
+//	yaml:"key"        the key; a field without it is not read. An embedded struct belongs to its parent
+//	need:"true"       the key must be there
+//	oneof:"a b"       the values that a scalar takes
+//	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
+//	idle:"why"        the key is read but has no effect, which is a warning
+type decoder struct {
+	report *report
+	lookup func(string) (string, bool)
+}
+
+// place names a value for people: `options.port` of binding `x`.
+type place struct{ owner, path string }
+
+func (p place) String() string {
+	switch {
+	case p.path == "" && p.owner == "":
+		return "the file"
+	case p.path == "":
+		return p.owner
+	case p.owner == "":
+		return "`" + p.path + "`"
+	}
+	return "`" + p.path + "` of " + p.owner
+}
+
+func (p place) key(name string) place {
+	if p.path != "" {
+		name = p.path + "." + name
+	}
+	return place{p.owner, name}
+}
+
+func (p place) index(i int) place { return place{p.owner, p.path + "[" + strconv.Itoa(i) + "]"} }
+
+// text is a scalar of the file.
+type text struct {
+	position
+	place place
+	value string // with environment expressions expanded
+	raw   string // as it is written: messages quote this one, because a variable may hold a secret
+	ok    bool   // it is there and no problem was found with it
+	given bool   // it is there
+}
+
+// scalar is a value of one word: text, or a type that embeds it. parse gets the expanded value and says what is
+// wrong with it, as the end of a sentence ("must be ..."), or "".
+type scalar interface {
+	mark(t text)
+	parse(value string) string
+}
+
+func (t *text) mark(from text)      { *t = from }
+func (t *text) parse(string) string { return "" }
+
+// decodable reads a node in a way of its own. at is where the key that leads to the node stands.
+type decodable interface {
+	decode(d *decoder, n ast.Node, at position, p place)
+}
+
+// located structs learn where their key or list entry stands.
+type located interface{ locate(at position, p place) }
+
+// spot is embedded by structs that take part in messages.
+type spot struct {
+	at    position
+	place place
+}
+
+func (s *spot) locate(at position, p place) { s.at, s.place = at, p }
+
+// anything is a part of the file that is not looked into.
+type anything struct{}
+
+func (anything) decode(*decoder, ast.Node, position, place) {}
+
+// named is a mapping whose keys are chosen by the user, in the order of the file.
+type named[T any] []entry[T]
+
+type entry[T any] struct {
+	name  text
+	value T
+}
+
+func (e *named[T]) decode(d *decoder, n ast.Node, at position, p place) {
+	pairs, _ := d.pairs(n, p)
+	for _, pair := range pairs {
+		v := entry[T]{name: pair.key}
+		d.value(pair.value, pair.key.position, reflect.ValueOf(&v.value).Elem(), p.key(pair.key.value), "")
+		*e = append(*e, v)
+	}
+}
+
+func (e named[T]) names() []string {
+	var names []string
+	for _, v := range e {
+		names = append(names, v.name.value)
+	}
+	return names
+}
+
+func (e named[T]) get(name string) (*T, bool) {
+	for i := range e {
+		if e[i].name.value == name {
+			return &e[i].value, true
+		}
+	}
+	return nil, false
+}
+
+func (d *decoder) value(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
+	if l, ok := into.Addr().Interface().(located); ok {
+		l.locate(at, p)
+	}
+	switch v := into.Addr().Interface().(type) {
+	case decodable:
+		v.decode(d, n, at, p)
+		return
+	case scalar:
+		d.scalar(n, v, p, tag)
+		return
+	}
+	switch into.Kind() {
+	case reflect.Slice:
+		d.list(n, at, into, p, tag)
+	default:
+		d.mapping(n, at, into, p)
+	}
+}
+
+func (d *decoder) scalar(n ast.Node, into scalar, p place, tag reflect.StructTag) {
+	t := d.text(n, p)
+	if t.ok && t.value == "" && tag.Get("need") != "" {
+		t.ok = false
+		d.report.problem(t.position, "%s is empty", p)
+	}
+	if values := strings.Fields(tag.Get("oneof")); t.ok && len(values) > 0 && !slices.Contains(values, t.value) {
+		t.ok = false
+		if slices.Contains(strings.Fields(tag.Get("later")), t.value) {
+			d.report.problem(t.position, "`%s` in %s is not supported yet; use %s", t.raw, p, strings.Join(values, " or "))
+		} else {
+			d.report.problem(t.position, "%s must be %s, not `%s`", p, strings.Join(values, " or "), t.raw)
+		}
+	}
+	into.mark(t)
+	if !t.ok {
+		return
+	}
+	if wrong := into.parse(t.value); wrong != "" {
+		d.report.problem(t.position, "%s %s, not `%s`", p, wrong, t.raw)
+		t.ok = false
+		into.mark(t)
+	}
+}
+
+// text reads a scalar. It is not ok, and a problem is reported, when the node is none.
+func (d *decoder) text(n ast.Node, p place) text {
+	t := text{position: nodePosition(n), place: p, given: true}
+	switch n := n.(type) {
+	case *ast.StringNode:
+		t.raw = n.Value
+	case *ast.LiteralNode:
+		t.raw = n.Value.Value
+	case *ast.NullNode:
+		d.report.problem(t.position, "%s has no value", p)
+		return t
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		t.raw = n.GetToken().Value
+	default:
+		d.report.problem(t.position, "%s must be a single value, not %s", p, kindOf(n))
+		return t
+	}
+	t.value, t.ok = d.expand(t.position, p, t.raw)
+	return t
+}
+
+func (d *decoder) list(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
+	if _, empty := n.(*ast.NullNode); empty || n == nil {
+		return
+	}
+	sequence, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.report.problem(nodePosition(n), "%s must be a list, not %s", p, kindOf(n))
+		return
+	}
+	into.Set(reflect.MakeSlice(into.Type(), len(sequence.Values), len(sequence.Values)))
+	for i, v := range sequence.Values {
+		element := at
+		if v != nil {
+			element = nodePosition(v)
+		}
+		d.value(v, element, into.Index(i), p.index(i), tag)
+	}
+}
+
+// field is one key of a struct's schema.
+type field struct {
+	reflect.StructField
+	key   string
+	value reflect.Value
+}
+
+func fieldsOf(v reflect.Value) []field {
+	var fields []field
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous && f.Tag.Get("yaml") == "" {
+			if f.Type.Kind() == reflect.Struct {
+				fields = append(fields, fieldsOf(v.Field(i))...)
+			}
+		} else if key := f.Tag.Get("yaml"); key != "" {
+			fields = append(fields, field{f, key, v.Field(i)})
+		}
+	}
+	return fields
+}
+
+func (d *decoder) mapping(n ast.Node, at position, into reflect.Value, p place) {
+	if pairs, ok := d.pairs(n, p); ok {
+		d.fields(pairs, at, into, p)
+	}
+}
+
+func valueOf(spec any) reflect.Value { return reflect.ValueOf(spec).Elem() }
+
+func (d *decoder) fields(pairs []pair, at position, into reflect.Value, p place) {
+	fields := fieldsOf(into)
+	found := map[string]bool{}
+	for _, pair := range pairs {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.key == pair.key.value })
+		if i < 0 {
+			d.unknownKey(pair.key, fields, p)
+			continue
+		}
+		f, inner := fields[i], p.key(pair.key.value)
+		found[f.key] = true
+		if f.Tag.Get("later") == "*" {
+			d.report.problem(pair.key.position, "%s is not supported yet; remove it", inner)
+			continue
+		}
+		if why := f.Tag.Get("idle"); why != "" {
+			d.report.warn(pair.key.position, "%s has no effect: %s", inner, why)
+		}
+		d.value(pair.value, pair.key.position, f.value, inner, f.Tag)
+		if f.Tag.Get("need") != "" && emptyList(pair.value, f.value) {
+			d.report.problem(pair.key.position, "%s is empty; add an entry", inner)
+		}
+	}
+	d.missing(fields, found, at, p)
+}
+
+func (d *decoder) unknownKey(key text, fields []field, p place) {
+	var known []string
+	for _, f := range fields {
+		known = append(known, f.key)
+	}
+	where := ""
+	if p != (place{}) {
+		where = " in " + p.String()
+	}
+	d.report.problem(key.position, "unknown key `%s`%s%s", key.value, where, hint(key.value, known))
+}
+
+// missing reports the keys that must be there, also inside of structs that are not there at all.
+func (d *decoder) missing(fields []field, found map[string]bool, at position, p place) {
+	for _, f := range fields {
+		if found[f.key] {
+			continue
+		}
+		if f.Tag.Get("need") != "" {
+			d.report.problem(at, "%s is missing; add it", p.key(f.key))
+			continue
+		}
+		_, scalar := f.value.Addr().Interface().(scalar)
+		_, special := f.value.Addr().Interface().(decodable)
+		if !scalar && !special && f.value.Kind() == reflect.Struct {
+			d.missing(fieldsOf(f.value), nil, at, p.key(f.key))
+		}
+	}
+}
+
+// pair is one key of a mapping with its value.
+type pair struct {
+	key   text
+	value ast.Node
+}
+
+// pairs are the entries of a mapping in order, each key once. A null is an empty mapping; anything else is none,
+// which is reported.
+func (d *decoder) pairs(n ast.Node, p place) ([]pair, bool) {
+	var values []*ast.MappingValueNode
+	switch n := n.(type) {
+	case nil, *ast.NullNode:
+	case *ast.MappingNode:
+		values = n.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{n}
+	default:
+		d.report.problem(nodePosition(n), "%s must be a mapping, not %s", p, kindOf(n))
+		return nil, false
+	}
+	var pairs []pair
+	first := map[string]position{}
+	for _, v := range values {
+		token := v.Key.GetToken()
+		key := text{position: tokenPosition(token), place: p, value: token.Value, raw: token.Value, ok: true, given: true}
+		if at, twice := first[key.value]; twice {
+			d.report.problem(key.position, "key `%s` is given twice in %s, first on line %d; remove one", key.value, p, at.line)
+			continue
+		}
+		first[key.value] = key.position
+		pairs = append(pairs, pair{key, v.Value})
+	}
+	return pairs, true
+}
+
+// emptyList reports whether a node leaves a list without entries that could have had some.
+func emptyList(n ast.Node, into reflect.Value) bool {
+	if into.Kind() != reflect.Slice || into.Len() > 0 {
+		return false
+	}
+	switch n := n.(type) {
+	case nil, *ast.NullNode:
+		return true
+	case *ast.SequenceNode:
+		return len(n.Values) == 0
+	case *ast.MappingNode:
+		return len(n.Values) == 0
+	}
+	return false
+}
+
+func kindOf(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.SequenceNode:
+		return "a list"
+	case nil, *ast.NullNode:
+		return "nothing"
+	}
+	return "a single value"
+}

@@ -1,0 +1,193 @@
+package topology
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
+)
+
+// The structs of this file are the stable form of a topology in JSON: kebab-case keys, durations as Go durations,
+// sizes in bytes, lists never null, no key material.
+
+type topologyJSON struct {
+	File      string         `json:"file"`
+	Namespace string         `json:"namespace"`
+	Listeners []listenerJSON `json:"listeners"`
+	Clusters  []clusterJSON  `json:"clusters"`
+	Remotes   []remoteJSON   `json:"remotes"`
+	Methods   []methodJSON   `json:"methods"`
+	Warnings  []problemJSON  `json:"warnings"`
+}
+
+type listenerJSON struct {
+	Binding string      `json:"binding"`
+	Host    string      `json:"host"`
+	Port    int         `json:"port"`
+	TLS     *tlsJSON    `json:"tls,omitempty"`
+	Routes  []northJSON `json:"routes"`
+}
+
+type tlsJSON struct {
+	ServerNames  []string          `json:"server-names"`
+	ALPN         []string          `json:"alpn"`
+	Certificates []certificateJSON `json:"certificates"`
+}
+
+type certificateJSON struct {
+	Subject string    `json:"subject"`
+	Expires time.Time `json:"expires"`
+}
+
+type northJSON struct {
+	Binding  string          `json:"binding"`
+	Methods  []MethodPattern `json:"methods"`
+	Cluster  string          `json:"cluster"`
+	Topic    string          `json:"topic"`
+	ReplyTo  string          `json:"reply-to"`
+	Contract contractJSON    `json:"contract"`
+}
+
+type contractJSON struct {
+	Service             string   `json:"service"`
+	Method              string   `json:"method"`
+	ReplyTo             string   `json:"reply-to"`
+	CorrelationID       string   `json:"correlation-id"`
+	IdempotencyMetadata string   `json:"idempotency-metadata"`
+	AllowMetadata       []string `json:"allow-metadata"`
+}
+
+type clusterJSON struct {
+	Binding string   `json:"binding"`
+	Brokers []string `json:"brokers"`
+}
+
+type remoteJSON struct {
+	Binding    string            `json:"binding"`
+	Group      string            `json:"group"`
+	Cluster    string            `json:"cluster"`
+	Inputs     []string          `json:"inputs"`
+	Outputs    []string          `json:"outputs"`
+	Table      string            `json:"table"`
+	Loop       string            `json:"loop"`
+	DeadLetter string            `json:"dead-letter"`
+	Expiry     string            `json:"expiry"`
+	MaxResult  int               `json:"max-result"`
+	Processing processingJSON    `json:"processing"`
+	Contract   contractJSON      `json:"contract"`
+	Routes     []remoteRouteJSON `json:"routes"`
+}
+
+type processingJSON struct {
+	MaxInFlight int      `json:"max-in-flight"`
+	Timeout     string   `json:"timeout"`
+	Drain       string   `json:"drain"`
+	RetryCodes  []string `json:"retry-codes"`
+}
+
+type remoteRouteJSON struct {
+	Topic     string          `json:"topic"`
+	ReplyTo   string          `json:"reply-to"`
+	Methods   []MethodPattern `json:"methods"`
+	Scheme    string          `json:"scheme"`
+	Authority string          `json:"authority"`
+	Address   string          `json:"address"`
+}
+
+type methodJSON struct {
+	Name          string `json:"name"`
+	ClientStreams bool   `json:"client-streams"`
+	ServerStreams bool   `json:"server-streams"`
+}
+
+type problemJSON struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+}
+
+// JSON describes the topology for programs, indented. Keys are kebab-case and stable; no key material is in it.
+func (t *Topology) JSON() ([]byte, error) {
+	j := topologyJSON{
+		File: t.File, Namespace: t.Namespace, Listeners: []listenerJSON{}, Clusters: []clusterJSON{},
+		Remotes: []remoteJSON{}, Methods: []methodJSON{}, Warnings: []problemJSON{},
+	}
+	for _, l := range t.Listeners {
+		lj := listenerJSON{Binding: l.Binding, Host: l.Host, Port: l.Port, TLS: tlsOf(l.TLS), Routes: []northJSON{}}
+		for _, r := range l.Routes {
+			lj.Routes = append(lj.Routes, northJSON{r.Binding, r.Methods, r.Cluster.Binding, r.Topic, r.ReplyTo, contractOf(r.Contract)})
+		}
+		j.Listeners = append(j.Listeners, lj)
+	}
+	for _, c := range t.Clusters() {
+		j.Clusters = append(j.Clusters, clusterJSON{c.Binding, list(c.Brokers)})
+	}
+	for _, r := range t.Remotes {
+		j.Remotes = append(j.Remotes, remoteOf(r))
+	}
+	for _, name := range t.Methods.names() {
+		m := t.Methods[name]
+		j.Methods = append(j.Methods, methodJSON{name, m.ClientStreams, m.ServerStreams})
+	}
+	for _, p := range t.Warnings {
+		j.Warnings = append(j.Warnings, problemJSON{p.File, p.Line, p.Column, p.Message})
+	}
+	return json.MarshalIndent(j, "", "  ")
+}
+
+func tlsOf(t *ServerTLS) *tlsJSON {
+	if t == nil {
+		return nil
+	}
+	j := &tlsJSON{ServerNames: list(t.ServerNames), ALPN: list(t.ALPN), Certificates: []certificateJSON{}}
+	for _, c := range t.Certificates {
+		j.Certificates = append(j.Certificates, certificateJSON{c.Leaf.Subject.String(), c.Leaf.NotAfter.UTC()})
+	}
+	return j
+}
+
+func contractOf(c wire.Contract) contractJSON {
+	return contractJSON{c.Service, c.Method, c.ReplyTo, c.CorrelationID, c.IdempotencyMetadata, list(c.AllowMetadata)}
+}
+
+func remoteOf(r Remote) remoteJSON {
+	j := remoteJSON{
+		Binding: r.Binding, Group: r.Group, Cluster: r.Cluster.Binding, Inputs: list(r.Inputs()), Outputs: list(r.Outputs()),
+		Table: r.Table, Loop: r.Loop, DeadLetter: r.Processing.DeadLetter, Expiry: r.Expiry.String(), MaxResult: r.MaxResult,
+		Processing: processingJSON{
+			MaxInFlight: r.Processing.MaxInFlight, Timeout: r.Processing.Timeout.String(), Drain: r.Processing.Drain.String(),
+			RetryCodes: []string{},
+		},
+		Contract: contractOf(r.Contract), Routes: []remoteRouteJSON{},
+	}
+	for _, c := range r.Processing.RetryCodes {
+		j.Processing.RetryCodes = append(j.Processing.RetryCodes, codeName(c))
+	}
+	for _, route := range r.Routes {
+		j.Routes = append(j.Routes, remoteRouteJSON{
+			route.Topic, route.ReplyTo, route.Methods, route.Target.Scheme, route.Target.Authority, route.Target.Address,
+		})
+	}
+	return j
+}
+
+// codeName is the name of a code as a configuration writes it.
+func codeName(c codes.Code) string {
+	for name, known := range codeNames {
+		if known == c && name != "cancelled" {
+			return name
+		}
+	}
+	return strings.ToLower(c.String())
+}
+
+func list(names []string) []string {
+	if names == nil {
+		return []string{}
+	}
+	return names
+}

@@ -1,0 +1,52 @@
+package topology
+
+// meetings warns where a listener and a remote of the same file share a topic and cannot understand each other, and
+// where two remotes would both execute the requests of one topic.
+func (c *compiler) meetings(t *Topology) {
+	for _, r := range t.northRoutes() {
+		for _, remote := range t.Remotes {
+			if r.Cluster != remote.Cluster || !takes(remote, r.Topic) {
+				continue
+			}
+			at := c.graph.bindings[r.Binding]
+			a, b := r.Contract, remote.Contract
+			if a.Service != b.Service || a.Method != b.Method || a.ReplyTo != b.ReplyTo || a.CorrelationID != b.CorrelationID ||
+				a.IdempotencyMetadata != b.IdempotencyMetadata {
+				c.report.warn(at.at, "%s and binding `%s` share topic `%s`, but name headers differently; give both the same `options.correlation` and `options.idempotency`",
+					at.place, remote.Binding, r.Topic)
+			}
+			if !repliesTo(remote, r.ReplyTo) {
+				c.report.warn(at.at, "%s expects the replies to topic `%s` in `%s`, where binding `%s` never writes; add a route with this `reply-to` there",
+					at.place, r.Topic, r.ReplyTo, remote.Binding)
+			}
+		}
+	}
+	for i, r := range t.Remotes {
+		for _, other := range t.Remotes[:i] {
+			for _, topic := range r.Inputs() {
+				if r.Cluster == other.Cluster && takes(other, topic) {
+					b := c.graph.bindings[r.Binding]
+					c.report.warn(b.at, "%s reads topic `%s`, which binding `%s` reads too: each of them answers every request in it", b.place, topic, other.Binding)
+				}
+			}
+		}
+	}
+}
+
+func takes(r Remote, topic string) bool {
+	for _, route := range r.Routes {
+		if route.Topic == topic {
+			return true
+		}
+	}
+	return false
+}
+
+func repliesTo(r Remote, topic string) bool {
+	for _, route := range r.Routes {
+		if route.ReplyTo == topic {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,67 @@
+package topology
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Mermaid draws the topology as a Mermaid flowchart: ports, topics, groups and targets.
+func (t *Topology) Mermaid() string {
+	m := &mermaid{ids: map[string]string{}}
+	for _, l := range t.Listeners {
+		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS))
+		for _, r := range l.Routes {
+			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods))
+			m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")
+		}
+	}
+	for _, r := range t.Remotes {
+		group := m.node(`["%s"]`, r.Group)
+		for _, route := range r.Routes {
+			m.edge(m.topic(r.Cluster, route.Topic), group, "")
+			m.edge(group, m.node(`(["%s"])`, route.Target.String()), methods(route.Methods))
+			m.edge(group, m.topic(r.Cluster, route.ReplyTo), "replies")
+		}
+		for _, own := range []struct{ name, label string }{{r.Table, "table"}, {r.Loop, "loop"}, {r.Processing.DeadLetter, "dead letters"}} {
+			m.edge(group, m.topic(r.Cluster, own.name), own.label)
+		}
+	}
+	return "flowchart LR\n" + strings.Join(m.nodes, "") + strings.Join(m.edges, "")
+}
+
+type mermaid struct {
+	nodes, edges []string
+	ids          map[string]string
+}
+
+// topic is the node of a topic; the same name on another cluster is another topic.
+func (m *mermaid) topic(c *Cluster, name string) string {
+	return m.node(`[("%s")]`, name+" @ "+c.Binding)
+}
+
+func (m *mermaid) node(shape, label string) string {
+	key := shape + label
+	id, ok := m.ids[key]
+	if !ok {
+		id = fmt.Sprintf("n%d", len(m.nodes))
+		m.ids[key] = id
+		m.nodes = append(m.nodes, "  "+id+fmt.Sprintf(shape, quoted(label))+"\n")
+	}
+	return id
+}
+
+func (m *mermaid) edge(from, to, label string) {
+	line := fmt.Sprintf("  %s --> %s\n", from, to)
+	if label != "" {
+		line = fmt.Sprintf("  %s -->|\"%s\"| %s\n", from, quoted(label), to)
+	}
+	if _, drawn := m.ids[line]; !drawn {
+		m.ids[line] = ""
+		m.edges = append(m.edges, line)
+	}
+}
+
+// quoted keeps a label from ending its quotes or being read as markup.
+func quoted(label string) string {
+	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "`", "#96;").Replace(label)
+}

@@ -1,0 +1,45 @@
+package topology_test
+
+import (
+	"testing"
+
+	"kafkagrpc/topology"
+)
+
+func TestMethodPatternMatches(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		pattern topology.MethodPattern
+		method  string
+		want    bool
+	}{
+		"everything":                   {"*", "a.B/C", true},
+		"the method":                   {"a.B/C", "a.B/C", true},
+		"another method":               {"a.B/C", "a.B/D", false},
+		"a method of the service":      {"a.B/*", "a.B/C", true},
+		"a service that begins alike":  {"a.B/*", "a.BC/D", false},
+		"a service that ends alike":    {"B/*", "a.B/D", false},
+		"no method":                    {"a.B/*", "a.B", false},
+		"a path below":                 {"a.B/*", "a.B/C/D", false},
+		"nothing":                      {"", "a.B/C", false},
+		"a star inside is not special": {"a.*/C", "a.B/C", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.pattern.Matches(tt.method); got != tt.want {
+				t.Errorf("%q matches %q: %v, want %v", tt.pattern, tt.method, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRoutesNeedAllPatterns(t *testing.T) {
+	t.Parallel()
+	patterns := []topology.MethodPattern{"a.B/*", "a.B/C"}
+	north, remote := topology.NorthRoute{Methods: patterns}, topology.RemoteRoute{Methods: patterns}
+	for method, want := range map[string]bool{"a.B/C": true, "a.B/D": false} {
+		if north.Matches(method) != want || remote.Matches(method) != want {
+			t.Errorf("%s: north %v, remote %v, want %v", method, north.Matches(method), remote.Matches(method), want)
+		}
+	}
+}

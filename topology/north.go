@@ -1,0 +1,180 @@
+package topology
+
+import (
+	"net"
+	"slices"
+	"strings"
+)
+
+// maxPorts bounds the ports of one tcp server.
+const maxPorts = 100
+
+func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
+	var ports []int
+	at := map[int]text{}
+	for _, r := range spec.Options.Port {
+		if !r.ok {
+			continue
+		}
+		if r.high-r.low >= maxPorts || len(ports) >= maxPorts {
+			c.report.problem(r.position, "%s: a tcp server takes at most %d ports", r.place, maxPorts)
+			return nil
+		}
+		for port := r.low; port <= r.high; port++ {
+			if _, twice := at[port]; twice {
+				c.report.problem(r.position, "%s: port %d is in the list twice; remove one", r.place, port)
+				continue
+			}
+			at[port] = r.text
+			ports = append(ports, port)
+		}
+	}
+	for _, r := range spec.Routes {
+		for _, w := range r.When {
+			if len(ports) > 0 {
+				c.servedPorts(w.Port, ports, b)
+			}
+		}
+	}
+	name := "0.0.0.0"
+	if spec.Options.Host.ok {
+		name = spec.Options.Host.value
+	}
+	if c.options.Listen != "" {
+		name = strings.Trim(c.options.Listen, "[]")
+	}
+	var all []Listener
+	for _, port := range ports {
+		exit, found := portExit(spec, port)
+		if !found {
+			c.report.problem(at[port].position, "%s: port %d is in no route of %s; add a route with this port, or an `exit` to the binding",
+				at[port].place, port, b.place)
+			continue
+		}
+		l := Listener{Binding: b.name, Host: name, Port: port}
+		to := c.graph.next(b, exit)
+		if to != nil {
+			if t, ok := to.spec.(*tlsServer); ok {
+				l.TLS = c.serverTLS(to, t)
+				to = c.ahead(to)
+			}
+		}
+		l.Routes = c.northRoutes(to)
+		all = append(all, l)
+	}
+	return all
+}
+
+// servedPorts reports ports of a route that the server does not listen on.
+func (c *compiler) servedPorts(routed ports, served []int, b *binding) {
+	for _, r := range routed {
+		if r.ok && !slices.ContainsFunc(served, func(p int) bool { return r.low <= p && p <= r.high }) {
+			c.report.problem(r.position, "%s: `options.port` of %s has no port `%s`; add it there or remove the route", r.place, b.place, r.raw)
+		}
+	}
+}
+
+func portExit(spec *tcpServer, port int) (exit text, found bool) {
+	for _, r := range spec.Routes {
+		matches := len(r.When) == 0
+		for _, w := range r.When {
+			matches = matches || w.Port.contain(port) || len(w.Port) == 0
+		}
+		if !matches {
+			continue
+		}
+		if r.Exit.given {
+			return r.Exit, true
+		}
+		return spec.Exit, true
+	}
+	// A server without any exit is reported by the graph, not once more for each port.
+	return spec.Exit, spec.Exit.given || len(spec.Routes) == 0
+}
+
+// northRoutes are the routes behind an http server: each `when` of the grpc server with each of the grpc-kafka
+// binding, except those that no method can pass.
+func (c *compiler) northRoutes(http *binding) []NorthRoute {
+	if http == nil {
+		return nil
+	}
+	if routes, done := c.north[http.name]; done {
+		return routes
+	}
+	c.north[http.name] = nil
+	server := c.ahead(http)
+	if server == nil {
+		return nil
+	}
+	spec := server.spec.(*grpcServer)
+	var all []NorthRoute
+	for _, f := range c.follow(server, spec.Routes, spec.Exit) {
+		for _, inner := range c.produceRoutes(f.to) {
+			for _, method := range f.methods {
+				if !overlap(method, inner.Methods[0]) {
+					continue
+				}
+				if len(all) == maxRoutes {
+					c.report.problem(server.at, "%s and the bindings behind it have more than %d combinations of routes", server.place, maxRoutes)
+					return nil
+				}
+				r := inner
+				r.Methods = []MethodPattern{method, inner.Methods[0]}
+				all = append(all, r)
+			}
+		}
+	}
+	if len(all) == 0 {
+		c.report.warn(server.at, "%s passes no method on: its routes and those of the bindings behind it have none in common", server.place)
+	}
+	c.north[http.name] = all
+	return all
+}
+
+// produceRoutes are the routes of a grpc-kafka binding, one for each `when`.
+func (c *compiler) produceRoutes(b *binding) []NorthRoute {
+	spec := b.spec.(*grpcKafka)
+	contract := c.contract(&spec.Options.contract)
+	replies := map[string]bool{}
+	for _, r := range spec.Routes {
+		replies[r.With.ReplyTo.value] = r.With.ReplyTo.ok
+	}
+	var all []NorthRoute
+	for _, r := range spec.Routes {
+		exit := r.Exit
+		if !exit.given {
+			exit = spec.Exit
+		}
+		topic, replyTo := r.With.Topic, r.With.ReplyTo
+		if topic.ok && replies[topic.value] {
+			c.report.problem(topic.position, "%s: `%s` is also a reply topic of %s; requests and replies need topics of their own", topic.place, topic.raw, b.place)
+		}
+		k := c.oneCluster(c.graph.next(b, exit), topic.text, replyTo.text)
+		for _, method := range patterns(r.When) {
+			all = append(all, NorthRoute{
+				Binding: b.name, Methods: []MethodPattern{method}, Cluster: k,
+				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
+			})
+		}
+	}
+	return all
+}
+
+// addresses reports two listeners that cannot listen at the same time.
+func (c *compiler) addresses(all []Listener) {
+	seen := map[int][]Listener{}
+	for _, l := range all {
+		for _, other := range seen[l.Port] {
+			if l.Host == other.Host || everyHost(l.Host) || everyHost(other.Host) {
+				c.report.problem(c.graph.bindings[l.Binding].at, "binding `%s` listens on %s, which binding `%s` takes already (%s); choose another port",
+					l.Binding, l.Address(), other.Binding, other.Address())
+			}
+		}
+		seen[l.Port] = append(seen[l.Port], l)
+	}
+}
+
+func everyHost(h string) bool {
+	ip := net.ParseIP(h)
+	return ip != nil && ip.IsUnspecified()
+}

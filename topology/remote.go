@@ -1,0 +1,162 @@
+package topology
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Defaults of what a kafka-grpc binding leaves out.
+const (
+	DefaultMaxInFlight = 1000
+	DefaultTimeout     = 30 * time.Second
+	DefaultDrain       = 10 * time.Second
+	DefaultExpiry      = 24 * time.Hour
+	DefaultMaxResult   = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
+)
+
+func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
+	group := c.doc.Name.value + "-" + b.name
+	p := spec.Options.Processing
+	r := Remote{
+		Binding: b.name, Group: group, Table: group + "-table", Loop: group + "-loop",
+		Contract: c.contract(&spec.Options.contract),
+		Processing: Processing{
+			MaxInFlight: p.MaxInFlight.or(DefaultMaxInFlight),
+			Timeout:     p.Timeout.or(DefaultTimeout),
+			Drain:       p.Drain.or(DefaultDrain),
+			RetryCodes:  []codes.Code{codes.Unavailable},
+			DeadLetter:  group + "-dead-letters",
+		},
+		Expiry:    spec.Options.Table.Expiry.or(DefaultExpiry),
+		MaxResult: spec.Options.Table.MaxResult.or(DefaultMaxResult),
+	}
+	if c.doc.Name.ok && !legalTopic(group+"-dead-letters") {
+		c.report.problem(b.at, "the group of %s is `%s`, which cannot be part of a Kafka topic name (up to 236 of a-z A-Z 0-9 . _ -); rename the binding or change `name` of the file",
+			b.place, group)
+	}
+	if p.Retry.Codes.given {
+		r.Processing.RetryCodes = nil
+		for _, code := range p.Retry.Codes.codes {
+			if code.ok && !slices.Contains(r.Processing.RetryCodes, code.value) {
+				r.Processing.RetryCodes = append(r.Processing.RetryCodes, code.value)
+			}
+		}
+	}
+	if p.DeadLetter.ok {
+		r.Processing.DeadLetter = p.DeadLetter.value
+	}
+	var topics []text
+	for _, route := range spec.Routes {
+		for _, w := range route.When {
+			topics = append(topics, w.Topic.text, w.ReplyTo.text)
+		}
+		if len(route.When) == 0 {
+			c.report.problem(route.at, "%s has no `when`; add one with the topics `topic` and `reply-to`", route.place)
+		}
+	}
+	if entry := c.graph.bindings[spec.Entry.value]; entry != nil && slices.Contains(entries, entry.kind) {
+		r.Cluster = c.oneCluster(entry, topics...)
+	}
+	r.Routes = c.remoteRoutes(b, spec)
+	c.ownTopics(b, spec, r)
+	return r
+}
+
+// ownTopics reports topics of a remote that would feed themselves.
+func (c *compiler) ownTopics(b *binding, spec *kafkaGRPC, r Remote) {
+	own := map[string]string{r.Table: "the table", r.Loop: "the loop", r.Processing.DeadLetter: "the dead-letter topic"}
+	for _, route := range spec.Routes {
+		for _, w := range route.When {
+			if w.ReplyTo.ok {
+				own[w.ReplyTo.value] = "a reply topic"
+			}
+		}
+	}
+	for _, route := range spec.Routes {
+		for _, w := range route.When {
+			if what := own[w.Topic.value]; w.Topic.ok && what != "" {
+				c.report.problem(w.Topic.position, "%s: `%s` is also %s of %s; requests need topics of their own", w.Topic.place, w.Topic.raw, what, b.place)
+			}
+			if n := w.ReplyTo; n.ok && (n.value == r.Table || n.value == r.Loop || n.value == r.Processing.DeadLetter) {
+				c.report.problem(n.position, "%s: `%s` is also the table, the loop or the dead-letter topic of %s; replies need topics of their own", n.place, n.raw, b.place)
+			}
+		}
+	}
+	if n := spec.Options.Processing.DeadLetter; n.ok && (n.value == r.Table || n.value == r.Loop) {
+		c.report.problem(n.position, "%s: `%s` is also the table or the loop of %s; dead letters need a topic of their own", n.place, n.raw, b.place)
+	}
+}
+
+// remoteRoutes are each `when` of the kafka-grpc binding with each of the grpc client behind it, except those that
+// no method can pass.
+func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
+	var all []RemoteRoute
+	for _, route := range spec.Routes {
+		exit := route.Exit
+		if !exit.given {
+			exit = spec.Exit
+		}
+		client := c.graph.next(b, exit)
+		if client == nil {
+			continue
+		}
+		grpc := client.spec.(*grpcClient)
+		for _, w := range route.When {
+			before, ways := len(all), 0
+			for _, f := range c.follow(client, grpc.Routes, grpc.Exit) {
+				target, ok := c.target(route, f.to)
+				if !ok {
+					continue
+				}
+				ways++
+				for _, method := range f.methods {
+					if !overlap(w.Method.pattern(), method) {
+						continue
+					}
+					if len(all) == maxRoutes {
+						c.report.problem(b.at, "%s and the bindings behind it have more than %d combinations of routes", b.place, maxRoutes)
+						return nil
+					}
+					all = append(all, RemoteRoute{
+						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
+						Methods: []MethodPattern{w.Method.pattern(), method}, Target: target,
+					})
+				}
+			}
+			if ways > 0 && len(all) == before {
+				c.report.problem(w.at, "%s passes no method on: it has none in common with the routes of %s", w.place, client.place)
+			}
+		}
+	}
+	return all
+}
+
+// target is the service behind an http client, as a route names it.
+func (c *compiler) target(route kafkaGRPCRoute, http *binding) (Target, bool) {
+	tcp := c.ahead(http)
+	if tcp == nil {
+		return Target{}, false
+	}
+	o := tcp.spec.(*tcpClient).Options
+	if !o.Host.given || len(o.Port) == 0 {
+		c.report.problem(tcp.at, "%s is the way to a gRPC service, so it needs `options.host` and `options.port`", tcp.place)
+		return Target{}, false
+	}
+	if len(o.Port) != 1 || o.Port[0].low != o.Port[0].high {
+		c.report.problem(o.Port[0].position, "%s must be one port: it is the way to one gRPC service", place{tcp.place.owner, "options.port"})
+		return Target{}, false
+	}
+	if !o.Host.ok || !o.Port[0].ok {
+		return Target{}, false
+	}
+	t := Target{Scheme: "http", Address: net.JoinHostPort(o.Host.value, strconv.Itoa(o.Port[0].low))}
+	t.Authority = t.Address
+	if a := route.With.Authority; a.given {
+		t.Authority = a.value
+	}
+	return t, true
+}

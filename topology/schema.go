@@ -1,0 +1,157 @@
+package topology
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// document is the whole file. The structs of schema*.go are the configuration language: a key that they do not
+// name is unknown.
+type document struct {
+	Name      text           `yaml:"name" need:"true"`
+	Guards    anything       `yaml:"guards" later:"*"`
+	Vaults    named[vault]   `yaml:"vaults"`
+	Catalogs  named[catalog] `yaml:"catalogs"`
+	Bindings  named[binding] `yaml:"bindings" need:"true"`
+	Telemetry struct {
+		Attributes anything        `yaml:"attributes" idle:"telemetry is not set up from this file yet"`
+		Metrics    anything        `yaml:"metrics" idle:"telemetry is not set up from this file yet"`
+		Exporters  named[exporter] `yaml:"exporters"`
+	} `yaml:"telemetry"`
+}
+
+// vault is a key store on disk.
+type vault struct {
+	spot
+	Type    text `yaml:"type" need:"true" oneof:"filesystem"`
+	Options struct {
+		Keys    store    `yaml:"keys"`
+		Trust   anything `yaml:"trust" idle:"client certificates are not checked"`
+		Signers anything `yaml:"signers" idle:"client certificates are not checked"`
+	} `yaml:"options"`
+}
+
+type store struct {
+	Store    text `yaml:"store" need:"true"`
+	Type     text `yaml:"type" oneof:"pkcs12" later:"jks jceks"`
+	Password text `yaml:"password"`
+}
+
+// catalog holds protos, in files or in the configuration itself.
+type catalog struct {
+	spot
+	subjects named[subject]
+}
+
+// subject is one proto: path or schema is set.
+type subject struct{ path, schema, version text }
+
+type filesystemCatalog struct {
+	Type    text `yaml:"type"`
+	Options struct {
+		Subjects named[struct {
+			Path    text `yaml:"path" need:"true"`
+			Version text `yaml:"version"`
+		}] `yaml:"subjects" need:"true"`
+	} `yaml:"options"`
+}
+
+type inlineCatalog struct {
+	Type    text `yaml:"type"`
+	Options struct {
+		Subjects named[struct {
+			Schema  text `yaml:"schema" need:"true"`
+			Version text `yaml:"version"`
+		}] `yaml:"subjects" need:"true"`
+	} `yaml:"options"`
+}
+
+func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
+	c.locate(at, p)
+	switch spec := d.variant(n, at, p, map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}).(type) {
+	case *filesystemCatalog:
+		for _, s := range spec.Options.Subjects {
+			c.subjects = append(c.subjects, entry[subject]{s.name, subject{path: s.value.Path, version: s.value.Version}})
+		}
+	case *inlineCatalog:
+		for _, s := range spec.Options.Subjects {
+			c.subjects = append(c.subjects, entry[subject]{s.name, subject{schema: s.value.Schema, version: s.value.Version}})
+		}
+	}
+}
+
+// exporter is read, so that mistakes are found, and has no effect.
+type exporter struct{ spot }
+
+type stdoutExporter struct {
+	Type    text     `yaml:"type"`
+	Options anything `yaml:"options"`
+}
+
+type otlpExporter struct {
+	Type    text `yaml:"type"`
+	Options struct {
+		Interval text   `yaml:"interval"`
+		Signals  []text `yaml:"signals" oneof:"metrics logs traces"`
+		Endpoint struct {
+			Protocol  text     `yaml:"protocol"`
+			Location  text     `yaml:"location"`
+			Overrides anything `yaml:"overrides"`
+		} `yaml:"endpoint"`
+		TLS           anything `yaml:"tls"`
+		Authorization anything `yaml:"authorization"`
+	} `yaml:"options"`
+	Vault text `yaml:"vault"`
+}
+
+type prometheusExporter struct {
+	Type    text `yaml:"type"`
+	Options struct {
+		Endpoints []struct {
+			Scheme text `yaml:"scheme"`
+			Port   text `yaml:"port"`
+			Path   text `yaml:"path"`
+		} `yaml:"endpoints"`
+	} `yaml:"options"`
+}
+
+func (e *exporter) decode(d *decoder, n ast.Node, at position, p place) {
+	e.locate(at, p)
+	spec := d.variant(n, at, p, map[string]any{"stdout": &stdoutExporter{}, "otlp": &otlpExporter{}, "prometheus": &prometheusExporter{}})
+	if spec != nil {
+		d.report.warn(at, "%s has no effect: telemetry is not set up from this file yet", p)
+	}
+}
+
+// variant reads a mapping into the struct that its `type` names, and returns it; nil when the type is unusable.
+func (d *decoder) variant(n ast.Node, at position, p place, specs map[string]any) any {
+	pairs, ok := d.pairs(n, p)
+	if !ok {
+		return nil
+	}
+	known := slices.Sorted(maps.Keys(specs))
+	name, ok := d.choice(pairs, "type", at, p, known)
+	if !ok {
+		return nil
+	}
+	spec := specs[name]
+	d.fields(pairs, at, valueOf(spec), p)
+	return spec
+}
+
+// choice reads a key whose value decides what the other keys mean.
+func (d *decoder) choice(pairs []pair, key string, at position, p place, known []string) (string, bool) {
+	i := slices.IndexFunc(pairs, func(p pair) bool { return p.key.value == key })
+	if i < 0 {
+		d.report.problem(at, "%s is missing%s", p.key(key), hint("", known))
+		return "", false
+	}
+	t := d.text(pairs[i].value, p.key(key))
+	if t.ok && !slices.Contains(known, t.value) {
+		d.report.problem(t.position, "unknown %s `%s` of %s%s", key, t.raw, p, hint(t.value, known))
+		t.ok = false
+	}
+	return t.value, t.ok
+}

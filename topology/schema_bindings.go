@@ -1,0 +1,361 @@
+package topology
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// binding is one node of the graph. spec is nil where its type or kind is unusable, which is reported already.
+type binding struct {
+	spot
+	name string
+	kind string // "tcp server"
+	spec any
+}
+
+// specs are the binding types and kinds, by both. A nil one is known, but not supported yet.
+func specs() map[string]map[string]any {
+	return map[string]map[string]any{
+		"tcp":        {"server": &tcpServer{}, "client": &tcpClient{}},
+		"tls":        {"server": &tlsServer{}, "client": nil},
+		"http":       {"server": &httpServer{}, "client": &httpClient{}},
+		"grpc":       {"server": &grpcServer{}, "client": &grpcClient{}},
+		"grpc-kafka": {"proxy": &grpcKafka{}},
+		"kafka":      {"cache_client": &kafkaCache{}, "cache_server": &kafkaCache{}, "client": &kafkaClient{}},
+		"kafka-grpc": {"remote_server": &kafkaGRPC{}},
+	}
+}
+
+func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
+	b.name = strings.TrimPrefix(p.path, "bindings.")
+	p = place{owner: fmt.Sprintf("binding `%s`", b.name)}
+	b.locate(at, p)
+	pairs, ok := d.pairs(n, p)
+	if !ok {
+		return
+	}
+	types := specs()
+	kind, ok := d.choice(pairs, "type", at, p, slices.Sorted(maps.Keys(types)))
+	if !ok {
+		return
+	}
+	kinds := types[kind]
+	name, ok := d.choice(pairs, "kind", at, p, slices.Sorted(maps.Keys(kinds)))
+	if !ok {
+		return
+	}
+	b.kind = kind + " " + name
+	spec := kinds[name]
+	if spec == nil {
+		d.report.problem(at, "%s: a %s is not supported yet", p, b.kind)
+		return
+	}
+	d.fields(pairs, at, valueOf(spec), p)
+	b.spec = spec
+}
+
+// common are the keys of every binding.
+type common struct {
+	Type      text     `yaml:"type"`
+	Kind      text     `yaml:"kind"`
+	Telemetry anything `yaml:"telemetry" idle:"telemetry is not set up from this file yet"`
+}
+
+// route is what routes have in common. W is what their `when` may hold.
+type route[W any] struct {
+	spot
+	Exit    text     `yaml:"exit"`
+	When    []W      `yaml:"when"`
+	Guarded anything `yaml:"guarded" later:"*"`
+}
+
+// leap is a way from one binding to the next. exit is not given where the default of the binding is meant.
+type leap struct {
+	spot
+	exit text
+}
+
+func (r *route[W]) leap() leap { return leap{r.spot, r.Exit} }
+
+// leaping bindings have followers: one for each route, and a default.
+type leaping interface {
+	leaps() (fallback text, routes []leap)
+}
+
+func leapsOf[R any, P interface {
+	*R
+	leap() leap
+}](routes []R) []leap {
+	var all []leap
+	for i := range routes {
+		all = append(all, P(&routes[i]).leap())
+	}
+	return all
+}
+
+// always is the route of bindings that cannot choose by a condition here.
+type always struct {
+	spot
+	Exit    text     `yaml:"exit"`
+	When    anything `yaml:"when" later:"*"`
+	Guarded anything `yaml:"guarded" later:"*"`
+}
+
+func (r *always) leap() leap { return leap{r.spot, r.Exit} }
+
+type tcpServer struct {
+	common
+	Options struct {
+		Host      host     `yaml:"host"`
+		Port      ports    `yaml:"port" need:"true"`
+		Backlog   anything `yaml:"backlog" idle:"the default of the system is used"`
+		NoDelay   anything `yaml:"nodelay" idle:"it is always on"`
+		KeepAlive anything `yaml:"keepalive" idle:"it is always on"`
+	} `yaml:"options"`
+	Routes []route[portWhen] `yaml:"routes"`
+	Exit   text              `yaml:"exit"`
+}
+
+type portWhen struct {
+	Port      ports    `yaml:"port" need:"true"`
+	CIDR      anything `yaml:"cidr" later:"*"`
+	Authority anything `yaml:"authority" later:"*"`
+}
+
+func (s *tcpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
+
+type tcpClient struct {
+	common
+	Options struct {
+		Host      host     `yaml:"host"`
+		Port      ports    `yaml:"port"`
+		NoDelay   anything `yaml:"nodelay" idle:"it is always on"`
+		KeepAlive anything `yaml:"keepalive" idle:"it is always on"`
+	} `yaml:"options"`
+	Routes anything `yaml:"routes" later:"*"`
+}
+
+type tlsServer struct {
+	common
+	Vault   text `yaml:"vault" need:"true"`
+	Options struct {
+		Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
+		Keys         []text   `yaml:"keys" need:"true"`
+		SNI          []text   `yaml:"sni"`
+		ALPN         []text   `yaml:"alpn"`
+		Trust        anything `yaml:"trust" later:"*"`
+		TrustCACerts anything `yaml:"trustcacerts" later:"*"`
+		Signers      anything `yaml:"signers" later:"*"`
+		Mutual       anything `yaml:"mutual" later:"*"`
+	} `yaml:"options"`
+	Routes []always `yaml:"routes"`
+	Exit   text     `yaml:"exit"`
+}
+
+func (s *tlsServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
+
+type httpServer struct {
+	common
+	Options struct {
+		Versions      []text        `yaml:"versions" oneof:"h2 http/1.1"`
+		AccessControl accessControl `yaml:"access-control" idle:"gRPC clients are no browsers"`
+		Authorization anything      `yaml:"authorization" later:"*"`
+		Overrides     anything      `yaml:"overrides" later:"*"`
+	} `yaml:"options"`
+	Routes []always `yaml:"routes"`
+	Exit   text     `yaml:"exit"`
+}
+
+type accessControl struct {
+	Policy text `yaml:"policy" oneof:"same-origin cross-origin"`
+	Allow  struct {
+		Origins     anything `yaml:"origins"`
+		Methods     anything `yaml:"methods"`
+		Headers     anything `yaml:"headers"`
+		Credentials anything `yaml:"credentials"`
+	} `yaml:"allow"`
+	MaxAge anything `yaml:"max-age"`
+	Expose struct {
+		Headers anything `yaml:"headers"`
+	} `yaml:"expose"`
+}
+
+func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
+
+type httpClient struct {
+	common
+	Options struct {
+		Versions  []text   `yaml:"versions" oneof:"h2 http/1.1"`
+		Overrides anything `yaml:"overrides" later:"*"`
+	} `yaml:"options"`
+	Routes []always `yaml:"routes"`
+	Exit   text     `yaml:"exit"`
+}
+
+func (c *httpClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
+
+// subjectRef names a subject of a catalog.
+type subjectRef struct {
+	Subject  text     `yaml:"subject" need:"true"`
+	Version  text     `yaml:"version"`
+	ID       anything `yaml:"id" later:"*"`
+	Strategy anything `yaml:"strategy" later:"*"`
+}
+
+type methodWhen struct {
+	Method   methodPattern `yaml:"method"`
+	Metadata anything      `yaml:"metadata" later:"*"`
+}
+
+type grpcServer struct {
+	common
+	Catalog named[[]subjectRef] `yaml:"catalog"`
+	Routes  []route[methodWhen] `yaml:"routes"`
+	Exit    text                `yaml:"exit"`
+}
+
+func (s *grpcServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
+
+type grpcClient grpcServer
+
+func (c *grpcClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
+
+// contract are the options that change names of the record contract.
+type contract struct {
+	Idempotency struct {
+		Metadata metadataName `yaml:"metadata"`
+	} `yaml:"idempotency"`
+	Correlation struct {
+		Headers struct {
+			Service       headerName `yaml:"service"`
+			Method        headerName `yaml:"method"`
+			ReplyTo       headerName `yaml:"reply-to"`
+			CorrelationID headerName `yaml:"correlation-id"`
+		} `yaml:"headers"`
+	} `yaml:"correlation"`
+	Metadata struct {
+		Allow []metadataName `yaml:"allow"`
+	} `yaml:"metadata"`
+}
+
+type grpcKafka struct {
+	common
+	Options struct {
+		contract
+		Reliability anything `yaml:"reliability" later:"*"`
+	} `yaml:"options"`
+	Routes []grpcKafkaRoute `yaml:"routes" need:"true"`
+	Exit   text             `yaml:"exit"`
+}
+
+type grpcKafkaRoute struct {
+	route[methodWhen]
+	With struct {
+		Capability text      `yaml:"capability" need:"true" oneof:"produce" later:"fetch"`
+		Topic      topicName `yaml:"topic" need:"true"`
+		ReplyTo    topicName `yaml:"reply-to"`
+		Acks       text      `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
+		Key        anything  `yaml:"key" later:"*"`
+		Overrides  anything  `yaml:"overrides" later:"*"`
+		Filters    anything  `yaml:"filters" later:"*"`
+	} `yaml:"with"`
+}
+
+func (g *grpcKafka) leaps() (text, []leap) { return g.Exit, leapsOf(g.Routes) }
+
+// kafkaCache is a cache_client or a cache_server: a step on the way to the kafka client, since nothing is cached.
+type kafkaCache struct {
+	common
+	Options struct {
+		Merged    anything `yaml:"merged" idle:"nothing is cached"`
+		Bootstrap anything `yaml:"bootstrap" idle:"nothing is cached"`
+		Topics    anything `yaml:"topics" idle:"nothing is cached"`
+	} `yaml:"options"`
+	Routes []route[topicWhen] `yaml:"routes"`
+	Exit   text               `yaml:"exit"`
+}
+
+type topicWhen struct {
+	Topic   text     `yaml:"topic" need:"true"`
+	GroupID anything `yaml:"groupId" later:"*"`
+}
+
+func (k *kafkaCache) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
+
+type kafkaClient struct {
+	common
+	Options struct {
+		Servers []text   `yaml:"servers"`
+		SASL    anything `yaml:"sasl" later:"*"`
+		Merged  anything `yaml:"merged" idle:"nothing is cached"`
+		Topics  anything `yaml:"topics" idle:"nothing is cached"`
+	} `yaml:"options"`
+	Routes []always `yaml:"routes"`
+	Exit   text     `yaml:"exit"`
+}
+
+func (k *kafkaClient) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
+
+type kafkaGRPC struct {
+	common
+	Entry   text `yaml:"entry" need:"true"`
+	Options struct {
+		contract
+		Acks       text `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
+		Processing struct {
+			MaxInFlight count     `yaml:"max-in-flight"`
+			Timeout     duration  `yaml:"timeout"`
+			Drain       duration  `yaml:"drain"`
+			DeadLetter  topicName `yaml:"dead-letter"`
+			Retry       struct {
+				Codes      codeList `yaml:"codes"`
+				Initial    anything `yaml:"initial" later:"*"`
+				Max        anything `yaml:"max" later:"*"`
+				MaxElapsed anything `yaml:"max-elapsed" later:"*"`
+			} `yaml:"retry"`
+			Breaker    anything `yaml:"breaker" later:"*"`
+			Standby    anything `yaml:"standby" later:"*"`
+			StreamIdle anything `yaml:"stream-idle" later:"*"`
+		} `yaml:"processing"`
+		Table struct {
+			Expiry    duration `yaml:"expiry"`
+			MaxResult size     `yaml:"max-result"`
+		} `yaml:"table"`
+	} `yaml:"options"`
+	Routes []kafkaGRPCRoute `yaml:"routes" need:"true"`
+	Exit   text             `yaml:"exit"`
+}
+
+// codeList tells an empty list, which makes every result final, from one that is not there.
+type codeList struct {
+	given bool
+	codes []code
+}
+
+func (c *codeList) decode(d *decoder, n ast.Node, at position, p place) {
+	c.given = true
+	d.value(n, at, valueOf(&c.codes), p, "")
+}
+
+type kafkaGRPCRoute struct {
+	route[kafkaGRPCWhen]
+	With struct {
+		Scheme    text      `yaml:"scheme" oneof:"http" later:"https"`
+		Authority authority `yaml:"authority"`
+	} `yaml:"with"`
+}
+
+type kafkaGRPCWhen struct {
+	spot
+	Topic   topicName     `yaml:"topic" need:"true"`
+	ReplyTo topicName     `yaml:"reply-to" need:"true"`
+	Method  methodPattern `yaml:"method"`
+	Key     anything      `yaml:"key" later:"*"`
+	Headers anything      `yaml:"headers" later:"*"`
+}
+
+func (k *kafkaGRPC) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }

@@ -1,0 +1,117 @@
+package topology
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Text describes the topology for people, in a few aligned lines. It holds no key material.
+func (t *Topology) Text() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s: namespace %s\n", t.File, t.Namespace)
+	if len(t.Listeners) > 0 {
+		fmt.Fprintf(w, "\nlisteners\n")
+		for _, l := range t.Listeners {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", l.Address(), transport(l.TLS), l.Binding)
+		}
+		fmt.Fprintf(w, "\nnorth routes\n")
+		for _, r := range t.northRoutes() {
+			fmt.Fprintf(w, "  %s\t-> %s\treplies from %s\t%s\n", methods(r.Methods), r.Topic, r.ReplyTo, r.Binding)
+		}
+	}
+	fmt.Fprintf(w, "\nKafka clusters\n")
+	for _, c := range t.Clusters() {
+		fmt.Fprintf(w, "  %s\t%s\n", c.Binding, strings.Join(c.Brokers, ", "))
+	}
+	for _, r := range t.Remotes {
+		fmt.Fprintf(w, "\nremote %s\n", r.Binding)
+		fmt.Fprintf(w, "  group\t%s\n", r.Group)
+		fmt.Fprintf(w, "  cluster\t%s\n", r.Cluster.Binding)
+		fmt.Fprintf(w, "  inputs\t%s\n", strings.Join(r.Inputs(), ", "))
+		fmt.Fprintf(w, "  outputs\t%s\n", strings.Join(r.Outputs(), ", "))
+		fmt.Fprintf(w, "  table\t%s\n", r.Table)
+		fmt.Fprintf(w, "  loop\t%s\n", r.Loop)
+		fmt.Fprintf(w, "  dead letters\t%s\n", r.Processing.DeadLetter)
+		for _, route := range r.Routes {
+			fmt.Fprintf(w, "  target\t%s %s -> %s\n", route.Topic, methods(route.Methods), route.Target)
+		}
+	}
+	if len(t.Warnings) > 0 {
+		fmt.Fprintf(w, "\nwarnings\n")
+		for _, p := range t.Warnings {
+			fmt.Fprintf(w, "  %s\n", p)
+		}
+	}
+	w.Flush()
+	return b.String()
+}
+
+// Clusters are the clusters that the listeners and remotes use, each once, in that order.
+func (t *Topology) Clusters() []*Cluster {
+	var all []*Cluster
+	add := func(c *Cluster) {
+		if !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	for _, l := range t.Listeners {
+		for _, r := range l.Routes {
+			add(r.Cluster)
+		}
+	}
+	for _, r := range t.Remotes {
+		add(r.Cluster)
+	}
+	return all
+}
+
+// northRoutes are the routes of all listeners, each once: ports of one server share theirs.
+func (t *Topology) northRoutes() []NorthRoute {
+	var all []NorthRoute
+	seen := map[string]bool{}
+	for _, l := range t.Listeners {
+		for _, r := range l.Routes {
+			if key := fmt.Sprint(r.Binding, r.Methods, r.Topic, r.ReplyTo); !seen[key] {
+				seen[key] = true
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// String is scheme://address, with the authority where it is another one.
+func (t Target) String() string {
+	s := t.Scheme + "://" + t.Address
+	if t.Authority != t.Address {
+		s += " (authority " + t.Authority + ")"
+	}
+	return s
+}
+
+func transport(t *ServerTLS) string {
+	if t == nil {
+		return "plaintext"
+	}
+	if len(t.ServerNames) == 0 {
+		return "TLS"
+	}
+	return "TLS for " + strings.Join(t.ServerNames, ", ")
+}
+
+// methods joins the patterns that must all match, leaving out what adds nothing.
+func methods(patterns []MethodPattern) string {
+	var parts []string
+	for _, p := range patterns {
+		if p != "*" && !slices.Contains(parts, string(p)) {
+			parts = append(parts, string(p))
+		}
+	}
+	if len(parts) == 0 {
+		return "*"
+	}
+	return strings.Join(parts, " and ")
+}

@@ -1,0 +1,143 @@
+// Package topology turns a zilla.yaml into a validated, flat description of what runs: the listeners and
+// north routes, the Kafka clusters, the remote routes with their targets, and the names of the consumer
+// group, its inputs, outputs, table, loop and dead-letter topics.
+//
+// It knows nothing of Kafka clients, stream processors or sockets: it reads files (the configuration, the
+// protos, the keystores) and environment variables, and opens no connection.
+package topology
+
+import (
+	"crypto/tls"
+	"net"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
+)
+
+// Topology is the meaning of one configuration file. It is read-only after Load and safe for concurrent use.
+type Topology struct {
+	File      string // the path as it was given
+	Namespace string // `name` of the file
+	Listeners []Listener
+	Remotes   []Remote
+	Methods   Methods   // of all subjects of all catalogs
+	Warnings  []Problem // sorted by position: keys without effect here, and what is likely a mistake
+}
+
+// Listener is one TCP port that accepts gRPC calls.
+type Listener struct {
+	Binding string // name of the tcp server binding
+	Host    string
+	Port    int
+	TLS     *ServerTLS // nil: plaintext HTTP/2 (h2c)
+	Routes  []NorthRoute
+}
+
+// Address is host:port.
+func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Itoa(l.Port)) }
+
+// ServerTLS is what a listener presents to its clients.
+type ServerTLS struct {
+	Certificates []tls.Certificate // in the order of `keys`
+	ServerNames  []string          // `sni`; empty: any name
+	ALPN         []string          // always h2 alone: gRPC needs HTTP/2
+}
+
+// NorthRoute produces the calls of some methods to a request topic. The first route that matches is taken.
+type NorthRoute struct {
+	Binding  string          // name of the grpc-kafka binding
+	Methods  []MethodPattern // all of them must match: one per `when` on the way (grpc server, grpc-kafka)
+	Cluster  *Cluster
+	Topic    string
+	ReplyTo  string // "" for a one-way route
+	Contract wire.Contract
+}
+
+// Matches reports whether the route takes a method, given as "package.Service/Method".
+func (r NorthRoute) Matches(method string) bool {
+	for _, p := range r.Methods {
+		if !p.Matches(method) {
+			return false
+		}
+	}
+	return true
+}
+
+// Cluster is one Kafka cluster, as a kafka client binding names it.
+type Cluster struct {
+	Binding string // name of the kafka client binding
+	Brokers []string
+}
+
+// Remote is one kafka-grpc remote_server binding: a consumer group that calls services.
+type Remote struct {
+	Binding    string
+	Group      string // <namespace>-<binding>
+	Table      string // <group>-table, the changelog of processed idempotency keys
+	Loop       string // <group>-loop, for records that must be re-keyed
+	Cluster    *Cluster
+	Routes     []RemoteRoute
+	Contract   wire.Contract
+	Processing Processing
+	Expiry     time.Duration // how long a result answers its key, default 24h
+	MaxResult  int           // bytes of a result that a row may hold, default 900KiB
+}
+
+// Inputs are the request topics of all routes, each once, in the order of the file.
+func (r Remote) Inputs() []string {
+	return distinct(r.Routes, func(t RemoteRoute) string { return t.Topic })
+}
+
+// Outputs are the reply topics of all routes, each once, in the order of the file.
+func (r Remote) Outputs() []string {
+	return distinct(r.Routes, func(t RemoteRoute) string { return t.ReplyTo })
+}
+
+func distinct(routes []RemoteRoute, name func(RemoteRoute) string) []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, r := range routes {
+		if n := name(r); n != "" && !seen[n] {
+			seen[n] = true
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// RemoteRoute calls one target for the requests of one topic. The first route that matches is taken.
+type RemoteRoute struct {
+	Topic   string
+	ReplyTo string
+	Methods []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
+	Target  Target
+}
+
+// Matches reports whether the route takes a method, given as "package.Service/Method".
+func (r RemoteRoute) Matches(method string) bool {
+	for _, p := range r.Methods {
+		if !p.Matches(method) {
+			return false
+		}
+	}
+	return true
+}
+
+// Target is a gRPC service. Equal targets share one connection.
+type Target struct {
+	Scheme    string // http
+	Authority string // the :authority that calls carry
+	Address   string // host:port to connect to
+}
+
+// Processing bounds the work of a remote binding.
+type Processing struct {
+	MaxInFlight int           // calls per partition, default 1000
+	Timeout     time.Duration // deadline of a call that carries none, default 30s
+	Drain       time.Duration // what calls in flight get when a partition is given up, default 10s
+	RetryCodes  []codes.Code  // results with these codes do not become final, default UNAVAILABLE
+	DeadLetter  string        // topic, default <group>-dead-letters
+}
