@@ -1,0 +1,132 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Cluster says how to reach one Kafka cluster. It is a plain value and safe for concurrent use.
+type Cluster struct {
+	Brokers  []string // host:port of one or more brokers; the others are found through them
+	ClientID string   // what brokers see in their logs and quotas, default "kafka-grpc"
+
+	// MaxRecordBytes is the largest record, as Size counts it, that a producer of this cluster sends, default
+	// DefaultMaxRecordBytes. It also bounds the batches that a producer makes of small records, so it must not
+	// be above the limit of any topic that the producer writes to: a broker refuses a batch as a whole.
+	MaxRecordBytes int
+}
+
+// DefaultMaxRecordBytes fits the default of Kafka's message.max.bytes, 1048588, which counts the whole batch.
+const DefaultMaxRecordBytes = 1<<20 - 512
+
+// How long one broker may take. Each network call that sarama makes ends within one of these.
+const (
+	dialTimeout  = 5 * time.Second
+	readTimeout  = 15 * time.Second // must exceed produceTimeout, or an answer in time comes too late
+	writeTimeout = 10 * time.Second
+	ackTimeout   = 10 * time.Second // what a leader waits for its followers before it answers a produce request
+)
+
+// Metadata is asked for again and again while a cluster is unreachable, this often. A producer gives a record up
+// when that ends, so for a producer it must outlast the restart of a broker (about 10 s).
+const (
+	metadataBackoff         = 250 * time.Millisecond
+	metadataTimeout         = 10 * time.Second
+	producerMetadataTimeout = 20 * time.Second
+)
+
+// Config is what all clients of the cluster have in common: the one place where a base sarama.Config is made.
+// Each call returns a new one, as sarama and goka write to configurations that they are given.
+func (c Cluster) Config() *sarama.Config {
+	s := sarama.NewConfig()
+	// The oldest Kafka we run on. Newer brokers are spoken to in these versions, up to the 4.x of today.
+	s.Version = sarama.V2_8_0_0
+	s.ClientID = c.ClientID
+	if s.ClientID == "" {
+		s.ClientID = "kafka-grpc"
+	}
+	s.Net.DialTimeout = dialTimeout
+	s.Net.ReadTimeout = readTimeout
+	s.Net.WriteTimeout = writeTimeout
+	s.Metadata.Timeout = metadataTimeout
+	s.Metadata.Retry.Backoff = metadataBackoff
+	s.Metadata.Retry.Max = int(metadataTimeout / metadataBackoff)
+	// New partitions of a topic are seen within this time.
+	s.Metadata.RefreshFrequency = time.Minute
+	// Topics are created on purpose or not at all: a mistyped name must not become a topic.
+	s.Metadata.AllowAutoTopicCreation = false
+	return s
+}
+
+// ProducerConfig is for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
+// sent at once, and uncompressed.
+func (c Cluster) ProducerConfig() *sarama.Config {
+	s := c.Config()
+	s.Producer.RequiredAcks = sarama.WaitForAll
+	s.Producer.Timeout = ackTimeout
+	// A retry keeps the order of records and writes none twice only with all three of these (and acks=all).
+	s.Producer.Idempotent = true
+	s.Net.MaxOpenRequests = 1
+	s.Producer.Retry.Max = 100
+	s.Producer.Retry.Backoff = 100 * time.Millisecond
+	// An unreachable cluster ends a record when the search for its leader ends, before the retries are used up.
+	s.Metadata.Timeout = producerMetadataTimeout
+	s.Metadata.Retry.Max = int(producerMetadataTimeout / metadataBackoff)
+	// No linger: what arrives while a request is on its way makes the next batch. A frequency of zero alone
+	// would wait for ever for enough bytes or messages.
+	s.Producer.Flush.Frequency = 0
+	s.Producer.Flush.Bytes = 0
+	s.Producer.Flush.Messages = 0
+	// Zilla's Kafka client skips compressed batches without a word.
+	s.Producer.Compression = sarama.CompressionNone
+	s.Producer.MaxMessageBytes = c.maxRecordBytes()
+	s.Producer.Partitioner = newPartitioner
+	s.Producer.Return.Successes = true
+	s.Producer.Return.Errors = true
+	return s
+}
+
+func (c Cluster) maxRecordBytes() int {
+	if c.MaxRecordBytes > 0 {
+		return c.MaxRecordBytes
+	}
+	return DefaultMaxRecordBytes
+}
+
+// ConsumerConfig is for reading without a group: tables and tails.
+func (c Cluster) ConsumerConfig() *sarama.Config {
+	s := c.Config()
+	s.Consumer.Return.Errors = true
+	// A partition whose records are not taken stalls the others of its broker for twice this time.
+	s.Consumer.MaxProcessingTime = 100 * time.Millisecond
+	// A broker answers at once when there are records. This is what a stop, or one more partition, waits for.
+	s.Consumer.MaxWaitTime = 250 * time.Millisecond
+	// After an outage readers are back within this time.
+	s.Consumer.Retry.Backoff = 500 * time.Millisecond
+	return s
+}
+
+// GroupConfig is for a member of a consumer group. An instanceID that stays the same over restarts makes a
+// static member, which gets its partitions back at once after a crash; "" makes a dynamic one. drain is the time
+// that a member may take to give partitions up; the group waits for it a little longer. The assignment strategy
+// is the caller's to set.
+func (c Cluster) GroupConfig(instanceID string, drain time.Duration) *sarama.Config {
+	s := c.ConsumerConfig()
+	s.Consumer.Group.InstanceId = instanceID
+	// A group that never committed must find the requests that were written before it first ran.
+	s.Consumer.Offsets.Initial = sarama.OffsetOldest
+	// What was finished but not committed at a crash is delivered again.
+	s.Consumer.Offsets.AutoCommit.Enable = true
+	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
+	// A member that is gone for good gives up its partitions after the session time-out; one that is there
+	// notices a rebalance within a heartbeat.
+	s.Consumer.Group.Session.Timeout = 10 * time.Second
+	s.Consumer.Group.Heartbeat.Interval = time.Second
+	s.Consumer.Group.Rebalance.Timeout = drain + 5*time.Second
+	s.Consumer.Group.Rebalance.Retry.Max = 20
+	s.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
+	// A join is answered only when all members joined: the connection must not give up before the group does.
+	s.Net.ReadTimeout = max(readTimeout, s.Consumer.Group.Rebalance.Timeout+5*time.Second)
+	return s
+}

@@ -1,0 +1,72 @@
+package kafka_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/kafka"
+)
+
+func TestConfigs(t *testing.T) {
+	t.Parallel()
+	c := kafka.Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me"}
+	producer, consumer := c.ProducerConfig(), c.ConsumerConfig()
+	group, slow := c.GroupConfig("pod-1", 10*time.Second), c.GroupConfig("", 2*time.Minute)
+
+	for name, s := range map[string]*sarama.Config{
+		"base": c.Config(), "producer": producer, "consumer": consumer, "group": group, "group with a long drain": slow,
+	} {
+		if err := s.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.ClientID != "me" || s.Version != sarama.V2_8_0_0 || s.Metadata.AllowAutoTopicCreation || s.Metadata.Timeout == 0 {
+			t.Errorf("%s: client %q, version %v, auto-creation %v, metadata time-out %v; want me, 2.8.0, false, not zero",
+				name, s.ClientID, s.Version, s.Metadata.AllowAutoTopicCreation, s.Metadata.Timeout)
+		}
+	}
+
+	for name, ok := range map[string]bool{
+		"a default client id":                           kafka.Cluster{}.Config().ClientID == "kafka-grpc",
+		"acks of all in-sync replicas":                  producer.Producer.RequiredAcks == sarama.WaitForAll,
+		"idempotent, one request on its way":            producer.Producer.Idempotent && producer.Net.MaxOpenRequests == 1,
+		"no linger, by frequency and bytes":             producer.Producer.Flush.Frequency == 0 && producer.Producer.Flush.Bytes == 0 && producer.Producer.Flush.Messages == 0,
+		"uncompressed":                                  producer.Producer.Compression == sarama.CompressionNone,
+		"answers to success and failure":                producer.Producer.Return.Successes && producer.Producer.Return.Errors,
+		"retries outlast a broker's restart":            time.Duration(producer.Producer.Retry.Max)*producer.Producer.Retry.Backoff >= 10*time.Second,
+		"metadata retries outlast a restart":            time.Duration(producer.Metadata.Retry.Max)*producer.Metadata.Retry.Backoff > 15*time.Second && producer.Metadata.Timeout > 15*time.Second,
+		"an ack that comes in time is read":             producer.Net.ReadTimeout > producer.Producer.Timeout,
+		"a batch fits the brokers' default":             producer.Producer.MaxMessageBytes+61 <= 1048588,
+		"a limit that is set":                           kafka.Cluster{MaxRecordBytes: 1000}.ProducerConfig().Producer.MaxMessageBytes == 1000,
+		"tables and tails report errors":                consumer.Consumer.Return.Errors,
+		"an unread partition stalls others for 200 ms":  consumer.Consumer.MaxProcessingTime == 100*time.Millisecond,
+		"a group begins at the oldest":                  group.Consumer.Offsets.Initial == sarama.OffsetOldest,
+		"commits every 200 ms":                          group.Consumer.Offsets.AutoCommit.Enable && group.Consumer.Offsets.AutoCommit.Interval == 200*time.Millisecond,
+		"a static member":                               group.Consumer.Group.InstanceId == "pod-1",
+		"a dynamic member":                              slow.Consumer.Group.InstanceId == "",
+		"a rebalance waits for the drain":               group.Consumer.Group.Rebalance.Timeout > 10*time.Second && slow.Consumer.Group.Rebalance.Timeout > 2*time.Minute,
+		"a join is waited for":                          group.Net.ReadTimeout > group.Consumer.Group.Rebalance.Timeout,
+		"a join is waited for, with a long drain":       slow.Net.ReadTimeout > slow.Consumer.Group.Rebalance.Timeout,
+		"several heartbeats in a session":               group.Consumer.Group.Session.Timeout >= 3*group.Consumer.Group.Heartbeat.Interval,
+		"a session time-out that brokers accept":        group.Consumer.Group.Session.Timeout >= 6*time.Second,
+		"group members report errors":                   group.Consumer.Return.Errors,
+		"group members stall others for 200 ms at most": group.Consumer.MaxProcessingTime == 100*time.Millisecond,
+	} {
+		if !ok {
+			t.Errorf("not so: %s", name)
+		}
+	}
+}
+
+// goka writes to configurations that it is given.
+func TestConfigsAreNotShared(t *testing.T) {
+	t.Parallel()
+	c := kafka.Cluster{Brokers: []string{"127.0.0.1:9092"}}
+	a, b := c.ProducerConfig(), c.ProducerConfig()
+	a.ClientID = "other"
+	a.MetricRegistry.GetOrRegister("counted", func() any { return 1 })
+	if b.ClientID == "other" || b.MetricRegistry.Get("counted") != nil {
+		t.Error("a change to one configuration shows in another")
+	}
+}

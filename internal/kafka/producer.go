@@ -1,0 +1,185 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/wire"
+)
+
+// ErrProducerClosed is what records end with that were sent after, or were waiting to be sent at, Close.
+var ErrProducerClosed = errors.New("the Kafka producer is closed")
+
+// closeTimeout bounds how long Close waits for acknowledgements.
+const closeTimeout = 10 * time.Second
+
+// Producer writes records to any topics of a cluster. It is safe for concurrent use.
+//
+// Order: records that one goroutine sends to one partition are written in that order, also over retries, as long
+// as none of them fails.
+type Producer struct {
+	client   sarama.Client
+	async    sarama.AsyncProducer
+	maxBytes int
+
+	// sending is held for reading while a record is handed to sarama, which panics on a record after its close.
+	sending sync.RWMutex
+	closed  bool          // guarded by sending
+	closing chan struct{} // closed first, so that a Send that waits lets go of sending
+	once    sync.Once
+	err     error // of Close
+
+	mu      sync.Mutex // guards pending
+	pending map[*sarama.ProducerMessage]func(int64, error)
+
+	abandon chan struct{} // tells deliver to fail what is still pending
+	failed  chan int      // deliver's answer: how many that were
+	drained chan struct{} // closed when deliver is done
+}
+
+// NewProducer connects to the cluster. It fails within about 20 seconds when the cluster cannot be reached.
+func NewProducer(c Cluster) (*Producer, error) {
+	client, err := sarama.NewClient(c.Brokers, c.ProducerConfig())
+	if err != nil {
+		return nil, fmt.Errorf("connecting a producer to Kafka at %s: %w", strings.Join(c.Brokers, ", "), err)
+	}
+	async, err := sarama.NewAsyncProducerFromClient(client)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a producer on Kafka at %s: %w", strings.Join(c.Brokers, ", "), err),
+			client.Close())
+	}
+	p := &Producer{
+		client:   client,
+		async:    async,
+		maxBytes: c.maxRecordBytes(),
+		closing:  make(chan struct{}),
+		pending:  map[*sarama.ProducerMessage]func(int64, error){},
+		abandon:  make(chan struct{}),
+		failed:   make(chan int, 1),
+		drained:  make(chan struct{}),
+	}
+	go p.deliver()
+	return p, nil
+}
+
+// Send writes a record and returns before it is acknowledged; it waits only while too much is on its way already.
+// r.Partition and r.Offset are ignored: the key decides, as wire.Partition says, and a record without a key goes
+// anywhere. A nil Value becomes null, an empty one stays empty. The record's bytes must not change until done.
+//
+// done is called exactly once: with the offset when all in-sync replicas have the record (-1 where the broker
+// does not tell it), or with an error. All callbacks run on one goroutine, so done must neither wait nor Send;
+// only a record that Close was faster than is answered on the caller's.
+func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
+	if !p.send(r, done) {
+		done(-1, fmt.Errorf("producing to topic %q: %w", r.Topic, ErrProducerClosed))
+	}
+}
+
+// send reports whether the record is on its way and done will be called by deliver.
+func (p *Producer) send(r wire.Record, done func(int64, error)) bool {
+	m := ProducerMessage(r)
+	m.Offset = -1
+	p.sending.RLock()
+	defer p.sending.RUnlock()
+	if p.closed {
+		return false
+	}
+	// First: the answer may come before this goroutine runs again.
+	p.mu.Lock()
+	p.pending[m] = done
+	p.mu.Unlock()
+	select {
+	case p.async.Input() <- m:
+		return true
+	case <-p.closing:
+		_, mine := p.take(m)
+		return !mine
+	}
+}
+
+// deliver calls the callbacks. It ends when sarama has answered every record after Close.
+func (p *Producer) deliver() {
+	defer close(p.drained)
+	successes, failures := p.async.Successes(), p.async.Errors()
+	abandon := p.abandon
+	for successes != nil || failures != nil {
+		select {
+		case m, ok := <-successes:
+			if !ok {
+				successes = nil
+				continue
+			}
+			if done, ok := p.take(m); ok {
+				done(m.Offset, nil)
+			}
+		case e, ok := <-failures:
+			if !ok {
+				failures = nil
+				continue
+			}
+			if done, ok := p.take(e.Msg); ok {
+				done(-1, fmt.Errorf("producing to topic %q: %w", e.Msg.Topic, e.Err))
+			}
+		case <-abandon:
+			abandon = nil
+			p.mu.Lock()
+			left := p.pending
+			p.pending = map[*sarama.ProducerMessage]func(int64, error){}
+			p.mu.Unlock()
+			for m, done := range left {
+				done(-1, fmt.Errorf("producing to topic %q: not acknowledged before the end: %w", m.Topic, ErrProducerClosed))
+			}
+			p.failed <- len(left)
+		}
+	}
+}
+
+func (p *Producer) take(m *sarama.ProducerMessage) (func(int64, error), bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	done, ok := p.pending[m]
+	delete(p.pending, m)
+	return done, ok
+}
+
+// MaxRecordBytes is the largest record, as Size counts it, that Send takes. A larger one fails without being sent.
+func (p *Producer) MaxRecordBytes() int { return p.maxBytes }
+
+// Close waits until everything that was sent is acknowledged or has failed, but at most about 10 seconds: what is
+// left then fails, and Close says how many that were. All callbacks were called when it returns. Close may be
+// called again, and answers the same.
+func (p *Producer) Close() error {
+	p.once.Do(func() { p.err = p.close() })
+	return p.err
+}
+
+func (p *Producer) close() error {
+	close(p.closing)
+	p.sending.Lock()
+	p.closed = true
+	p.sending.Unlock()
+
+	p.async.AsyncClose()
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	select {
+	case <-p.drained:
+		return p.client.Close()
+	case <-timeout.C:
+	}
+	// Without its client sarama gives up what it is retrying, at the latest when a search for the leader ends.
+	// That is not waited for: deliver ends by itself then, and has nobody left to call.
+	err := p.client.Close()
+	close(p.abandon)
+	select {
+	case n := <-p.failed:
+		return errors.Join(fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", n, closeTimeout), err)
+	case <-p.drained:
+		return err
+	}
+}

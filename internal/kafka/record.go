@@ -1,0 +1,55 @@
+package kafka
+
+import (
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/wire"
+)
+
+// RecordOf is the record of a consumed message. Headers keep their order and repetitions; a null key or value is
+// nil, an empty one is not. Bytes are shared with the message, not copied.
+func RecordOf(m *sarama.ConsumerMessage) wire.Record {
+	r := wire.Record{
+		Topic:     m.Topic,
+		Partition: m.Partition,
+		Offset:    m.Offset,
+		Timestamp: m.Timestamp,
+		Key:       m.Key,
+		Value:     m.Value,
+	}
+	if len(m.Headers) > 0 {
+		r.Headers = make([]wire.Header, len(m.Headers))
+		for i, h := range m.Headers {
+			r.Headers[i] = wire.Header{Name: string(h.Key), Value: h.Value}
+		}
+	}
+	return r
+}
+
+// ProducerMessage is the message that writes a record. The partition and offset of the record are ignored, as the
+// producer decides them; a zero timestamp becomes the time of sending. Bytes are shared with the record, not
+// copied: they must not change until the message is acknowledged.
+func ProducerMessage(r wire.Record) *sarama.ProducerMessage {
+	m := &sarama.ProducerMessage{Topic: r.Topic, Timestamp: r.Timestamp}
+	// A ByteEncoder of nil would do for a null on Kafka, but the partitioner must see a nil Encoder.
+	if r.Key != nil {
+		m.Key = sarama.ByteEncoder(r.Key)
+	}
+	if r.Value != nil {
+		m.Value = sarama.ByteEncoder(r.Value)
+	}
+	if len(r.Headers) > 0 {
+		m.Headers = make([]sarama.RecordHeader, len(r.Headers))
+		for i, h := range r.Headers {
+			m.Headers[i] = sarama.RecordHeader{Key: []byte(h.Name), Value: h.Value}
+		}
+	}
+	return m
+}
+
+// Size is the number of bytes of a record as the limits of this package count them: key, value, headers and what
+// Kafka adds to each at most.
+func Size(r wire.Record) int {
+	const recordFormat = 2 // the one that has headers
+	return ProducerMessage(r).ByteSize(recordFormat)
+}

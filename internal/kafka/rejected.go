@@ -1,0 +1,24 @@
+package kafka
+
+import (
+	"errors"
+
+	"github.com/IBM/sarama"
+)
+
+// Rejected tells the errors of a record that sending it again would not cure from those of a cluster that cannot
+// be reached or is not able to write just now.
+func Rejected(err error) bool {
+	var code sarama.KError
+	if errors.As(err, &code) {
+		switch code {
+		case sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidTopic, sarama.ErrUnknownTopicOrPartition,
+			sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrInvalidMessage,
+			sarama.ErrInvalidRecord, sarama.ErrPolicyViolation:
+			return true
+		}
+		return false
+	}
+	var configuration sarama.ConfigurationError // what sarama refuses by itself, such as a record above its limit
+	return errors.As(err, &configuration)
+}

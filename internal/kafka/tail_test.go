@@ -1,0 +1,342 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+)
+
+// inbox collects what a tail delivers.
+type inbox struct {
+	mu      sync.Mutex
+	records []wire.Record
+	came    chan struct{} // one token per look that is worth while
+}
+
+func newInbox() *inbox { return &inbox{came: make(chan struct{}, 1)} }
+
+func (i *inbox) deliver(r wire.Record) {
+	i.mu.Lock()
+	i.records = append(i.records, r)
+	i.mu.Unlock()
+	select {
+	case i.came <- struct{}{}:
+	default:
+	}
+}
+
+func (i *inbox) values() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var values []string
+	for _, r := range i.records {
+		values = append(values, string(r.Value))
+	}
+	return values
+}
+
+// wait returns when a record with that value is there.
+func (i *inbox) wait(t *testing.T, value string) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		for _, v := range i.values() {
+			if v == value {
+				return
+			}
+		}
+		select {
+		case <-i.came:
+		case <-deadline.C:
+			t.Fatalf("no record %q; came: %q", value, i.values())
+		}
+	}
+}
+
+func newTail(t *testing.T, c kafka.Cluster, deliver func(wire.Record), topics ...string) *kafka.Tail {
+	t.Helper()
+	tail, err := kafka.NewTail(within(t), c, topics, deliver, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tail.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tail
+}
+
+// values makes one record per value, with the value as its key.
+func values(topic string, values ...string) []wire.Record {
+	var records []wire.Record
+	for _, v := range values {
+		records = append(records, wire.Record{Topic: topic, Key: []byte(v), Value: []byte(v)})
+	}
+	return records
+}
+
+func TestTailReadsFromTheEnd(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"a": 3, "b": 1})
+	p := newProducer(t, c)
+	produce(t, p, append(values("a", "old-1", "old-2", "old-3"), values("b", "old-4")...)...)
+	in := newInbox()
+	newTail(t, c, in.deliver, "a", "b", "a")
+	produce(t, p, append(values("a", "1", "2", "3", "4", "5", "6"), values("b", "7")...)...)
+	for n := 1; n <= 7; n++ {
+		in.wait(t, fmt.Sprint(n))
+	}
+	if got := in.values(); len(got) != 7 {
+		t.Errorf("delivered %q, want each new record once", got)
+	}
+}
+
+// The first fetch comes long after NewTail returned, and after the record was written.
+func TestTailDeliversWhatIsProducedAfterItReturned(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 4})
+	p := newProducer(t, c)
+	written := make(chan struct{})
+	var once sync.Once
+	release := func() { once.Do(func() { close(written) }) }
+	defer release()
+	k.Cluster().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		k.Cluster().SleepControl(func() { <-written })
+		return nil, nil, false
+	})
+	moved := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.NotLeaderForPartition})
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+	if moved.Hits() != 1 {
+		t.Errorf("%d list-offsets requests failed, want 1", moved.Hits())
+	}
+	produce(t, p, values("t", "a", "b", "c", "d", "e", "f")...)
+	release()
+	for _, v := range []string{"a", "b", "c", "d", "e", "f"} {
+		in.wait(t, v)
+	}
+}
+
+func TestTailKeepsTheOrderOfAPartition(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"t": 1})
+	p := newProducer(t, c)
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+	var want []string
+	for n := range 3000 {
+		want = append(want, fmt.Sprint(n))
+	}
+	produce(t, p, values("t", want...)...)
+	in.wait(t, want[len(want)-1])
+	if diff := cmp.Diff(want, in.values()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever happens to fetching, nothing is lost and nothing comes twice.
+func TestTailSurvives(t *testing.T) {
+	t.Parallel()
+	fault := func(code *kerr.Error) func(*kfake.Cluster) func(context.Context) error {
+		return func(k *kfake.Cluster) func(context.Context) error {
+			f := k.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: code, Count: 3})
+			return func(ctx context.Context) error { return f.Wait(ctx, 3) }
+		}
+	}
+	for name, fail := range map[string]func(*kfake.Cluster) (wait func(context.Context) error){
+		"an unknown error":      fault(kerr.UnknownServerError),
+		"a leader that moved":   fault(kerr.NotLeaderForPartition),
+		"an offset that is not": fault(kerr.OffsetOutOfRange),
+		"connections lost": func(k *kfake.Cluster) func(context.Context) error {
+			var hits atomic.Int32
+			enough := make(chan struct{})
+			k.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+				k.KeepControl()
+				if hits.Add(1) == 3 {
+					k.DropControl()
+					close(enough)
+				}
+				return nil, errors.New("connection lost"), true
+			})
+			return func(ctx context.Context) error {
+				select {
+				case <-enough:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"t": 1})
+			p := newProducer(t, c)
+			in := newInbox()
+			newTail(t, c, in.deliver, "t")
+			produce(t, p, values("t", "1", "2")...)
+			in.wait(t, "2")
+			failed := fail(k.Cluster())
+			produce(t, p, values("t", "3", "4")...)
+			if err := failed(within(t)); err != nil {
+				t.Fatalf("fetching did not fail: %v", err)
+			}
+			produce(t, p, values("t", "5")...)
+			in.wait(t, "5")
+			if diff := cmp.Diff([]string{"1", "2", "3", "4", "5"}, in.values()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestTailGoesOnWhereRecordsAreLeft(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		damage func(*testing.T, *kfake.Cluster, *kafka.Producer)
+		want   []string
+	}{
+		"records were deleted before they were read: the rest": {
+			damage: func(t *testing.T, k *kfake.Cluster, p *kafka.Producer) {
+				produce(t, p, values("t", "3", "4", "5")...)
+				if err := k.DeleteRecords("t", 0, 4); err != nil {
+					t.Fatal(err)
+				}
+			},
+			want: []string{"1", "2", "5", "last"},
+		},
+		"the topic is a new one with less in it: what comes next": {
+			damage: func(t *testing.T, k *kfake.Cluster, _ *kafka.Producer) {
+				if err := errors.Join(k.DeleteTopic("t"), k.CreateTopic("t", 1, nil)); err != nil {
+					t.Fatal(err)
+				}
+			},
+			want: []string{"1", "2", "last"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"t": 1})
+			p := newProducer(t, c)
+			in := newInbox()
+			newTail(t, c, in.deliver, "t")
+			produce(t, p, values("t", "1", "2")...)
+			in.wait(t, "2")
+
+			broken := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets}, Err: kerr.OffsetOutOfRange, Count: -1})
+			if err := broken.Wait(within(t), 2); err != nil {
+				t.Fatal(err)
+			}
+			tc.damage(t, k.Cluster(), p)
+			// The first two that succeed are the tail's look at what there is.
+			looked := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Observe: true, Count: -1})
+			fetched := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
+			broken.Remove()
+			if err := errors.Join(looked.Wait(within(t), 4), fetched.Wait(within(t), 1)); err != nil {
+				t.Fatalf("the tail did not start again: %v", err)
+			}
+			// Not the producer from before: its sequence belongs to the old topic.
+			produce(t, newProducer(t, c), values("t", "last")...)
+			in.wait(t, "last")
+			if diff := cmp.Diff(tc.want, in.values()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestTailReadsPartitionsThatAreAdded(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"t": 1})
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	add := kmsg.NewPtrCreatePartitionsRequest()
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = "t", 4
+	add.Topics = append(add.Topics, topic)
+	if answer, err := add.RequestWith(within(t), client); err != nil || answer.Topics[0].ErrorCode != 0 {
+		t.Fatal(answer, err)
+	}
+	p := newProducer(t, c) // one that knows the new partitions
+	var want []string
+	for n := range 40 {
+		want = append(want, fmt.Sprint(n))
+	}
+	produce(t, p, values("t", want...)...)
+	for _, v := range want {
+		in.wait(t, v)
+	}
+}
+
+func TestTailStopsAtClose(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"t": 2})
+	p := newProducer(t, c)
+	in := newInbox()
+	tail := newTail(t, c, in.deliver, "t")
+	produce(t, p, values("t", "1")...)
+	in.wait(t, "1")
+	for range 2 {
+		if err := tail.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	produce(t, p, values("t", "2")...)
+	if got := in.values(); len(got) != 1 {
+		t.Errorf("delivered %q, want only what came before Close", got)
+	}
+}
+
+func TestTailEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"t": 2})
+	ctx, cancel := context.WithCancel(t.Context())
+	tail, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := tail.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, testLog(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v, want that it is canceled", err)
+	}
+}
+
+func TestTailNamesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, nil)
+	address := unusedAddress(t)
+	for want, c := range map[string]kafka.Cluster{`"missing"`: c, address: {Brokers: []string{address}}} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			_, err := kafka.NewTail(within(t), c, []string{"missing"}, func(wire.Record) {}, testLog(t))
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want one that names %s", err, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,356 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+const (
+	// topicsVisible bounds the wait for new topics to have leaders.
+	topicsVisible     = 15 * time.Second
+	topicsVisiblePoll = 100 * time.Millisecond
+
+	// Records in the loop topic are taken out within moments; a week is for an app that is stopped meanwhile.
+	loopRetention = 7 * 24 * time.Hour
+	// A month to look at what could not be processed, and to replay it.
+	deadLetterRetention = 30 * 24 * time.Hour
+
+	// batchOverhead is what a batch of one record adds to it: a topic's limit counts batches.
+	batchOverhead = 61
+)
+
+// Needs are the topics that something needs to run.
+type Needs struct {
+	// Inputs are the request topics of one consumer group. They must exist, must not be compacted and must have
+	// equal partition counts.
+	Inputs []string
+	// Outputs are topics that are written to, and tailed. They must exist and must not be compacted.
+	Outputs []string
+	// Table, Loop and DeadLetters are the group's own topics, "" for none. They are created where missing, with
+	// as many partitions as the inputs and at least their replication.
+	Table, Loop, DeadLetters string
+	// Create is the number of partitions that missing inputs and outputs are created with; 0: a missing one is
+	// an error. Missing inputs take the count of the inputs that exist.
+	Create int
+}
+
+// Topics checks and creates topics. It is safe for concurrent use, also by several processes on one cluster.
+type Topics struct {
+	admin sarama.ClusterAdmin
+	at    string // the brokers, for messages
+}
+
+// OpenTopics connects to the cluster, waiting up to about 10 seconds for a cluster that is just starting.
+func OpenTopics(c Cluster) (*Topics, error) {
+	config := c.Config()
+	// Together a bound of 10 seconds for the first connection.
+	config.Net.DialTimeout = 3 * time.Second
+	config.Net.ReadTimeout = 8 * time.Second
+	config.Metadata.Timeout = 7 * time.Second
+	config.Metadata.Retry.Max = int(config.Metadata.Timeout / metadataBackoff)
+	config.Admin.Timeout = 5 * time.Second
+	at := strings.Join(c.Brokers, ", ")
+	admin, err := sarama.NewClusterAdmin(c.Brokers, config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach Kafka at %s; is it running, and is the address right? %w", at, err)
+	}
+	return &Topics{admin: admin, at: at}, nil
+}
+
+// Close ends the connection.
+func (t *Topics) Close() error { return t.admin.Close() }
+
+// MaxRecordBytes is the largest record, as Size counts it, that a topic takes.
+func (t *Topics) MaxRecordBytes(topic string) (int, error) {
+	found, err := t.describe([]string{topic})
+	if err != nil {
+		return 0, err
+	}
+	f := found[topic]
+	if f.missing {
+		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
+	}
+	return f.maxBytes - batchOverhead, nil
+}
+
+// Ensure checks the topics and creates those that may be created. It answers the partition count of the inputs (0
+// without any). All problems are reported at once, and nothing is created where there is one. When it returns
+// without an error, every partition of every topic has a leader.
+func (t *Topics) Ensure(ctx context.Context, n Needs) (partitions int, err error) {
+	found, err := t.describe(n.all())
+	if err != nil {
+		return 0, err
+	}
+	if err := n.check(found, t.at); err != nil {
+		return 0, err
+	}
+	if created, err := t.create(n, found); err != nil {
+		return 0, err
+	} else if created {
+		if found, err = t.await(ctx, n.all()); err != nil {
+			return 0, err
+		}
+		// Another instance may have created them at the same time, and otherwise.
+		if err := n.check(found, t.at); err != nil {
+			return 0, err
+		}
+	}
+	return n.partitions(found), nil
+}
+
+// topicState is what matters of a topic.
+type topicState struct {
+	missing     bool
+	leaders     bool // every partition has one
+	partitions  int
+	replication int
+	policy      string // cleanup.policy
+	maxBytes    int    // max.message.bytes
+}
+
+func (t topicState) compacted() bool { return strings.Contains(t.policy, "compact") }
+
+func (t *Topics) describe(names []string) (map[string]topicState, error) {
+	found := map[string]topicState{}
+	if len(names) == 0 {
+		return found, nil
+	}
+	metadata, err := t.admin.DescribeTopics(names)
+	if err != nil {
+		return nil, fmt.Errorf("asking Kafka at %s for topics %s: %w", t.at, strings.Join(names, ", "), err)
+	}
+	var problems []error
+	var resources []*sarama.ConfigResource
+	for _, m := range metadata {
+		switch {
+		case errors.Is(m.Err, sarama.ErrUnknownTopicOrPartition):
+			found[m.Name] = topicState{missing: true}
+			continue
+		case m.Err != sarama.ErrNoError && !errors.Is(m.Err, sarama.ErrLeaderNotAvailable):
+			problems = append(problems, fmt.Errorf("asking Kafka at %s for topic %q: %w", t.at, m.Name, m.Err))
+			continue
+		}
+		f := topicState{partitions: len(m.Partitions), leaders: m.Err == sarama.ErrNoError}
+		for _, p := range m.Partitions {
+			f.replication = max(f.replication, len(p.Replicas))
+			f.leaders = f.leaders && p.Leader >= 0
+		}
+		found[m.Name] = f
+		resources = append(resources, &sarama.ConfigResource{
+			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes"},
+		})
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	configs, err := t.admin.DescribeConfigs(resources, sarama.DescribeConfigsOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("asking Kafka at %s for the configuration of topics %s: %w", t.at, strings.Join(names, ", "), err)
+	}
+	for _, c := range configs {
+		if errors.Is(c.ErrorCode, sarama.ErrUnknownTopicOrPartition) {
+			// Not known everywhere yet, or deleted just now.
+			found[c.Name] = topicState{missing: true}
+			continue
+		}
+		if c.ErrorCode != sarama.ErrNoError {
+			problems = append(problems, fmt.Errorf("asking Kafka at %s for the configuration of topic %q (this needs DESCRIBE_CONFIGS on it): %w",
+				t.at, c.Name, c.ErrorCode))
+			continue
+		}
+		f := found[c.Name]
+		for _, entry := range c.Configs {
+			switch entry.Name {
+			case "cleanup.policy":
+				f.policy = entry.Value
+			case "max.message.bytes":
+				if f.maxBytes, err = strconv.Atoi(entry.Value); err != nil {
+					problems = append(problems, fmt.Errorf("topic %q: max.message.bytes: %w", c.Name, err))
+				}
+			}
+		}
+		found[c.Name] = f
+	}
+	return found, errors.Join(problems...)
+}
+
+// create makes what is missing and reports whether it made anything.
+func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err error) {
+	partitions, replication := n.partitions(found), 0
+	if partitions == 0 {
+		partitions = n.Create
+	}
+	for _, name := range n.Inputs {
+		replication = max(replication, found[name].replication)
+	}
+	keep := func(d time.Duration) *string { ms := strconv.FormatInt(d.Milliseconds(), 10); return &ms }
+	remove, compact := "delete", "compact"
+
+	var problems []error
+	add := func(name string, partitions, replication int, config map[string]*string) {
+		f, known := found[name]
+		if name == "" || known && !f.missing {
+			return
+		}
+		err := t.admin.CreateTopic(name, &sarama.TopicDetail{
+			NumPartitions:     int32(partitions),
+			ReplicationFactor: t.replication(replication),
+			ConfigEntries:     config,
+		}, false)
+		if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
+			problems = append(problems, fmt.Errorf("creating topic %q with %d partitions on Kafka at %s: %w", name, partitions, t.at, err))
+			return
+		}
+		found[name] = topicState{} // made, and not to be made again when it is named twice
+		created = true
+	}
+	for _, name := range n.Inputs {
+		add(name, partitions, 0, map[string]*string{"cleanup.policy": &remove})
+	}
+	for _, name := range n.Outputs {
+		add(name, n.Create, 0, map[string]*string{"cleanup.policy": &remove})
+	}
+	add(n.Table, partitions, replication, map[string]*string{"cleanup.policy": &compact})
+	add(n.Loop, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(loopRetention)})
+	add(n.DeadLetters, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(deadLetterRetention)})
+	return created, errors.Join(problems...)
+}
+
+// replication is the factor to create a topic with: the brokers' default (-1), unless that is less than wanted.
+func (t *Topics) replication(wanted int) int16 {
+	if wanted > t.defaultReplication() {
+		return int16(wanted)
+	}
+	return -1
+}
+
+// defaultReplication is 1 where the brokers do not tell it, which makes the group's own topics as safe as its
+// inputs at least.
+func (t *Topics) defaultReplication() int {
+	brokers, _, err := t.admin.DescribeCluster()
+	if err != nil || len(brokers) == 0 {
+		return 1
+	}
+	configs, err := t.admin.DescribeConfigs([]*sarama.ConfigResource{{
+		Type:        sarama.BrokerResource,
+		Name:        strconv.Itoa(int(brokers[0].ID())),
+		ConfigNames: []string{"default.replication.factor"},
+	}}, sarama.DescribeConfigsOptions{})
+	if err != nil || len(configs) == 0 || len(configs[0].Configs) == 0 {
+		return 1
+	}
+	n, err := strconv.Atoi(configs[0].Configs[0].Value)
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+// await waits until all topics are there and can be written to.
+func (t *Topics) await(ctx context.Context, names []string) (map[string]topicState, error) {
+	ctx, cancel := context.WithTimeout(ctx, topicsVisible)
+	defer cancel()
+	tick := time.NewTicker(topicsVisiblePoll)
+	defer tick.Stop()
+	for {
+		found, err := t.describe(names)
+		if err != nil {
+			return nil, err
+		}
+		late := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return found[name].leaders })
+		if len(late) == 0 {
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the leaders of topics %s on Kafka at %s: %w", strings.Join(late, ", "), t.at, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// all are the names of all topics, each once.
+func (n Needs) all() []string {
+	var names []string
+	for _, name := range slices.Concat(n.Inputs, n.Outputs, []string{n.Table, n.Loop, n.DeadLetters}) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// partitions is the count of the inputs that exist, which are equal when they were checked.
+func (n Needs) partitions(found map[string]topicState) int {
+	for _, name := range n.Inputs {
+		if f, ok := found[name]; ok && !f.missing {
+			return f.partitions
+		}
+	}
+	return 0
+}
+
+// check tells everything that is wrong with the topics that exist, and with those that are missing and are not to
+// be created.
+func (n Needs) check(found map[string]topicState, at string) error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	checkPlain := func(kind string, names []string) {
+		for _, name := range names {
+			switch f := found[name]; {
+			case f.missing && n.Create == 0:
+				problem("%s %q does not exist on Kafka at %s: create it, or run with --create-topics", kind, name, at)
+			case f.compacted():
+				problem("%s %q has cleanup.policy=%s: compaction would erase calls, set it to delete", kind, name, f.policy)
+			}
+		}
+	}
+	checkPlain("request topic", n.Inputs)
+	checkPlain("topic", slices.DeleteFunc(slices.Clone(n.Outputs), func(name string) bool { return slices.Contains(n.Inputs, name) }))
+
+	var counts []string
+	equal := true
+	partitions := n.partitions(found)
+	for _, name := range n.Inputs {
+		if f := found[name]; !f.missing {
+			counts = append(counts, fmt.Sprintf("%q has %d", name, f.partitions))
+			equal = equal && f.partitions == partitions
+		}
+	}
+	if !equal {
+		problem("the request topics of one group must have equal partition counts, or a key has no place in the table: %s; "+
+			"add partitions to the smaller ones", strings.Join(counts, ", "))
+	}
+
+	if f, ok := found[n.Table]; ok && !f.missing {
+		if !f.compacted() {
+			problem("table topic %q has cleanup.policy=%s: results would be forgotten, set it to compact", n.Table, f.policy)
+		}
+		if equal && partitions > 0 && f.partitions != partitions {
+			problem("table topic %q has %d partitions but the request topics have %d, and each partition of theirs needs its own: "+
+				"stop all instances and delete the table topic (which forgets the results of processed keys), or go back to %d",
+				n.Table, f.partitions, partitions, f.partitions)
+		}
+	}
+	if f, ok := found[n.Loop]; ok && !f.missing {
+		if f.compacted() {
+			problem("loop topic %q has cleanup.policy=%s: compaction would erase calls, set it to delete", n.Loop, f.policy)
+		}
+		if equal && partitions > 0 && f.partitions != partitions {
+			problem("loop topic %q has %d partitions but the request topics have %d: once the group has no lag on it, "+
+				"stop all instances and delete it, or go back to %d", n.Loop, f.partitions, partitions, f.partitions)
+		}
+	}
+	if f, ok := found[n.DeadLetters]; ok && f.compacted() {
+		problem("dead-letter topic %q has cleanup.policy=%s: compaction would erase dead letters, set it to delete", n.DeadLetters, f.policy)
+	}
+	return errors.Join(problems...)
+}
