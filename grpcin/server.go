@@ -1,0 +1,155 @@
+// Package grpcin is the gRPC server in front: it routes a call to a request topic, writes its records there,
+// and answers the caller with the records that come back on the reply topic.
+//
+// It knows nothing of who processes the requests, nor of a Kafka client: records leave through a [Sender] and
+// come in through [Calls.Deliver].
+//
+// Calls are unary. A method that the catalogs know as streaming is refused; one that they do not know is taken
+// as unary. Metadata reaches the record in the order of its names, because grpc-go keeps it in a map; the
+// values of one name keep their order.
+package grpcin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
+	"google.golang.org/grpc/keepalive"
+
+	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/topology"
+)
+
+// Sender writes records to Kafka. It must write the records that one goroutine sends with one key in their
+// order, and call done exactly once for each, possibly on a goroutine where done must not wait.
+type Sender interface {
+	Send(r wire.Record, done func(offset int64, err error))
+}
+
+// Options of a server. Listener, Senders and Calls are needed.
+type Options struct {
+	Listener topology.Listener
+	Methods  topology.Methods  // what the catalogs know
+	Senders  map[string]Sender // by Cluster.Binding, for each cluster that a route names
+	Calls    *Calls            // shared by all servers of the process
+
+	// Rejected tells errors of a Sender that sending again would not cure, such as a record that is too large
+	// (INTERNAL), from an unreachable Kafka (UNAVAILABLE). Default: all are of the second kind.
+	Rejected func(error) bool
+
+	Drain           time.Duration // what calls in flight get when the server stops, default 10s
+	MaxWait         time.Duration // how long a call without a deadline waits, default 10m
+	MaxMessageBytes int           // largest request message, default 4 MiB
+	Log             *slog.Logger  // default: none
+}
+
+// Server serves one listener. It is safe for concurrent use.
+type Server struct {
+	options  Options
+	server   *grpc.Server
+	stopping chan struct{} // closed when calls in flight are cut
+}
+
+// lastWords is how long callers get to take in the status of calls that are cut.
+const lastWords = time.Second
+
+// NewServer checks the options and prepares a server.
+func NewServer(o Options) (*Server, error) {
+	var problems []error
+	if o.Calls == nil {
+		problems = append(problems, errors.New("grpcin: Options.Calls is missing"))
+	}
+	for _, r := range o.Listener.Routes {
+		if r.Cluster == nil || o.Senders[r.Cluster.Binding] == nil {
+			problems = append(problems, fmt.Errorf("grpcin: binding %q: no sender for the cluster of topic %q", r.Binding, r.Topic))
+		}
+		if o.Calls != nil && !o.Calls.knows(r) {
+			problems = append(problems, fmt.Errorf("grpcin: binding %q: Options.Calls was made without the route that replies to topic %q", r.Binding, r.ReplyTo))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	if o.Rejected == nil {
+		o.Rejected = func(error) bool { return false }
+	}
+	if o.Drain == 0 {
+		o.Drain = 10 * time.Second
+	}
+	if o.MaxWait == 0 {
+		o.MaxWait = 10 * time.Minute
+	}
+	if o.MaxMessageBytes == 0 {
+		o.MaxMessageBytes = 4 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{options: o, stopping: make(chan struct{})}
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(rawcodec.Codec{}),
+		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
+		grpc.WaitForHandlers(true),
+		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
+		// grpc-go does not stop before connections that are being set up are, so this bounds the stop as well.
+		grpc.ConnectionTimeout(5 * time.Second),
+		// A caller that vanished would otherwise hold its place among the waiting calls.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+	if t := o.Listener.TLS; t != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t))))
+	}
+	s.server = grpc.NewServer(options...)
+	return s, nil
+}
+
+// Serve accepts calls from l until ctx ends, and closes l. Then it takes no more calls; those in flight get the
+// drain time, and what is left ends with UNAVAILABLE. It returns when all handlers have: nil after such a stop,
+// else why it could not go on. A server serves once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(l) }()
+	select {
+	case err := <-served:
+		s.stop()
+		return fmt.Errorf("serving gRPC on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serving gRPC on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// stop is called once.
+func (s *Server) stop() {
+	drained := make(chan struct{})
+	go func() {
+		s.server.GracefulStop()
+		close(drained)
+	}()
+	timer := time.NewTimer(s.options.Drain)
+	defer timer.Stop()
+	select {
+	case <-drained:
+		return
+	case <-timer.C:
+	}
+	close(s.stopping)
+	timer.Reset(lastWords)
+	select {
+	case <-drained:
+	case <-timer.C:
+		s.server.Stop()
+		<-drained
+	}
+}

@@ -1,0 +1,219 @@
+// Package grpcout makes one call to a service: it keeps the connections, passes messages through as they are,
+// and takes metadata, trailers, status and deadline both ways.
+//
+// It knows nothing of Kafka, and nothing of why a call is made or whether it should be made again: a call is
+// tried once. A failed one is a [Result] like any other.
+package grpcout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"kafkagrpc/internal/rawcodec"
+)
+
+// Options of a client. The zero value has the defaults.
+type Options struct {
+	MaxMessageBytes int // largest message in either direction, default 4 MiB
+}
+
+// Target is a service. Calls to equal targets share one connection.
+type Target struct {
+	Scheme    string // http: plaintext HTTP/2
+	Authority string // the :authority that calls carry, default Address
+	Address   string // host:port
+}
+
+// Call is what is sent.
+type Call struct {
+	Method   string      // "package.Service/Method"
+	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent
+	Message  []byte      // protobuf; must not be changed any more
+}
+
+// Result is how a call ended. Rich error details are in Trailer, as grpc-status-details-bin.
+type Result struct {
+	Status   codes.Code
+	Message  string // of the status
+	Header   metadata.MD
+	Trailer  metadata.MD
+	Messages [][]byte // one where the status is OK, else none
+}
+
+// Client calls services. It connects to a target at its first call, keeps one connection for each distinct
+// target, and is safe for concurrent use.
+type Client struct {
+	maxMessageBytes int
+
+	mu       sync.Mutex // guards what follows
+	conns    map[Target]*grpc.ClientConn
+	closed   bool
+	inFlight sync.WaitGroup // grows under mu while not closed
+}
+
+var errClosed = errors.New("the client is closed")
+
+// New makes a client; [Client.Close] ends it.
+func New(o Options) *Client {
+	if o.MaxMessageBytes == 0 {
+		o.MaxMessageBytes = 4 << 20
+	}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, conns: map[Target]*grpc.ClientConn{}}
+}
+
+// Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
+// deadline is that of ctx, which should have one; it is sent along. A service that cannot be reached is
+// UNAVAILABLE, at once where it refuses connections. The message of a status that the service did not send
+// itself names the target's address.
+func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
+	conn, err := c.begin(t)
+	if err != nil {
+		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}
+	}
+	defer c.inFlight.Done()
+
+	// grpc-go leaves a stream open on which a second reply arrived, until its context ends.
+	callCtx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, sendable(call.Metadata)))
+	defer cancel()
+	var reply []byte
+	var r Result
+	err = conn.Invoke(callCtx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
+	// Whatever a service sends begins with a content-type, be it in the header or in the trailer.
+	answered := len(r.Header) > 0 || len(r.Trailer) > 0
+	r.Header, r.Trailer = received(r.Header), received(r.Trailer)
+	if err == nil {
+		r.Messages = [][]byte{reply}
+		return r
+	}
+	s := status.Convert(err)
+	r.Status, r.Message = s.Code(), s.Message()
+	if r.Status == codes.Canceled && ctx.Err() == nil && c.isClosed() {
+		// It was Close that cut the call, not the caller: it may be made again.
+		r.Status, r.Message = codes.Unavailable, errClosed.Error()
+		answered = false
+	}
+	if !answered {
+		r.Message = t.Address + ": " + r.Message
+	}
+	return r
+}
+
+// begin gives the connection of a target. Without an error the caller must end with inFlight.Done.
+func (c *Client) begin(t Target) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	conn, ok := c.conns[t]
+	if !ok {
+		var err error
+		if conn, err = c.connect(t); err != nil {
+			return nil, err
+		}
+		c.conns[t] = conn
+	}
+	c.inFlight.Add(1)
+	return conn, nil
+}
+
+func (c *Client) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// connect prepares a connection; grpc-go opens it when the first call needs it.
+func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
+	if t.Scheme != "http" {
+		return nil, fmt.Errorf("scheme %q is not supported; use http", t.Scheme)
+	}
+	authority := t.Authority
+	if authority == "" {
+		authority = t.Address
+	}
+	// The name is resolved anew at each connection attempt. grpc-go's own resolver would ask at most every 30
+	// seconds, which is how long a service would stay lost that came back at another address.
+	return grpc.NewClient("passthrough:///"+t.Address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithAuthority(authority),
+		grpc.WithUserAgent("kafka-grpc"),
+		grpc.WithNoProxy(),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			// Calls fail fast while grpc-go waits to connect again, so the wait bounds how long a service that
+			// is back seems to be away.
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		// grpc-go servers end connections that ping more often than every 5 minutes. Data that a dead peer does
+		// not acknowledge ends a connection after Timeout in any case.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 10 * time.Second}),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(rawcodec.Codec{}),
+			grpc.MaxCallRecvMsgSize(c.maxMessageBytes),
+			grpc.MaxCallSendMsgSize(c.maxMessageBytes)))
+}
+
+// Close cuts the calls in flight, waits until they have returned, and closes all connections. Cut calls, and
+// those made later, are UNAVAILABLE. Closing twice does nothing.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	conns := c.conns
+	c.conns, c.closed = nil, true
+	c.mu.Unlock()
+	var problems []error
+	for t, conn := range conns {
+		if err := conn.Close(); err != nil {
+			problems = append(problems, fmt.Errorf("closing the connection to %s: %w", t.Address, err))
+		}
+	}
+	c.inFlight.Wait()
+	return errors.Join(problems...)
+}
+
+// sendable leaves out what belongs to one HTTP/2 hop or to gRPC itself: each hop has its own.
+func sendable(md metadata.MD) metadata.MD {
+	out := make(metadata.MD, len(md))
+	for name, values := range md {
+		if name = strings.ToLower(name); !reserved(name) {
+			out[name] = append(out[name], values...)
+		}
+	}
+	return out
+}
+
+// received is sendable for what a service sent; rich error details stay.
+func received(md metadata.MD) metadata.MD {
+	for name := range md {
+		if reserved(name) && name != "grpc-status-details-bin" {
+			delete(md, name)
+		}
+	}
+	if len(md) == 0 {
+		return nil
+	}
+	return md
+}
+
+func reserved(name string) bool {
+	switch name {
+	case "", "content-type", "te", "user-agent":
+		return true
+	}
+	return name[0] == ':' || strings.HasPrefix(name, "grpc-")
+}
