@@ -1,0 +1,259 @@
+package consumergroup
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// syntheticOffsets is where the offsets of injected deliveries start: no log is that long.
+const syntheticOffsets = int64(1) << 62
+
+// claim is one partition of one topic during one session, as the handler sees it.
+type claim struct {
+	sarama.ConsumerGroupClaim // the partition at sarama; only Messages is ours
+	id                        uint64
+	options                   Options
+	session                   sarama.ConsumerGroupSession // sarama's
+	out                       chan *sarama.ConsumerMessage
+	wake                      chan struct{} // something changed that the pump waits for
+	ctx                       context.Context
+	cancel                    context.CancelFunc
+
+	mu        sync.Mutex
+	window    window
+	pending   map[int64]*Delivery // unfinished, by offset
+	records   int                 // how many of them are records
+	injected  []*Delivery         // not yet handed to the handler; each stands for a hold, so bounded by them
+	synthetic int64
+	closed    bool
+}
+
+func newClaim(id uint64, o Options, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
+	// Not derived from the session's context: that one ends before the claim is drained.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(session.Context()))
+	return &claim{
+		ConsumerGroupClaim: inner,
+		id:                 id,
+		options:            o,
+		session:            session,
+		out:                make(chan *sarama.ConsumerMessage),
+		wake:               make(chan struct{}, 1),
+		ctx:                ctx,
+		cancel:             cancel,
+		pending:            make(map[int64]*Delivery),
+		synthetic:          syntheticOffsets,
+	}
+}
+
+// Messages is closed when the claim is drained.
+func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.out }
+
+// pump feeds the handler until the session has ended and the claim is drained or lost, or until the handler has gone.
+func (c *claim) pump(handlerGone <-chan struct{}) {
+	defer close(c.out)
+	defer c.close()
+
+	sessionEnd := c.session.Context().Done()
+	var drainOver <-chan time.Time
+	drain := func() {
+		sessionEnd = nil
+		timer := time.NewTimer(c.drainTime())
+		drainOver = timer.C
+	}
+	for {
+		next, canRead, idle := c.state()
+		draining := sessionEnd == nil
+		if draining && (idle || c.standing() == lost) {
+			return
+		}
+		if next != nil {
+			select {
+			case c.out <- next:
+				c.handedOver()
+			case <-sessionEnd:
+				drain()
+			case <-drainOver:
+				return
+			case <-handlerGone:
+				return
+			}
+			continue
+		}
+		var messages <-chan *sarama.ConsumerMessage
+		if canRead && !draining {
+			messages = c.ConsumerGroupClaim.Messages()
+		}
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				drain()
+				continue
+			}
+			message := c.add(m)
+			select {
+			case c.out <- message:
+			case <-sessionEnd:
+				c.takeBack(m.Offset)
+				drain()
+			case <-handlerGone:
+				return
+			}
+		case <-c.wake:
+		case <-sessionEnd:
+			drain()
+		case <-drainOver:
+			return
+		case <-handlerGone:
+			return
+		}
+	}
+}
+
+// drainTime is what deliveries in flight still get at the end of the session.
+func (c *claim) drainTime() time.Duration {
+	if c.standing() == uncertain {
+		return min(c.options.Drain, c.options.SessionTimeout/2)
+	}
+	return c.options.Drain
+}
+
+func (c *claim) standing() standing { return ownership(context.Cause(c.session.Context())) }
+
+// state says what the pump may do: hand over an injection, read a record, or end when it drains.
+func (c *claim) state() (next *sarama.ConsumerMessage, canRead, idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.injected) > 0 {
+		next = c.message(c.injected[0])
+	}
+	canRead = c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted
+	return next, canRead, len(c.pending) == 0
+}
+
+// message is the form in which a delivery passes through the handler's library.
+func (c *claim) message(d *Delivery) *sarama.ConsumerMessage {
+	if d.Record != nil {
+		return &sarama.ConsumerMessage{
+			Topic: d.Record.Topic, Partition: d.Record.Partition, Offset: d.offset,
+			Timestamp: d.Record.Timestamp, Key: d.Record.Key, Value: appendHandle(c.id, d.offset),
+		}
+	}
+	return &sarama.ConsumerMessage{
+		Topic: c.Topic(), Partition: c.Partition(), Offset: d.offset,
+		Key: []byte(d.key), Value: appendHandle(c.id, d.offset),
+	}
+}
+
+func (c *claim) add(m *sarama.ConsumerMessage) *sarama.ConsumerMessage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1}
+	c.pending[m.Offset] = d
+	c.records++
+	c.window.push(m.Offset)
+	return c.message(d)
+}
+
+// takeBack undoes add for a record that the handler never got.
+func (c *claim) takeBack(offset int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pending, offset)
+	c.records--
+	c.window.pop()
+}
+
+// inject queues a delivery for the handler on behalf of parent, whose open count it takes over from a hold or
+// a mark. The caller holds c.mu.
+func (c *claim) inject(parent *Delivery, i injection) {
+	c.synthetic++
+	d := &Delivery{Payload: i.payload, claim: c, offset: c.synthetic, open: 1, parent: parent, key: i.key}
+	c.pending[d.offset] = d
+	c.injected = append(c.injected, d)
+	c.signal()
+}
+
+// handedOver removes the first injection from the queue.
+func (c *claim) handedOver() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.injected[0] = nil
+	c.injected = c.injected[1:]
+	if len(c.injected) == 0 {
+		c.injected = nil
+	}
+}
+
+// delivery finds what a handle stands for; nil when it is finished.
+func (c *claim) delivery(offset int64) *Delivery {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[offset]
+}
+
+// mark is the handler saying that all its callback for this offset wrote is acknowledged.
+func (c *claim) mark(offset int64) {
+	c.mu.Lock()
+	d := c.pending[offset]
+	if d == nil || d.marked {
+		c.mu.Unlock()
+		return
+	}
+	d.marked = true
+	if next := d.next; next != nil {
+		d.next = nil
+		if !c.closed {
+			c.inject(d, *next)
+		}
+		// A closed claim leaves the delivery unfinished: its record comes again.
+		c.mu.Unlock()
+		return
+	}
+	c.finish(d)
+}
+
+// finish takes one from the open count of d and commits what became finished by it. The caller holds c.mu;
+// finish unlocks it.
+func (c *claim) finish(d *Delivery) {
+	var commit int64
+	var ok bool
+	for d != nil {
+		d.open--
+		if d.open > 0 {
+			break
+		}
+		delete(c.pending, d.offset)
+		if d.Record != nil {
+			c.records--
+			commit, ok = c.window.finish(d.offset)
+		}
+		d = d.parent
+	}
+	c.signal()
+	c.mu.Unlock()
+	if ok {
+		// Outside the lock. Two goroutines may come here in the other order; sarama keeps the higher offset.
+		c.session.MarkOffset(c.Topic(), c.Partition(), commit, "")
+	}
+}
+
+// signal wakes the pump. It never waits: one pending wake-up is enough.
+func (c *claim) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close refuses further injections and releases, and ends the work that is still done for the claim. Marks still
+// count: what they stand for is acknowledged.
+func (c *claim) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.injected = nil
+	c.mu.Unlock()
+	c.cancel()
+}

@@ -1,0 +1,128 @@
+package consumergroup
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// Delivery is what the handler gets for one message of a claim: a record of the topic, or something injected.
+// Its methods are safe for concurrent use.
+type Delivery struct {
+	Record  *sarama.ConsumerMessage // nil when injected
+	Payload any                     // what was injected; nil for a record
+
+	claim  *claim
+	key    string // of an injected delivery
+	offset int64  // the record's, or a synthetic one above all of them
+
+	// Guarded by claim.mu.
+	open   int // the handler's mark, holds, and injected deliveries that are not finished
+	marked bool
+	parent *Delivery  // what an injected delivery was injected for
+	next   *injection // what follows once it is marked
+}
+
+type injection struct {
+	key     string
+	payload any
+}
+
+// Context ends when the claim takes no more injections: its session ended and the drain time is over. Work done
+// for the delivery has lost its meaning then; another member does it again.
+func (d *Delivery) Context() context.Context { return d.claim.ctx }
+
+// Hold keeps the delivery unfinished until the Hold is released or what it injects is finished. A delivery that is
+// finished already cannot be held any more: the Hold is used up from the start.
+func (d *Delivery) Hold() *Hold {
+	d.claim.mu.Lock()
+	defer d.claim.mu.Unlock()
+	if d.open == 0 {
+		return &Hold{delivery: d, used: true}
+	}
+	d.open++
+	return &Hold{delivery: d}
+}
+
+// Then injects payload under key once the handler has marked this delivery, that is, once everything that its
+// callback wrote is acknowledged. The delivery is finished when that injection is. Only to be called in
+// the delivery's own callback, at most once.
+func (d *Delivery) Then(key string, payload any) {
+	d.claim.mu.Lock()
+	defer d.claim.mu.Unlock()
+	d.next = &injection{key, payload}
+}
+
+// Hold is one reason why a delivery is not finished. It is used up by the first call of Release or Inject; later
+// calls do nothing. Safe for concurrent use.
+type Hold struct {
+	delivery *Delivery
+	used     bool // guarded by claim.mu
+}
+
+// Release gives the hold up. When the claim takes no injections any more it does nothing: work that was cut short
+// must not finish its record, not even through a deferred Release.
+func (h *Hold) Release() {
+	c := h.delivery.claim
+	c.mu.Lock()
+	if h.used || c.closed {
+		c.mu.Unlock()
+		return
+	}
+	h.used = true
+	c.finish(h.delivery) // unlocks
+}
+
+// Inject sends payload through the claim to the handler, under key, in place of the hold: the held delivery
+// is finished when the injected one is. It never waits. False means that the claim takes no injections any more
+// (its session is over) or that the hold was used up; in the first case the held record will be delivered again,
+// here or elsewhere. True does not promise a callback: the drain time may be over before the payload's turn comes, and
+// then, too, the record is delivered again.
+func (h *Hold) Inject(key string, payload any) bool {
+	c := h.delivery.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.used || c.closed {
+		return false
+	}
+	h.used = true
+	c.inject(h.delivery, injection{key, payload})
+	return true
+}
+
+// handle is the value under which a delivery travels through the handler's library: claim id, offset.
+const handleSize = 16
+
+func appendHandle(claim uint64, offset int64) []byte {
+	b := make([]byte, handleSize)
+	binary.BigEndian.PutUint64(b, claim)
+	binary.BigEndian.PutUint64(b[8:], uint64(offset))
+	return b
+}
+
+// Codec is the goka.Codec of the topics that the group consumes. Decode gives the *Delivery of a
+// message, or a nil *Delivery for a message whose session is over; it never fails, because a decoding error would
+// end the processor.
+func (g *Group) Codec() Codec { return Codec{g} }
+
+// Codec decodes the handles of one Group.
+type Codec struct{ group *Group }
+
+// Decode implements goka.Codec.
+func (c Codec) Decode(handle []byte) (any, error) {
+	if len(handle) != handleSize {
+		return (*Delivery)(nil), nil
+	}
+	claim := c.group.claim(binary.BigEndian.Uint64(handle))
+	if claim == nil {
+		return (*Delivery)(nil), nil
+	}
+	return claim.delivery(int64(binary.BigEndian.Uint64(handle[8:]))), nil
+}
+
+// Encode implements goka.Codec. Deliveries are only ever read: it always fails.
+func (c Codec) Encode(any) ([]byte, error) {
+	return nil, fmt.Errorf("consumergroup: a delivery cannot be written to a topic")
+}

@@ -1,0 +1,31 @@
+// Package consumergroup wraps a sarama.ConsumerGroup so that a handler may finish records asynchronously and
+// out of order, and still never commits past one that is not finished.
+//
+// A handler that marks offsets as its work completes loses records: the broker keeps only the highest marked
+// offset of a partition, so a fast later record commits past a slow earlier one, and a crash forgets the slow
+// one. And a stream processor such as goka lets its state be written only inside a callback, so work that ends
+// later, on another goroutine, has no place to write its result. The wrapper solves both, per claimed partition:
+//
+//	broker --> sarama claim --> pump --record--> handler callback --> writes, emits, marks
+//	                             ^  ^               |                      |
+//	  stops at MaxInFlight or ---+  |             Hold()                   |
+//	  MaxUncommitted                |               v                      |
+//	                                |         work, elsewhere              |
+//	                                +--injected-- Hold.Inject(result)      |
+//	                                                                       v
+//	broker <-- MarkOffset <---- contiguous finished prefix <------ mark, Release
+//
+// A record is finished when the handler has marked it, every Hold on it is released, and everything injected on
+// its behalf is finished too. Only the contiguous finished prefix of a partition is marked at sarama.
+//
+// An injected delivery travels in the claim like a record and is handled by the same goroutine, one after the
+// other, in a valid callback. The handler's mark on it means that all it wrote is acknowledged, which finishes
+// it and thereby what it was injected for. Delivery.Then chains a second step behind that acknowledgement.
+//
+// At the end of a session (rebalance, stop) a claim reads no more records but goes on delivering injections until
+// nothing is in flight or the drain time is over. Only then does the handler see its session end. A member
+// that lost its partitions already does not drain: they have another owner.
+//
+// The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
+// would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.
+package consumergroup

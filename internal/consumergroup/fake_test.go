@@ -1,0 +1,401 @@
+package consumergroup_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/consumergroup"
+)
+
+// The fakes stand in for sarama below a Group and for goka above it. They follow the two where it counts: when
+// contexts end and channels close, and on which goroutine what runs.
+
+type partition struct {
+	topic string
+	id    int32
+}
+
+// requests is the partition of the tests that need only one.
+var requests = partition{"requests", 0}
+
+// broker is a sarama.ConsumerGroup whose sessions are written by the test, one after the other.
+type broker struct {
+	sarama.ConsumerGroup               // nil: what is not faked panics
+	script               chan scripted // what the next calls of Consume do
+	joining              chan struct{} // one for each call of Consume
+	closed               chan struct{}
+}
+
+type scripted struct {
+	session *session
+	err     error
+}
+
+func newBroker() *broker {
+	return &broker{
+		script:  make(chan scripted, 100),
+		joining: make(chan struct{}, 1000),
+		closed:  make(chan struct{}),
+	}
+}
+
+// fail makes one call of Consume fail.
+func (b *broker) fail(err error) { b.script <- scripted{err: err} }
+
+// assign makes one call of Consume a session with the given partitions.
+func (b *broker) assign(partitions ...partition) *session {
+	s := &session{
+		started:  make(chan struct{}),
+		released: make(chan struct{}),
+		claims:   make(map[partition]*claim),
+		commits:  make(map[partition][]int64),
+	}
+	for _, p := range partitions {
+		s.claims[p] = &claim{
+			partition: p,
+			log:       make(chan *sarama.ConsumerMessage, 10_000),
+			messages:  make(chan *sarama.ConsumerMessage),
+		}
+	}
+	b.script <- scripted{session: s}
+	return s
+}
+
+func (b *broker) Close() error {
+	close(b.closed)
+	return nil
+}
+
+func (b *broker) Consume(ctx context.Context, _ []string, h sarama.ConsumerGroupHandler) error {
+	b.joining <- struct{}{}
+	select {
+	case <-b.closed:
+		return sarama.ErrClosedConsumerGroup
+	default:
+	}
+	select {
+	case <-b.closed:
+		return sarama.ErrClosedConsumerGroup
+	case <-ctx.Done():
+		return ctx.Err()
+	case next := <-b.script:
+		if next.err != nil {
+			return next.err
+		}
+		return next.session.run(ctx, b.closed, h)
+	}
+}
+
+// session is a sarama.ConsumerGroupSession that ends when the test says so.
+type session struct {
+	sarama.ConsumerGroupSession
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	started  chan struct{} // closed when ctx is there
+	released chan struct{} // closed when Consume returns
+	claims   map[partition]*claim
+
+	mu      sync.Mutex
+	commits map[partition][]int64
+}
+
+func (s *session) run(ctx context.Context, closed chan struct{}, h sarama.ConsumerGroupHandler) error {
+	defer close(s.released)
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	close(s.started)
+	defer s.cancel(nil)
+	if err := h.Setup(s); err != nil {
+		s.cancel(nil)
+		_ = h.Cleanup(s)
+		return err
+	}
+	var claims sync.WaitGroup
+	for _, c := range s.claims {
+		consuming, consumed := context.WithCancel(s.ctx)
+		claims.Go(func() { c.feed(consuming, closed) })
+		claims.Go(func() {
+			defer s.cancel(sarama.ErrSessionConsumeClaimExited)
+			defer consumed()
+			if s.ctx.Err() == nil {
+				_ = h.ConsumeClaim(s, c)
+			}
+		})
+	}
+	select {
+	case <-s.ctx.Done():
+	case <-closed:
+		claims.Wait() // sarama closes the claims and ends the session in no particular order; this is the worse one
+	}
+	s.cancel(nil)
+	claims.Wait()
+	return h.Cleanup(s)
+}
+
+// end is a rebalance, or whatever the cause says.
+func (s *session) end(cause error) {
+	<-s.started
+	s.cancel(cause)
+}
+
+func (s *session) Context() context.Context { return s.ctx }
+
+func (s *session) Claims() map[string][]int32 {
+	all := make(map[string][]int32)
+	for p := range s.claims {
+		all[p.topic] = append(all[p.topic], p.id)
+	}
+	return all
+}
+
+func (s *session) MarkOffset(topic string, id int32, offset int64, _ string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := partition{topic, id}
+	s.commits[p] = append(s.commits[p], offset)
+}
+
+// committed is the highest marked offset of a partition, as sarama has it; 0: none.
+func (s *session) committed(p partition) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Max(append(s.commits[p], 0))
+}
+
+// claim is a sarama.ConsumerGroupClaim of what the test produces.
+type claim struct {
+	partition
+	log      chan *sarama.ConsumerMessage // closed by the test when the partition cannot be read
+	messages chan *sarama.ConsumerMessage
+}
+
+// feed closes the claim's messages at the end of the session, as sarama does.
+func (c *claim) feed(ctx context.Context, closed chan struct{}) {
+	defer close(c.messages)
+	for {
+		select {
+		case m, ok := <-c.log:
+			if !ok {
+				return
+			}
+			select {
+			case c.messages <- m:
+			case <-ctx.Done():
+				return
+			case <-closed:
+				return
+			}
+		case <-ctx.Done():
+			return
+		case <-closed:
+			return
+		}
+	}
+}
+
+// produce appends records with the given offsets.
+func (c *claim) produce(offsets ...int64) {
+	for _, offset := range offsets {
+		c.log <- &sarama.ConsumerMessage{Topic: c.topic, Partition: c.id, Offset: offset}
+	}
+}
+
+func (c *claim) Topic() string                            { return c.topic }
+func (c *claim) Partition() int32                         { return c.id }
+func (c *claim) InitialOffset() int64                     { return 0 }
+func (c *claim) HighWaterMarkOffset() int64               { return 0 }
+func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
+
+// processor is a handler built like goka's: one goroutine per partition for all topics, which ends with the context
+// of the session; a message that cannot be decoded ends it.
+type processor struct {
+	codec    consumergroup.Codec
+	callback func(*callback)
+	setup    func(sarama.ConsumerGroupSession) error
+	cleanup  func() error
+
+	session sarama.ConsumerGroupSession // of the current session
+	inputs  map[int32]chan *sarama.ConsumerMessage
+	running sync.WaitGroup
+	stop    chan struct{} // a failure of the processor
+}
+
+// callback is one run of the processor's callback, for a message that stands for a delivery.
+type callback struct {
+	*consumergroup.Delivery
+	message *sarama.ConsumerMessage
+	session sarama.ConsumerGroupSession
+	later   bool // what the callback wrote is acknowledged later: mark is called by whoever set this
+}
+
+func (c *callback) mark() { c.session.MarkMessage(c.message, "") }
+
+func (p *processor) Setup(s sarama.ConsumerGroupSession) error {
+	p.session = s
+	p.inputs = make(map[int32]chan *sarama.ConsumerMessage)
+	if p.setup != nil {
+		if err := p.setup(s); err != nil {
+			return err
+		}
+	}
+	for _, ids := range s.Claims() {
+		for _, id := range ids {
+			if p.inputs[id] == nil {
+				input := make(chan *sarama.ConsumerMessage)
+				p.inputs[id] = input
+				p.running.Go(func() { p.run(s, input) })
+			}
+		}
+	}
+	return nil
+}
+
+func (p *processor) run(s sarama.ConsumerGroupSession, input chan *sarama.ConsumerMessage) {
+	for {
+		select {
+		case m := <-input:
+			decoded, err := p.codec.Decode(m.Value)
+			if err != nil {
+				panic(err)
+			}
+			c := &callback{Delivery: decoded.(*consumergroup.Delivery), message: m, session: s}
+			if p.callback(c); !c.later {
+				c.mark()
+			}
+		case <-s.Context().Done():
+			return
+		}
+	}
+}
+
+func (p *processor) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGroupClaim) error {
+	for {
+		select {
+		case m, ok := <-c.Messages():
+			if !ok {
+				return nil
+			}
+			select {
+			case p.inputs[c.Partition()] <- m:
+			case <-p.stop:
+				return nil
+			case <-s.Context().Done():
+				return nil
+			}
+		case <-p.stop:
+			return nil
+		case <-s.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (p *processor) Cleanup(sarama.ConsumerGroupSession) error {
+	p.running.Wait()
+	if p.cleanup != nil {
+		return p.cleanup()
+	}
+	return nil
+}
+
+// rig is a Group between a broker and a processor. It lives inside a synctest bubble: a test that waits for what
+// never comes fails as a deadlock, and synctest.Wait is "everything that could happen has happened".
+type rig struct {
+	*consumergroup.Group
+	broker    *broker
+	processor *processor
+	got       chan *callback // every callback; the test marks it
+	cancel    context.CancelCauseFunc
+	done      chan struct{} // closed when Consume has returned err
+	err       error
+}
+
+// newRig is a rig before Consume: the test may change the processor.
+func newRig(o consumergroup.Options) *rig {
+	o.Log = slog.New(slog.DiscardHandler)
+	r := &rig{broker: newBroker(), got: make(chan *callback, 10_000), done: make(chan struct{})}
+	r.Group = consumergroup.New(o).Wrap(r.broker)
+	r.processor = &processor{codec: r.Codec(), stop: make(chan struct{}), callback: func(c *callback) {
+		c.later = true
+		r.got <- c
+	}}
+	return r
+}
+
+// consume runs Consume until the test ends or stop is called.
+func (r *rig) consume(t interface {
+	Context() context.Context
+	Cleanup(func())
+}) *rig {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	r.cancel = cancel
+	go func() {
+		defer close(r.done)
+		r.err = r.Consume(ctx, []string{requests.topic}, r.processor)
+	}()
+	t.Cleanup(func() { _ = r.stop() })
+	return r
+}
+
+func (r *rig) stop() error {
+	r.cancel(nil)
+	<-r.done
+	return r.err
+}
+
+// next is the next callback.
+func (r *rig) next() *callback { return <-r.got }
+
+// take is the next n callbacks.
+func (r *rig) take(n int) []*callback {
+	all := make([]*callback, n)
+	for i := range all {
+		all[i] = r.next()
+	}
+	return all
+}
+
+// quiet fails the test if a callback runs without the test doing anything.
+func (r *rig) quiet(t testing.TB) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case c := <-r.got:
+		t.Fatalf("unexpected callback for offset %d, payload %v", c.message.Offset, c.Payload)
+	default:
+	}
+}
+
+func wantCommitted(t testing.TB, s *session, want int64) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.committed(requests); got != want {
+		t.Fatalf("committed %d, want %d", got, want)
+	}
+}
+
+// over reports whether a channel is closed, after everything that could happen has happened.
+func over(done <-chan struct{}) bool {
+	synctest.Wait()
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// bubble runs a test with virtual time.
+func bubble(t *testing.T, test func(*testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, test)
+}
+
+var errTest = errors.New("made up for the test")

@@ -1,0 +1,121 @@
+package consumergroup
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Options bound what a Group keeps in flight.
+type Options struct {
+	MaxInFlight    int           // unfinished records per claim at which it reads no more; default 1000
+	MaxUncommitted int           // records per claim after its committed offset at which it reads no more; default 100000
+	Drain          time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
+	SessionTimeout time.Duration // of the group at the broker; default 10s
+	Log            *slog.Logger  // default slog.Default()
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxInFlight <= 0 {
+		o.MaxInFlight = 1000
+	}
+	if o.MaxUncommitted <= 0 {
+		o.MaxUncommitted = 100_000
+	}
+	if o.Drain <= 0 {
+		o.Drain = 10 * time.Second
+	}
+	if o.SessionTimeout <= 0 {
+		o.SessionTimeout = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}
+
+// Group is a sarama.ConsumerGroup whose handler may finish records asynchronously. Safe for concurrent use, but like
+// sarama's it runs one Consume at a time.
+type Group struct {
+	sarama.ConsumerGroup
+	options   Options
+	nextClaim atomic.Uint64
+
+	mu     sync.RWMutex
+	claims map[uint64]*claim // of the current session
+}
+
+// New makes a group that joins nothing before Wrap gave it a consumer group.
+func New(o Options) *Group {
+	return &Group{options: o.withDefaults(), claims: make(map[uint64]*claim)}
+}
+
+// Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
+// The balance strategy of inner must be an eager one (range, round-robin, sticky; these are sarama's own default): a
+// claim that is revoked while its session goes on would be kept until the session ends.
+func (g *Group) Wrap(inner sarama.ConsumerGroup) *Group {
+	g.ConsumerGroup = inner
+	return g
+}
+
+// Consume joins the group and goes on joining it after each rebalance, until ctx ends (nil), the handler fails (its
+// error) or the group is closed. Errors of the brokers are logged and tried again, with a backoff from 100ms to 5s:
+// a caller such as goka would take them for the end, and sleep 5s between two sessions.
+func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.ConsumerGroupHandler) error {
+	const first, most = 100 * time.Millisecond, 5 * time.Second
+	const settled = time.Second // a session that lasted this long was a real one
+	backoff := first
+	// Sessions inherit the end of ctx, but not its cause: a claim takes a cause for sarama's verdict on who owns the
+	// partition, and the error of another part of the program would cut its drain short.
+	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	for {
+		h := &sessionHandler{group: g, next: handler}
+		begun := time.Now()
+		err := g.ConsumerGroup.Consume(sessions, topics, h)
+		switch {
+		case h.err != nil:
+			return h.err
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, sarama.ErrClosedConsumerGroup):
+			return err
+		case err == nil && time.Since(begun) >= settled:
+			backoff = first
+			continue
+		case err != nil:
+			g.options.Log.Warn("joining the consumer group failed, trying again", "topics", topics, "error", err, "backoff", backoff)
+		}
+		// Also after a session that ended at once: a partition that cannot be read must not make a join storm.
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, most)
+	}
+}
+
+func (g *Group) register(c *claim) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.claims[c.id] = c
+}
+
+func (g *Group) unregister(c *claim) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.claims, c.id)
+}
+
+func (g *Group) claim(id uint64) *claim {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.claims[id]
+}

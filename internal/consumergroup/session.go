@@ -1,0 +1,98 @@
+package consumergroup
+
+import (
+	"context"
+	"sync"
+
+	"github.com/IBM/sarama"
+)
+
+// session is one generation of the group as the handler sees it: its context outlives sarama's by the drain.
+type session struct {
+	sarama.ConsumerGroupSession
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	claims map[topicPartition]*claim
+}
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+// Context ends when every claim is drained.
+func (s *session) Context() context.Context { return s.ctx }
+
+// MarkOffset says that the message before offset is handled and all its callback wrote is acknowledged.
+func (s *session) MarkOffset(topic string, partition int32, offset int64, _ string) {
+	s.mu.Lock()
+	c := s.claims[topicPartition{topic, partition}]
+	s.mu.Unlock()
+	if c != nil {
+		c.mark(offset - 1)
+	}
+}
+
+// MarkMessage is MarkOffset for a message.
+func (s *session) MarkMessage(m *sarama.ConsumerMessage, metadata string) {
+	s.MarkOffset(m.Topic, m.Partition, m.Offset+1, metadata)
+}
+
+// sessionHandler stands between sarama and the handler for one call of Consume.
+type sessionHandler struct {
+	group   *Group
+	next    sarama.ConsumerGroupHandler
+	session *session
+	err     error // why the handler ended the session, if it did
+}
+
+// Setup implements sarama.ConsumerGroupHandler.
+func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(inner.Context()))
+	h.session = &session{ConsumerGroupSession: inner, ctx: ctx, cancel: cancel, claims: make(map[topicPartition]*claim)}
+	// Nothing is in flight during set-up (recovery of state, for instance): there the two contexts end together.
+	stop := context.AfterFunc(inner.Context(), cancel)
+	defer stop()
+	err := h.next.Setup(h.session)
+	if err != nil && inner.Context().Err() == nil {
+		h.err = err
+	}
+	return err
+}
+
+// ConsumeClaim implements sarama.ConsumerGroupHandler.
+func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
+	c := newClaim(h.group.nextClaim.Add(1), h.group.options, inner, innerClaim)
+	h.group.register(c)
+	h.session.mu.Lock()
+	h.session.claims[topicPartition{c.Topic(), c.Partition()}] = c
+	h.session.mu.Unlock()
+
+	handlerGone, pumped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(pumped)
+		c.pump(handlerGone)
+	}()
+	err := h.next.ConsumeClaim(h.session, c)
+	close(handlerGone)
+	<-pumped
+	return err
+}
+
+// Cleanup implements sarama.ConsumerGroupHandler. All claims have returned.
+func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
+	h.session.cancel()
+	err := h.next.Cleanup(h.session)
+	if err != nil && h.err == nil {
+		h.err = err
+	}
+	// Only now can no handle of this session be decoded any more.
+	h.session.mu.Lock()
+	defer h.session.mu.Unlock()
+	for _, c := range h.session.claims {
+		h.group.unregister(c)
+	}
+	return err
+}

@@ -1,0 +1,52 @@
+package consumergroup
+
+import (
+	"cmp"
+	"slices"
+)
+
+// window holds the offsets of a partition that were delivered and are not yet part of the finished prefix, in
+// the order of the log. Offsets may have gaps (compaction, transaction markers), so it counts deliveries, not
+// differences.
+type window struct {
+	entries []entry // entries[head:] are in the window
+	head    int     // never finished, unless the window is empty
+}
+
+type entry struct {
+	offset   int64
+	finished bool
+}
+
+// push adds an offset, which must be above all earlier ones.
+func (w *window) push(offset int64) {
+	// Move what is left to the front when that frees at least half, so that each entry is moved once on average.
+	if w.head > 0 && w.head == len(w.entries) || w.head > 1024 && w.head > len(w.entries)/2 {
+		n := copy(w.entries, w.entries[w.head:])
+		w.entries, w.head = w.entries[:n], 0
+	}
+	w.entries = append(w.entries, entry{offset: offset})
+}
+
+// pop takes back the offset pushed last.
+func (w *window) pop() { w.entries = w.entries[:len(w.entries)-1] }
+
+// len is the number of offsets between the finished prefix and the last one delivered.
+func (w *window) len() int { return len(w.entries) - w.head }
+
+// finish records that one offset is finished. If that extends the finished prefix it returns the
+// offset to commit: the one after the prefix's last. Offsets that are not in the window change nothing.
+func (w *window) finish(offset int64) (commit int64, ok bool) {
+	i, found := slices.BinarySearchFunc(w.entries[w.head:], offset, func(e entry, offset int64) int {
+		return cmp.Compare(e.offset, offset)
+	})
+	if !found {
+		return 0, false
+	}
+	w.entries[w.head+i].finished = true
+	for w.len() > 0 && w.entries[w.head].finished {
+		commit, ok = w.entries[w.head].offset+1, true
+		w.head++
+	}
+	return commit, ok
+}

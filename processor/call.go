@@ -1,0 +1,85 @@
+package processor
+
+import (
+	"context"
+	"time"
+
+	"github.com/lovoo/goka"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/consumergroup"
+)
+
+// call is the one execution of a key that is in flight.
+type call struct {
+	*attempt
+	hold    *consumergroup.Hold // of the request that is executed
+	started time.Time
+	parked  []waiting // bounded by the claim's in-flight bound: each holds a record
+}
+
+// waiting is an attempt that waits for a result. The hold is nil for the attempt whose own delivery carries the answer.
+type waiting struct {
+	attempt *attempt
+	hold    *consumergroup.Hold
+}
+
+// completed is injected when the service has answered.
+type completed struct {
+	call   *call
+	result grpcout.Result
+}
+
+// answer is injected once the row of a result is acknowledged.
+type answer struct {
+	outcome outcome
+	waiting []waiting
+}
+
+// start holds the request's offset and calls the service on a goroutine of its own.
+func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt, now time.Time) {
+	c := &call{attempt: a, hold: d.Hold(), started: now}
+	part.calls[a.key] = c
+	deadline := a.request.Deadline
+	if deadline.IsZero() {
+		deadline = now.Add(p.remote.Processing.Timeout)
+	}
+	p.calls.Go(func() {
+		// Not goka's context, which ends with the session while the claim still drains.
+		ctx, cancel := context.WithDeadline(d.Context(), deadline)
+		defer cancel()
+		t := a.route.Target
+		result := p.client.Unary(ctx, grpcout.Target{Scheme: t.Scheme, Authority: t.Authority, Address: t.Address}, grpcout.Call{
+			Method:   a.request.FullMethod(),
+			Metadata: a.request.Metadata.MD(),
+			Message:  a.message,
+		})
+		if !c.hold.Inject(a.key, completed{c, result}) {
+			p.log.Info("the result of a call came after its partition was given up: the request is executed again",
+				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", result.Status)
+		}
+	})
+}
+
+// complete writes the row of a call that has returned. The reply follows when the changelog has acknowledged it.
+func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *partition, done completed) {
+	c := done.call
+	delete(part.calls, c.key)
+	row := p.newRow(c, done.result, time.Now())
+	ctx.SetValue(row)
+	d.Then(c.key, answer{outcomeOf(row), append([]waiting{{attempt: c.attempt}}, c.parked...)})
+}
+
+// answer emits the reply for the attempt that the delivery belongs to, and passes it on to the parked ones, whose
+// own deliveries must carry theirs.
+func (p *Processor) answer(ctx goka.Context, done answer) {
+	for _, w := range done.waiting {
+		if w.hold == nil {
+			p.reply(ctx, w.attempt, done.outcome)
+			continue
+		}
+		if !w.hold.Inject(w.attempt.key, answer{done.outcome, []waiting{{attempt: w.attempt}}}) {
+			p.log.Debug("a parked request is answered after its partition is read again", "key", w.attempt.key, "source", w.attempt.source)
+		}
+	}
+}

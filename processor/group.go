@@ -1,0 +1,119 @@
+package processor
+
+import (
+	"fmt"
+	"hash"
+	"log/slog"
+	"strings"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+)
+
+// goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka.
+func (p *Processor) goka() (*goka.Processor, error) {
+	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
+	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	group := consumergroup.New(consumergroup.Options{
+		MaxInFlight:    p.remote.Processing.MaxInFlight,
+		Drain:          p.remote.Processing.Drain,
+		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
+		Log:            p.log,
+	})
+	records := newHandoff()
+	codec := group.Codec()
+
+	edges := []goka.Edge{
+		goka.Loop(loopCodec{records, codec}, p.handle),
+		goka.Persist(rowCodec{}),
+		goka.Output(goka.Stream(p.remote.Processing.DeadLetter), records),
+	}
+	for _, topic := range p.remote.Inputs() {
+		edges = append(edges, goka.Input(goka.Stream(topic), codec, p.handle))
+	}
+	for _, topic := range p.remote.Outputs() {
+		edges = append(edges, goka.Output(goka.Stream(topic), records))
+	}
+	graph := goka.DefineGroup(goka.Group(p.remote.Group), edges...)
+
+	processor, err := goka.NewProcessor(p.remote.Cluster.Brokers, graph,
+		goka.WithClientID(p.remote.Group),
+		goka.WithLogger(gokaLog{p.log}),
+		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
+		goka.WithNilHandling(goka.NilProcess),
+		goka.WithRebalanceCallback(p.assigned),
+		goka.WithStorageBuilder(storageBuilder(p.storeDir(), p.log)),
+		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
+		goka.WithTopicManagerBuilder(p.topicManager),
+		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
+			inner, err := sarama.NewConsumerGroup(brokers, id, groupConfig)
+			if err != nil {
+				return nil, err
+			}
+			return group.Wrap(inner), nil
+		}),
+		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
+			cluster := p.cluster
+			cluster.MaxRecordBytes = p.maxRecord
+			producer, err := kafka.NewProducer(cluster)
+			if err != nil {
+				return nil, err
+			}
+			return &outbox{producer, records, p.remote.Table}, nil
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("group %s: %w", p.remote.Group, err)
+	}
+	return processor, nil
+}
+
+// topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
+// replication factor and retention, and overlooks a wrong partition count.
+type topicManager struct{ goka.TopicManager }
+
+func (p *Processor) topicManager([]string) (goka.TopicManager, error) {
+	inner, err := goka.NewTopicManager(p.cluster.Brokers, p.cluster.ConsumerConfig(), goka.NewTopicManagerConfig())
+	if err != nil {
+		return nil, err
+	}
+	return topicManager{inner}, nil
+}
+
+func (m topicManager) EnsureTableExists(topic string, partitions int) error {
+	return m.EnsureTopicExists(topic, partitions, 0, nil)
+}
+
+func (m topicManager) EnsureStreamExists(topic string, partitions int) error {
+	return m.EnsureTopicExists(topic, partitions, 0, nil)
+}
+
+func (m topicManager) EnsureTopicExists(topic string, partitions, _ int, _ map[string]string) error {
+	found, err := m.Partitions(topic)
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", topic, err)
+	}
+	if len(found) != partitions {
+		return fmt.Errorf("topic %s has %d partitions, the request topics have %d", topic, len(found), partitions)
+	}
+	return nil
+}
+
+// gokaLog turns goka's lines into log records: its errors into warnings, the rest is for debugging.
+type gokaLog struct{ log *slog.Logger }
+
+func (l gokaLog) line(text string) {
+	if strings.Contains(strings.ToLower(text), "error") {
+		l.log.Warn(text)
+		return
+	}
+	l.log.Debug(text)
+}
+
+func (l gokaLog) Print(args ...any)                 { l.line(fmt.Sprint(args...)) }
+func (l gokaLog) Println(args ...any)               { l.line(fmt.Sprint(args...)) }
+func (l gokaLog) Printf(format string, args ...any) { l.line(fmt.Sprintf(format, args...)) }

@@ -1,0 +1,61 @@
+package processor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/wire"
+)
+
+// handoff carries whole records through goka's Emit and Loopback, which know only a value and a map of headers:
+// it is the codec that swaps a record for a token, and the outbox swaps it back. The order and the repetition of
+// headers, and the difference between a null and an empty value, are kept that way.
+type handoff struct {
+	mu      sync.Mutex
+	last    uint64
+	records map[uint64]wire.Record // each between Emit's encoding and its sending, so a few per partition
+}
+
+func newHandoff() *handoff { return &handoff{records: make(map[uint64]wire.Record)} }
+
+// Encode implements goka.Codec. It cannot fail on a wire.Record.
+func (h *handoff) Encode(v any) ([]byte, error) {
+	r, ok := v.(wire.Record)
+	if !ok {
+		return nil, fmt.Errorf("processor: %T cannot be emitted, only a wire.Record", v)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last++
+	h.records[h.last] = r
+	return binary.BigEndian.AppendUint64(nil, h.last), nil
+}
+
+// Decode implements goka.Codec for topics that are only written.
+func (h *handoff) Decode([]byte) (any, error) {
+	return nil, fmt.Errorf("processor: an output topic is not read")
+}
+
+func (h *handoff) take(token []byte) (wire.Record, bool) {
+	if len(token) != 8 {
+		return wire.Record{}, false
+	}
+	id := binary.BigEndian.Uint64(token)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, ok := h.records[id]
+	delete(h.records, id)
+	return r, ok
+}
+
+// loopCodec is the codec of the loop topic, which is written as records and read as deliveries.
+type loopCodec struct {
+	*handoff
+	consumergroup.Codec
+}
+
+func (c loopCodec) Encode(v any) ([]byte, error) { return c.handoff.Encode(v) }
+
+func (c loopCodec) Decode(b []byte) (any, error) { return c.Codec.Decode(b) }

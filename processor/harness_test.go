@@ -1,0 +1,215 @@
+package processor_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor"
+	"kafkagrpc/topology"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// One for the whole process, started by sarama's metrics and never stopped.
+		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
+		// Ends by itself within a second after its store is closed; Close does not wait for it.
+		goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"),
+	)
+}
+
+const (
+	requests = "echo-requests"
+	replies  = "echo-replies"
+	service  = "grpc.examples.echo.Echo"
+	patience = 30 * time.Second
+)
+
+// testbench is one embedded Kafka with a service, and whatever a test starts on them.
+type testbench struct {
+	t          testing.TB
+	kafka      *embedded.Kafka
+	service    *fakeService
+	remote     topology.Remote
+	methods    topology.Methods
+	partitions int32       // of the request topic
+	quiet      bool        // without the processor's log
+	client     *kgo.Client // produces, and reads replies and dead letters
+	admin      *kadm.Client
+}
+
+func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) *testbench {
+	t.Helper()
+	broker, err := embedded.StartKafka(embedded.KafkaOptions{Topics: map[string]int32{requests: partitions, replies: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	b := &testbench{t: t, kafka: broker, service: startFakeService(t), partitions: partitions}
+	b.remote = topology.Remote{
+		Binding: "remote", Group: "test-remote", Table: "test-remote-table", Loop: "test-remote-loop",
+		Cluster:  &topology.Cluster{Binding: "kafka", Brokers: broker.Brokers()},
+		Contract: wire.DefaultContract(),
+		Processing: topology.Processing{
+			MaxInFlight: 1000, Timeout: 30 * time.Second, Drain: 10 * time.Second,
+			RetryCodes: []codes.Code{codes.Unavailable}, DeadLetter: "test-remote-dead-letters",
+		},
+		Expiry: time.Hour, MaxResult: 900 << 10,
+		Routes: []topology.RemoteRoute{{
+			Topic: requests, ReplyTo: replies,
+			Methods: []topology.MethodPattern{service + "/*"},
+			Target:  topology.Target{Scheme: "http", Authority: b.service.addr, Address: b.service.addr},
+		}},
+	}
+	b.methods = topology.Methods{
+		service + "/UnaryEcho":                  {},
+		service + "/BidirectionalStreamingEcho": {ClientStreams: true, ServerStreams: true},
+	}
+	for _, f := range change {
+		f(&b.remote)
+	}
+	b.client, err = kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1_048_588), kgo.ProducerLinger(0),
+		kgo.ConsumeTopics(replies, b.remote.Processing.DeadLetter), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.client.Close)
+	b.admin = kadm.NewClient(b.client)
+	return b
+}
+
+// instance is one running processor.
+type instance struct {
+	*processor.Processor
+	dir   string
+	begin func() // begins to stop
+	stop  func() // stops in order, and waits
+}
+
+func (b *testbench) start(dir string) *instance {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	state, err := processor.OpenStateDir(dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(testWriter{b.t}, nil))
+	if b.quiet {
+		log = slog.New(slog.DiscardHandler)
+	}
+	client := grpcout.New(grpcout.Options{})
+	p, err := processor.New(ctx, processor.Config{
+		Remote: b.remote, Methods: b.methods, Client: client, State: state,
+		Log: log,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err := errors.Join(err, client.Close(), state.Close()); err != nil {
+				b.t.Error(err)
+			}
+		case <-time.After(patience):
+			b.t.Error("the processor did not stop")
+		}
+	})
+	b.t.Cleanup(stop)
+	return &instance{p, dir, cancel, stop}
+}
+
+func (b *testbench) started() *instance {
+	b.t.Helper()
+	i := b.start(b.t.TempDir())
+	b.ready(i)
+	return i
+}
+
+func (b *testbench) ready(i *instance) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := i.WaitReady(ctx); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// testWriter passes log lines to the test until it ends.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(string(b))
+	return len(b), nil
+}
+
+// committed waits until the group has committed everything that the request topic and the loop topic hold. All that
+// the records caused is written by then.
+func (b *testbench) committed() {
+	b.t.Helper()
+	topics := []string{requests, b.remote.Loop}
+	b.eventually("all offsets committed", func() bool {
+		// In this order: a record is committed only when what it sent through the loop topic is there.
+		offsets, err := b.admin.FetchOffsets(context.Background(), b.remote.Group)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		ends, err := b.admin.ListEndOffsets(context.Background(), topics...)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		all := true
+		ends.Each(func(o kadm.ListedOffset) {
+			at, ok := offsets.Lookup(o.Topic, o.Partition)
+			all = all && (o.Offset == 0 || ok && at.At == o.Offset)
+		})
+		return all
+	})
+}
+
+// evict removes the member of a stopped instance from the group, which would wait for its return.
+func (b *testbench) evict(dir string) {
+	b.t.Helper()
+	state, err := processor.OpenStateDir(dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	id, err := state.InstanceID()
+	if err := errors.Join(err, state.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+	left, err := b.admin.LeaveGroup(context.Background(), kadm.LeaveGroup(b.remote.Group).InstanceIDs(id))
+	if err := errors.Join(err, left.Error()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// eventually polls a condition that nothing signals.
+func (b *testbench) eventually(what string, condition func() bool) {
+	b.t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			b.t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}

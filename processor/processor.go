@@ -1,0 +1,259 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lovoo/goka"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/topology"
+)
+
+// Config is what a Processor needs.
+type Config struct {
+	Remote  topology.Remote
+	Methods topology.Methods // of the catalogs: tells which methods are unary
+	Client  *grpcout.Client  // stays the caller's, who closes it after Run has returned
+	State   *StateDir        // stays the caller's
+	Log     *slog.Logger     // default slog.Default()
+
+	// InstanceID is the static member id in the consumer group; default State.InstanceID.
+	InstanceID string
+
+	// CreateTopics is the number of partitions with which missing request and reply topics are created; 0: a
+	// missing one is an error. The group's own topics are always created.
+	CreateTopics int
+}
+
+// Processor runs the consumer group of one remote binding. Its methods are safe for concurrent use; Run is
+// called once.
+type Processor struct {
+	remote   topology.Remote
+	methods  topology.Methods
+	client   *grpcout.Client
+	state    *StateDir
+	log      *slog.Logger
+	create   int
+	instance string
+	cluster  kafka.Cluster
+
+	// Set by prepare, before the callbacks run.
+	partitions int32
+	maxRecord  int // bytes, of any topic that is written
+	maxRow     int
+
+	calls sync.WaitGroup // calls in flight
+
+	mu      sync.RWMutex
+	parts   map[int32]*partition // of the current assignment
+	running *goka.Processor      // nil while none is recovered
+	changed chan struct{}        // closed and replaced when running changes
+}
+
+// partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
+// with new ones, and what the old ones had in flight comes to nothing.
+type partition struct {
+	calls map[string]*call // by table key
+	open  map[string]*open // by attempt id
+}
+
+// ErrNotReady is returned while the table is not recovered, or not running.
+var ErrNotReady = errors.New("the processor is not ready: its partitions are not assigned or not recovered yet")
+
+// New checks the topics of the binding, creates the group's own, and returns a processor that does nothing before Run.
+func New(ctx context.Context, c Config) (*Processor, error) {
+	p := &Processor{
+		remote:   c.Remote,
+		methods:  c.Methods,
+		client:   c.Client,
+		state:    c.State,
+		log:      c.Log,
+		create:   c.CreateTopics,
+		instance: c.InstanceID,
+		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
+		parts:    make(map[int32]*partition),
+		changed:  make(chan struct{}),
+	}
+	if p.log == nil {
+		p.log = slog.Default()
+	}
+	p.log = p.log.With("group", c.Remote.Group)
+	if p.instance == "" {
+		var err error
+		if p.instance, err = c.State.InstanceID(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare checks and creates topics, and learns their limits.
+func (p *Processor) prepare(ctx context.Context) (err error) {
+	topics, err := kafka.OpenTopics(p.cluster)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, topics.Close()) }()
+	needs := kafka.Needs{
+		Inputs: p.remote.Inputs(), Outputs: p.remote.Outputs(),
+		Table: p.remote.Table, Loop: p.remote.Loop, DeadLetters: p.remote.Processing.DeadLetter,
+		Create: p.create,
+	}
+	partitions, err := topics.Ensure(ctx, needs)
+	if err != nil {
+		return err
+	}
+	p.partitions = int32(partitions)
+	p.maxRecord = kafka.DefaultMaxRecordBytes
+	for _, topic := range append(needs.Outputs, needs.Table, needs.Loop, needs.DeadLetters) {
+		limit, err := topics.MaxRecordBytes(topic)
+		if err != nil {
+			return err
+		}
+		p.maxRecord = min(p.maxRecord, limit)
+	}
+	p.maxRow = min(p.remote.MaxResult, p.maxRecord-maxIdentity-recordOverhead)
+	return nil
+}
+
+// Run consumes until ctx ends, which drains: calls in flight get processing.drain to finish. goka's processor ends at
+// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s.
+// The only error is that of a start that failed for good.
+func (p *Processor) Run(ctx context.Context) error {
+	const first, most = time.Second, 30 * time.Second
+	backoff := first
+	for {
+		begun := time.Now()
+		err := p.runOnce(ctx)
+		if ctx.Err() != nil {
+			if err != nil {
+				p.log.Warn("the processor did not stop in order", "error", err)
+			}
+			return nil
+		}
+		if time.Since(begun) > most {
+			backoff = first
+		}
+		p.log.Error("the processor ended, starting a new one", "error", err, "backoff", backoff)
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, most)
+		if err := p.prepare(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("the topics cannot be used", "error", err)
+		}
+	}
+}
+
+// runOnce runs one goka processor to its end.
+func (p *Processor) runOnce(ctx context.Context) error {
+	g, err := p.goka()
+	if err != nil {
+		return err
+	}
+	// Ends also when goka does, so that the goroutine below is always waited for.
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if g.WaitForReadyContext(watch) == nil && watch.Err() == nil {
+			p.setRunning(g)
+		}
+	})
+	err = g.Run(ctx)
+	stop()
+	watching.Wait()
+	p.setRunning(nil)
+	p.calls.Wait() // their claims are closed, which cancels them
+	return err
+}
+
+func (p *Processor) setRunning(g *goka.Processor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = g
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// WaitReady returns when the partitions that the instance was assigned are recovered and consumed, or with
+// the context's error.
+func (p *Processor) WaitReady(ctx context.Context) error {
+	for {
+		p.mu.RLock()
+		ready, changed := p.running != nil, p.changed
+		p.mu.RUnlock()
+		if ready {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrNotReady, context.Cause(ctx))
+		}
+	}
+}
+
+// Row is what the table knows of a key: nil if nothing, also when another instance owns the key's partition.
+// It answers ErrNotReady while the table is not recovered: at the start, and during a rebalance.
+func (p *Processor) Row(key string) (*rowpb.Row, error) {
+	// Held throughout: a rebalance begins with assigned, and goka panics when it is asked for a row before the stores
+	// are open again.
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.running == nil || !p.running.Recovered() {
+		return nil, ErrNotReady
+	}
+	if p.parts[wire.Partition([]byte(key), p.partitions)] == nil {
+		return nil, nil
+	}
+	value, err := p.running.Get(key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the row of key %q: %w", key, err)
+	}
+	switch v := value.(type) {
+	case *rowpb.Row:
+		return v, nil
+	case unreadableRow:
+		return nil, fmt.Errorf("reading the row of key %q: %w", key, v.err)
+	default:
+		return nil, nil
+	}
+}
+
+// partition is the state of an assigned partition.
+func (p *Processor) partition(id int32) *partition {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.parts[id]
+}
+
+// assigned begins a generation of the group.
+func (p *Processor) assigned(a goka.Assignment) {
+	parts := make(map[int32]*partition, len(a))
+	for id := range a {
+		parts[id] = &partition{calls: make(map[string]*call), open: make(map[string]*open)}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parts = parts
+	p.log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
+}
+
+// storeDir is where the local stores of the table live.
+func (p *Processor) storeDir() string { return filepath.Join(p.state.Path(), p.remote.Group) }

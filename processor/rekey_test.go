@@ -1,0 +1,123 @@
+package processor_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
+)
+
+func TestRecordElsewhereThanItsTableKey(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	i := b.started()
+	own := func(key string) int32 { return wire.Partition([]byte(key), b.partitions) }
+	withKey := func(r wire.Record, key []byte) wire.Record { r.Key = key; return r }
+	tests := []struct {
+		name      string
+		request   wire.Request
+		key       []byte // nil: null
+		partition int32
+		tableKey  string
+	}{
+		{"other key", foreign("c1"), []byte("customer 7"), own("customer 7"), "c1"},
+		{"other key, right partition", foreign("c2"), []byte("customer 7"), own("c2"), "c2"},
+		{"wrong partition", foreign("c3"), []byte("c3"), (own("c3") + 1) % 4, "c3"},
+		{"null key", foreign("c4"), nil, own("c4"), "c4"},
+		{"empty key", foreign("c5"), []byte{}, own("c5"), "c5"},
+		{"key __offset", foreign("c6"), []byte("__offset"), own("__offset"), "c6"},
+		{"correlation id __offset", foreign("__offset"), []byte("__offset"), own("__offset"), "__offset"},
+		{"method that no catalog knows", mystery("c7", ""), nil, 0, mystery("c7", "").CorrelationID},
+	}
+	var messages []string
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			records := []wire.Record{withKey(message(test.request, test.name), test.key), withKey(end(test.request), test.key)}
+			records[0].Timestamp = time.UnixMilli(1_700_000_000_123)
+			at := b.produceTo(requests, test.partition, records...)[0]
+			b.results(1)[test.request.CorrelationID].check(t, codes.OK, "", test.name)
+			row, err := i.Row(test.tableKey)
+			if err != nil || row == nil {
+				t.Fatalf("the row of %q is %v, %v", test.tableKey, row, err)
+			}
+			if s := row.Source; s.Topic != requests || s.Partition != test.partition || s.Offset != at.Offset || s.TimestampMs != 1_700_000_000_123 {
+				t.Errorf("the source is %v, want %s/%d@%d", s, requests, test.partition, at.Offset)
+			}
+		})
+		messages = append(messages, test.name)
+	}
+	if got := b.log(b.remote.Table); len(got) != len(tests) {
+		t.Errorf("%d rows on the table topic, want %d", len(got), len(tests))
+	}
+	for _, r := range b.log(b.remote.Table) {
+		if want := own(string(r.Key)); r.Partition != want {
+			t.Errorf("the row of %q is in partition %d, want %d", r.Key, r.Partition, want)
+		}
+	}
+	b.wantExecuted(messages...)
+	if answers := b.answers(); len(answers) != len(tests) {
+		t.Errorf("%d attempts were answered, want %d", len(answers), len(tests))
+	}
+
+	// The keys did no harm to the stores: they open again and still answer.
+	i.stop()
+	b.ready(b.start(i.dir))
+	for _, test := range tests {
+		b.call(test.request, test.name).check(t, codes.OK, "", test.name)
+	}
+	b.wantExecuted(messages...)
+}
+
+// A producer whose correlation id differs from try to try is recognised by its idempotency key.
+func TestTriesWithOneIdempotencyKeyAreExecutedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	i := b.started()
+	try := func(id string) wire.Request {
+		r := foreign(id)
+		r.Metadata = wire.Metadata{{Name: "idempotency-key", Value: "__offset"}}
+		return r
+	}
+	first := b.call(try("try 1"), "one")
+	first.check(t, codes.OK, "", "one")
+	for _, id := range []string{"try 2", "try 3"} {
+		again := b.call(try(id), "one")
+		if again.CorrelationID != id {
+			t.Errorf("the reply to %q is for %q", id, again.CorrelationID)
+		}
+		first.same(t, again)
+	}
+	b.call(try("try 4"), "two").check(t, codes.FailedPrecondition, "another request")
+	open := b.service.gate()
+	inFlight := func(id string) wire.Request {
+		r := try(id)
+		r.Metadata[0].Value = "together"
+		return r
+	}
+	b.send(inFlight("a"), "three")
+	b.send(inFlight("b"), "three")
+	b.service.wait(t, 2)
+	open()
+	got := b.results(2)
+	got["a"].check(t, codes.OK, "", "three")
+	got["b"].check(t, codes.OK, "", "three")
+	b.committed()
+	b.wantExecuted("one", "three")
+	if row, err := i.Row("__offset"); err != nil || row.GetCorrelationId() != "try 1" {
+		t.Errorf("the row is %v, %v", row, err)
+	}
+}
+
+func TestRecordTooLargeToRekeyIsAnswered(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.started()
+	record := message(foreign("c"), string(make([]byte, 1_048_588-61-200)))
+	record.Key = []byte("k")
+	b.produce(record)
+	b.results(1)["c"].check(t, codes.ResourceExhausted, "cannot be re-keyed")
+	b.call(foreign("next"), "one").check(t, codes.OK, "", "one")
+	b.wantExecuted("one")
+}

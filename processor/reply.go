@@ -1,0 +1,54 @@
+package processor
+
+import (
+	"fmt"
+
+	"github.com/lovoo/goka"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+)
+
+// reply emits the records that answer an attempt: its messages, then the terminal record.
+func (p *Processor) reply(ctx goka.Context, a *attempt, o outcome) {
+	records := p.replyRecords(a, o)
+	for _, r := range records {
+		if size := kafka.Size(r); size > p.maxRecord {
+			p.log.Warn("a reply does not fit its topic: answering RESOURCE_EXHAUSTED", "topic", a.replyTo, "bytes", size,
+				"limit", p.maxRecord, "correlation_id", a.request.CorrelationID, "source", a.source)
+			records = p.replyRecords(a, outcome{
+				status:  codes.ResourceExhausted,
+				message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord),
+			})
+			break
+		}
+	}
+	for _, r := range records {
+		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, r)
+	}
+}
+
+func (p *Processor) replyRecords(a *attempt, o outcome) []wire.Record {
+	reply := wire.Reply{
+		CorrelationID: a.request.CorrelationID,
+		Call:          a.request.Call,
+		Metadata:      o.metadata,
+		Status:        o.status,
+		Message:       o.message,
+		Trailers:      o.trailers,
+	}
+	key := []byte(a.request.CorrelationID)
+	records := make([]wire.Record, 0, len(o.messages)+1)
+	if len(o.messages) > 0 {
+		headers := p.remote.Contract.EncodeReplyMessage(reply)
+		for _, m := range o.messages {
+			if m == nil {
+				m = []byte{} // an empty message; null would end the call
+			}
+			records = append(records, wire.Record{Key: key, Value: m, Headers: headers})
+		}
+		reply.Metadata = nil // it is on the messages
+	}
+	return append(records, wire.Record{Key: key, Headers: p.remote.Contract.EncodeReplyEnd(reply)})
+}

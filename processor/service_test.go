@@ -1,0 +1,130 @@
+package processor_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+)
+
+// fakeService is a gRPC service that answers as the test says.
+type fakeService struct {
+	addr   string
+	server *grpc.Server
+
+	mu      sync.Mutex
+	answer  func(ctx context.Context, call received) ([]byte, error) // nil: echo
+	calls   []received
+	arrived chan struct{} // one token a call
+}
+
+// received is one call that the service got.
+type received struct {
+	method   string
+	message  string
+	metadata metadata.MD
+	deadline time.Duration // left, 0 without one
+	stream   grpc.ServerStream
+}
+
+func startFakeService(t testing.TB) *fakeService {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fakeService{addr: listener.Addr().String(), arrived: make(chan struct{}, 1_000_000)}
+	s.server = grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(s.handle))
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(listener) }()
+	t.Cleanup(func() {
+		s.server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *fakeService) handle(_ any, stream grpc.ServerStream) error {
+	var message []byte
+	if err := stream.RecvMsg(&message); err != nil {
+		return err
+	}
+	method, _ := grpc.MethodFromServerStream(stream)
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	call := received{method: method, message: string(message), metadata: md, stream: stream}
+	if d, ok := stream.Context().Deadline(); ok {
+		call.deadline = time.Until(d)
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, call)
+	answer := s.answer
+	s.mu.Unlock()
+	s.arrived <- struct{}{}
+	if answer != nil {
+		var err error
+		if message, err = answer(stream.Context(), call); err != nil {
+			return err
+		}
+	}
+	return stream.SendMsg(&message)
+}
+
+func (s *fakeService) answers(f func(context.Context, received) ([]byte, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
+}
+
+// received are the calls so far.
+func (s *fakeService) received() []received {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]received(nil), s.calls...)
+}
+
+// wait waits for n further calls to have arrived.
+func (s *fakeService) wait(t testing.TB, n int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for range n {
+		select {
+		case <-s.arrived:
+		case <-deadline:
+			t.Fatalf("the service got %d calls", len(s.received()))
+		}
+	}
+}
+
+// gate makes every call wait until it is opened.
+func (s *fakeService) gate() (open func()) {
+	gate := make(chan struct{})
+	s.answers(func(ctx context.Context, call received) ([]byte, error) {
+		select {
+		case <-gate:
+			return []byte(call.message), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
+}
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}

@@ -1,0 +1,64 @@
+package processor
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"kafkagrpc/internal/wire"
+)
+
+// headerSource is where a record on the loop topic came from: partition/offset/timestamp/topic.
+const headerSource = "kafkagrpc.source"
+
+// source is the position of a request in its request topic.
+type source struct {
+	topic     string
+	partition int32
+	offset    int64
+	timestamp time.Time
+}
+
+func (s source) String() string { return fmt.Sprintf("%s/%d@%d", s.topic, s.partition, s.offset) }
+
+// looped is the record for the loop topic: as it was, under its table key, with its position in a header behind its own.
+func looped(r wire.Record, key string, s source) wire.Record {
+	headers := make([]wire.Header, 0, len(r.Headers)+1)
+	headers = append(headers, r.Headers...)
+	position := fmt.Sprintf("%d/%d/%d/%s", s.partition, s.offset, s.timestamp.UnixMilli(), s.topic)
+	headers = append(headers, wire.Header{Name: headerSource, Value: []byte(position)})
+	return wire.Record{Key: []byte(key), Value: r.Value, Headers: headers}
+}
+
+// unlooped undoes looped.
+func unlooped(r wire.Record) (wire.Record, source, error) {
+	if n := len(r.Headers) - 1; n >= 0 && r.Headers[n].Name == headerSource {
+		if s, err := parseSource(string(r.Headers[n].Value)); err == nil {
+			r.Headers, r.Timestamp = r.Headers[:n], s.timestamp
+			return r, s, nil
+		}
+	}
+	at := source{topic: r.Topic, partition: r.Partition, offset: r.Offset, timestamp: r.Timestamp}
+	return r, at, fmt.Errorf("no readable %s header at the end: it was not written by this program", headerSource)
+}
+
+func parseSource(text string) (source, error) {
+	parts := strings.SplitN(text, "/", 4)
+	if len(parts) != 4 || parts[3] == "" {
+		return source{}, fmt.Errorf("%q is not partition/offset/timestamp/topic", text)
+	}
+	partition, err := strconv.ParseInt(parts[0], 10, 32)
+	if err != nil {
+		return source{}, err
+	}
+	offset, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return source{}, err
+	}
+	millis, err := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil {
+		return source{}, err
+	}
+	return source{topic: parts[3], partition: int32(partition), offset: offset, timestamp: time.UnixMilli(millis)}, nil
+}

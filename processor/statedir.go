@@ -1,0 +1,75 @@
+package processor
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// StateDir is the folder of one instance: the local stores of its tables, and its id. One process owns it.
+type StateDir struct {
+	path string
+	lock *os.File
+}
+
+// OpenStateDir creates the folder if need be and locks it. A folder in use is refused with its owner's pid.
+func OpenStateDir(path string) (*StateDir, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		owner, readErr := os.ReadFile(lock.Name())
+		if closeErr := errors.Join(readErr, lock.Close()); closeErr != nil {
+			err = errors.Join(err, closeErr)
+		}
+		return nil, fmt.Errorf("state directory %s is in use by process %s: stop it, or give this instance its own --state-dir: %w",
+			path, strings.TrimSpace(string(owner)), err)
+	}
+	d := &StateDir{path, lock}
+	if err := errors.Join(lock.Truncate(0), writeAt(lock, fmt.Sprintln(os.Getpid()))); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// Path is the folder.
+func (d *StateDir) Path() string { return d.path }
+
+// InstanceID is the id of the instance whose state this is, made at the first use: it is the static member id at the
+// consumer group, with which a restarted instance gets its partitions back at once.
+func (d *StateDir) InstanceID() (string, error) {
+	path := filepath.Join(d.path, "instance-id")
+	id, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(id))) > 0 {
+		return strings.TrimSpace(string(id)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("state directory: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "kafka-grpc"
+	}
+	fresh := host + "-" + strings.ToLower(rand.Text()[:8])
+	if err := os.WriteFile(path, []byte(fresh+"\n"), 0o644); err != nil {
+		return "", fmt.Errorf("state directory: %w", err)
+	}
+	return fresh, nil
+}
+
+// Close gives the folder up.
+func (d *StateDir) Close() error { return d.lock.Close() }

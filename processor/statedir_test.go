@@ -1,0 +1,88 @@
+package processor_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kafkagrpc/processor"
+)
+
+func TestStateDirHasOneOwner(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
+	first := open(t, dir)
+	_, err := processor.OpenStateDir(dir)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("opening it again: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir)
+}
+
+func TestInstanceIDStays(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := open(t, dir)
+	id := instanceID(t, first)
+	if again := instanceID(t, first); id == "" || again != id {
+		t.Errorf("the id is %q, then %q", id, again)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := instanceID(t, open(t, dir)); again != id {
+		t.Errorf("the id is %q, then %q", id, again)
+	}
+	if other := instanceID(t, open(t, t.TempDir())); other == id {
+		t.Errorf("two instances have the id %q", id)
+	}
+}
+
+func TestEmptyInstanceIDIsReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "instance-id"), []byte("\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if id := instanceID(t, open(t, dir)); id == "" {
+		t.Error("the id is empty")
+	}
+}
+
+func TestStateDirThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := processor.OpenStateDir(file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a file as state directory: %v", err)
+	}
+}
+
+func open(t *testing.T, dir string) *processor.StateDir {
+	t.Helper()
+	d, err := processor.OpenStateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() }) // may be closed already
+	if d.Path() != dir {
+		t.Errorf("the path is %s, want %s", d.Path(), dir)
+	}
+	return d
+}
+
+func instanceID(t *testing.T, d *processor.StateDir) string {
+	t.Helper()
+	id, err := d.InstanceID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
