@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"kafkagrpc/grpcin"
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor"
+	"kafkagrpc/topology"
+)
+
+type appOptions struct {
+	stateDir     string // default: one for the file's name below the user's state folder
+	instanceID   string
+	createTopics int
+	log          *slog.Logger
+}
+
+// app is everything that runs for one topology.
+type app struct {
+	topology   *topology.Topology
+	log        *slog.Logger
+	stateDir   string
+	processors []*processor.Processor
+	listeners  []net.Listener
+
+	failed chan error     // has room for one: the first part that ended by itself
+	stops  []func() error // in the order of starting
+}
+
+// startApp opens everything, in an order in which each part finds what it needs. The listeners accept calls when it
+// returns; the partitions may still be recovering.
+func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, error) {
+	a := &app{topology: t, log: o.log, failed: make(chan error, 1)}
+	err := a.startProcessors(ctx, o)
+	if err == nil {
+		err = a.startNorth(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.stop())
+	}
+	return a, nil
+}
+
+func (a *app) startProcessors(ctx context.Context, o appOptions) error {
+	if len(a.topology.Remotes) == 0 {
+		return nil
+	}
+	a.stateDir = o.stateDir
+	if a.stateDir == "" {
+		a.stateDir = filepath.Join(userStateDir(), a.topology.Namespace)
+	}
+	state, err := processor.OpenStateDir(a.stateDir)
+	if err != nil {
+		return err
+	}
+	a.onStop(state.Close)
+	client := grpcout.New(grpcout.Options{})
+	a.onStop(client.Close)
+	for _, remote := range a.topology.Remotes {
+		p, err := processor.New(ctx, processor.Config{
+			Remote: remote, Methods: a.topology.Methods, Client: client, State: state, InstanceID: o.instanceID,
+			Log: a.log, CreateTopics: o.createTopics,
+		})
+		if err != nil {
+			return fmt.Errorf("binding %s: %w", remote.Binding, err)
+		}
+		a.processors = append(a.processors, p)
+		a.run(ctx, p.Run)
+	}
+	return nil
+}
+
+func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range a.listeners {
+				err = errors.Join(err, l.Close()) // no server has them yet
+			}
+		}
+	}()
+	clusters := a.northClusters()
+	senders := make(map[string]grpcin.Sender, len(clusters))
+	calls := grpcin.NewCalls(a.topology.Listeners, 0)
+	for _, n := range clusters {
+		cluster := kafka.Cluster{Brokers: n.cluster.Brokers, ClientID: "kafka-grpc-" + a.topology.Namespace}
+		limit, err := n.ensureTopics(ctx, cluster, o.createTopics)
+		if err != nil {
+			return err
+		}
+		cluster.MaxRecordBytes = limit
+		producer, err := kafka.NewProducer(cluster)
+		if err != nil {
+			return err
+		}
+		a.onStop(producer.Close)
+		senders[n.cluster.Binding] = producer
+		// At the end of the reply topics before the first request is written. Not with ctx: calls in flight get
+		// their replies while the app stops.
+		tail, err := kafka.NewTail(context.WithoutCancel(ctx), cluster, n.replies, calls.Deliver, a.log)
+		if err != nil {
+			return err
+		}
+		a.onStop(tail.Close)
+	}
+	servers := make([]*grpcin.Server, 0, len(a.topology.Listeners))
+	for _, l := range a.topology.Listeners {
+		server, err := grpcin.NewServer(grpcin.Options{
+			Listener: l, Methods: a.topology.Methods, Senders: senders, Calls: calls, Rejected: kafka.Rejected, Log: a.log,
+		})
+		if err != nil {
+			return err
+		}
+		listener, err := net.Listen("tcp", l.Address())
+		if err != nil {
+			return fmt.Errorf("binding %s: %w", l.Binding, err)
+		}
+		servers, a.listeners = append(servers, server), append(a.listeners, listener)
+	}
+	// One part, so that they drain at the same time.
+	a.run(ctx, func(ctx context.Context) error {
+		serving, ctx := errgroup.WithContext(ctx)
+		for i, server := range servers {
+			serving.Go(func() error { return server.Serve(ctx, a.listeners[i]) })
+		}
+		return serving.Wait()
+	})
+	return nil
+}
+
+// northCluster is a Kafka cluster with what north routes use of it.
+type northCluster struct {
+	cluster           *topology.Cluster
+	requests, replies []string
+}
+
+func (a *app) northClusters() []*northCluster {
+	var out []*northCluster
+	add := func(names []string, name string) []string {
+		if name == "" || slices.Contains(names, name) {
+			return names
+		}
+		return append(names, name)
+	}
+	for _, l := range a.topology.Listeners {
+		for _, r := range l.Routes {
+			i := slices.IndexFunc(out, func(n *northCluster) bool { return n.cluster.Binding == r.Cluster.Binding })
+			if i < 0 {
+				i = len(out)
+				out = append(out, &northCluster{cluster: r.Cluster})
+			}
+			out[i].requests = add(out[i].requests, r.Topic)
+			out[i].replies = add(out[i].replies, r.ReplyTo)
+		}
+	}
+	return out
+}
+
+// ensureTopics checks or creates the topics, and answers the largest record that all request topics take.
+func (n *northCluster) ensureTopics(ctx context.Context, cluster kafka.Cluster, create int) (limit int, err error) {
+	topics, err := kafka.OpenTopics(cluster)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, topics.Close()) }()
+	// As outputs: request topics of several groups need no equal partition counts.
+	if _, err := topics.Ensure(ctx, kafka.Needs{Outputs: slices.Concat(n.requests, n.replies), Create: create}); err != nil {
+		return 0, err
+	}
+	limit = kafka.DefaultMaxRecordBytes
+	for _, topic := range n.requests {
+		most, err := topics.MaxRecordBytes(topic)
+		if err != nil {
+			return 0, err
+		}
+		limit = min(limit, most)
+	}
+	return limit, nil
+}
+
+// run starts a part on a goroutine of its own; stop ends it and waits for it.
+func (a *app) run(ctx context.Context, part func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() {
+		err := part(ctx)
+		if ctx.Err() == nil {
+			select {
+			case a.failed <- err:
+			default: // another part was first
+			}
+			err = nil
+		}
+		done <- err
+	}()
+	a.onStop(func() error {
+		cancel()
+		return <-done
+	})
+}
+
+func (a *app) onStop(f func() error) { a.stops = append(a.stops, f) }
+
+// stop ends everything in reverse order: listeners first, as their calls still need the processors' answers.
+func (a *app) stop() error {
+	var errs []error
+	for _, f := range slices.Backward(a.stops) {
+		errs = append(errs, f())
+	}
+	a.stops = nil
+	return errors.Join(errs...)
+}
+
+// waitReady waits until every processor's partitions are recovered.
+func (a *app) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	errs := make([]error, len(a.processors))
+	for i, p := range a.processors {
+		wg.Go(func() { errs[i] = p.WaitReady(ctx) })
+	}
+	ready := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(ready)
+	}()
+	select {
+	case <-ready:
+	case err := <-a.failed:
+		a.failed <- err // for wait
+		cancel(err)
+		<-ready
+	}
+	return errors.Join(errs...)
+}
+
+// wait returns when ctx ends or a part failed, after everything is stopped.
+func (a *app) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping: calls in flight are finished first")
+		return a.stop()
+	case err := <-a.failed:
+		return errors.Join(err, a.stop())
+	}
+}
+
+// readyLine is what operators and scripts wait for.
+func (a *app) readyLine() string {
+	var b strings.Builder
+	b.WriteString("ready")
+	for i, l := range a.listeners {
+		scheme := "grpc"
+		if a.topology.Listeners[i].TLS != nil {
+			scheme = "grpcs"
+		}
+		fmt.Fprintf(&b, " %s://%s", scheme, l.Addr())
+	}
+	for _, r := range a.topology.Remotes {
+		fmt.Fprintf(&b, " group=%s topics=%s", r.Group, strings.Join(r.Inputs(), ","))
+	}
+	if a.stateDir != "" {
+		fmt.Fprintf(&b, " state=%s", a.stateDir)
+	}
+	return b.String()
+}
+
+// userStateDir is the folder for the state of programs, as the XDG base directory specification names it.
+func userStateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "kafka-grpc")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "kafka-grpc")
+	}
+	return filepath.Join(os.TempDir(), "kafka-grpc")
+}

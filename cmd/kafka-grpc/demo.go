@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/topology"
+)
+
+const (
+	demoMethod  = "grpc.examples.echo.Echo/UnaryEcho"
+	demoKey     = "demo-1"
+	demoTimeout = 30 * time.Second
+)
+
+func newDemoCommand() *cobra.Command {
+	var once bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show a call through an embedded Kafka, and its repetition",
+		Long: `Starts an embedded Kafka, an echo service and kafka-grpc on the configuration of Zilla's gRPC-through-Kafka example, all in
+this process and on loopback. Makes a gRPC call, makes it again with the same idempotency key, and shows the records on both
+topics and the row of the table. Then it stays up for you to try, until Ctrl-C.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return demo(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), once)
+		},
+	}
+	c.Flags().BoolVar(&once, "once", false, "end after the show: exit code 1 if anything that it claims did not happen")
+	return c
+}
+
+func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
+	dir, err := os.MkdirTemp("", "kafka-grpc-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		return err
+	}
+	defer broker.Close()
+	echo, err := embedded.StartEcho("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, echo.Close()) }()
+	t, err := demoTopology(dir, broker, echo)
+	if err != nil {
+		return err
+	}
+	a, err := startApp(ctx, t, appOptions{
+		stateDir: filepath.Join(dir, "state"), createTopics: 1, log: newLog(stderr, slog.LevelWarn),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.stop()) }()
+
+	show, cancel := context.WithTimeout(ctx, demoTimeout)
+	defer cancel()
+	if err := a.waitReady(show); err != nil {
+		return err
+	}
+	d := &demonstration{out: out, app: a, echo: echo, topology: t}
+	if err := d.run(show); err != nil {
+		return fmt.Errorf("the demo failed: %w", err)
+	}
+	if once {
+		return nil
+	}
+	d.suggest(dir, broker)
+	return a.wait(ctx)
+}
+
+// demoTopology is the seed's configuration on the demo's Kafka and service, with free ports where its own are taken.
+func demoTopology(dir string, broker *embedded.Kafka, echo *embedded.Echo) (*topology.Topology, error) {
+	password := rand.Text()
+	if err := embedded.WriteSeed(dir, password); err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(echo.Addr())
+	if err != nil {
+		return nil, err
+	}
+	environment := map[string]string{"ECHO_SERVER_HOST": host, "ECHO_SERVER_PORT": port, "KEYSTORE_PASSWORD": password}
+	t, err := topology.Load(filepath.Join(dir, "zilla.yaml"), topology.Options{
+		Brokers: broker.Brokers(),
+		Listen:  "127.0.0.1",
+		LookupEnv: func(name string) (string, bool) {
+			value, ok := environment[name]
+			return value, ok
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range t.Listeners {
+		probe, err := net.Listen("tcp", t.Listeners[i].Address())
+		if err != nil {
+			t.Listeners[i].Port = 0
+			continue
+		}
+		if err := probe.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// demonstration makes the calls and checks everything that it prints.
+type demonstration struct {
+	out      io.Writer
+	app      *app
+	echo     *embedded.Echo
+	topology *topology.Topology
+}
+
+func (d *demonstration) printf(format string, args ...any) {
+	// The terminal of a demo: a failed write has nobody to be told.
+	_, _ = fmt.Fprintf(d.out, format, args...)
+}
+
+func (d *demonstration) run(ctx context.Context) (err error) {
+	route := d.topology.Listeners[0].Routes[0]
+	d.printf("A gRPC call goes through Kafka to the service, and its reply comes back:\n\n"+
+		"  gRPC client -> %s -> %s -> kafka-grpc -> echo service %s\n"+
+		"              <- %s <- %s <- kafka-grpc <-\n\n",
+		d.app.listeners[0].Addr().String(), route.Topic, d.echo.Addr(), d.app.listeners[0].Addr().String(), route.ReplyTo)
+
+	watched, err := watchTopics(ctx, *route.Cluster, route.Topic, route.ReplyTo)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, watched.tail.Close()) }()
+	client := grpcout.New(grpcout.Options{})
+	defer func() { err = errors.Join(err, client.Close()) }()
+
+	for _, title := range []string{"1. " + demoMethod, "2. the same call again"} {
+		begun := time.Now()
+		result := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: d.app.listeners[0].Addr().String()}, grpcout.Call{
+			Method:   demoMethod,
+			Metadata: metadata.Pairs("idempotency-key", demoKey),
+			Message:  echoMessage("hi"),
+		})
+		took := time.Since(begun)
+		if result.Status != codes.OK || len(result.Messages) != 1 || !bytes.Equal(result.Messages[0], echoMessage("hi")) {
+			return fmt.Errorf("the reply is %v %q %q, not the message that was sent", result.Status, result.Message, result.Messages)
+		}
+		d.printf("%s  idempotency-key: %s\n   sent  {\"message\": \"hi\"}\n   reply %s in %.1f ms\n",
+			title, demoKey, messageText(result.Messages[0]), float64(took.Microseconds())/1000)
+	}
+	if n := d.echo.CallsOf(demoKey); n != 1 {
+		return fmt.Errorf("the service was called %d times, not once", n)
+	}
+	d.printf("   The service was called once: the second reply is the stored result.\n\n")
+	// Each call is a message and an end, and so is each reply.
+	for _, topic := range []string{route.Topic, route.ReplyTo} {
+		records, err := watched.take(ctx, topic, 4)
+		if err != nil {
+			return err
+		}
+		d.records(topic, records)
+	}
+	return d.row(route)
+}
+
+// records prints the records of a topic, with the headers where they differ from the record before.
+func (d *demonstration) records(topic string, records []wire.Record) {
+	d.printf("Topic %s\n", topic)
+	before := ""
+	for _, r := range records {
+		value := "null: the end"
+		if r.Value != nil {
+			value = fmt.Sprintf("%x = %s", r.Value, messageText(r.Value))
+		}
+		d.printf("  %d@%d  key %s  value %s\n", r.Partition, r.Offset, r.Key, value)
+		var headers strings.Builder
+		for _, h := range r.Headers {
+			fmt.Fprintf(&headers, "          %-22s %s\n", h.Name, h.Value)
+		}
+		if headers.String() == before {
+			d.printf("          (the same headers)\n")
+		} else {
+			d.printf("%s", headers.String())
+		}
+		before = headers.String()
+	}
+	d.printf("\n")
+}
+
+func (d *demonstration) row(route topology.NorthRoute) error {
+	service, method, _ := strings.Cut(demoMethod, "/")
+	key := route.Contract.ScopeID(demoKey, service, method, route.ReplyTo, nil)
+	row, err := d.app.processors[0].Row(key)
+	if err != nil {
+		return err
+	}
+	if row == nil || row.State != rowpb.State_STATE_FINAL || row.Status != 0 || len(row.Messages) != 1 {
+		return fmt.Errorf("the row of key %s is %v, not a final result", key, row)
+	}
+	d.printf("Table %s, the row of %s\n", d.topology.Remotes[0].Table, key)
+	d.printf("  %-12s %s\n", "state", "final: it answers every further request of the key")
+	d.printf("  %-12s %s/%s at %s, %d attempt, %d ms\n", "call", row.Service, row.Method, row.Target, row.Attempts, row.FinishedMs-row.StartedMs)
+	d.printf("  %-12s %s %s\n", "result", codes.Code(row.Status), messageText(row.Messages[0]))
+	d.printf("  %-12s %s %d@%d\n", "request", row.Source.Topic, row.Source.Partition, row.Source.Offset)
+	d.printf("  %-12s %s\n\n", "expires", time.UnixMilli(row.ExpiresMs).Format(time.RFC3339))
+	return nil
+}
+
+func (d *demonstration) suggest(dir string, broker *embedded.Kafka) {
+	d.printf("Now you, in another terminal (Ctrl-C here ends it):\n\n")
+	protos := filepath.Join(dir, "proto")
+	for i, l := range d.topology.Listeners {
+		security := "-plaintext"
+		if l.TLS != nil {
+			security = "-insecure -authority localhost"
+		}
+		d.printf("  grpcurl %s -import-path %s -proto echo.proto -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
+			security, protos, d.app.listeners[i].Addr(), demoMethod)
+	}
+	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
+}
+
+// watchedTopics collects what is written to some topics from now on.
+type watchedTopics struct {
+	tail    *kafka.Tail
+	mu      sync.Mutex
+	records map[string][]wire.Record
+	changed chan struct{} // has room for one: something was added
+}
+
+func watchTopics(ctx context.Context, cluster topology.Cluster, topics ...string) (_ *watchedTopics, err error) {
+	w := &watchedTopics{records: make(map[string][]wire.Record), changed: make(chan struct{}, 1)}
+	w.tail, err = kafka.NewTail(ctx, kafka.Cluster{Brokers: cluster.Brokers, ClientID: "kafka-grpc-demo"}, topics, func(r wire.Record) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.records[r.Topic] = append(w.records[r.Topic], r)
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	}, slog.New(slog.DiscardHandler))
+	return w, err
+}
+
+// take waits for n records of a topic.
+func (w *watchedTopics) take(ctx context.Context, topic string, n int) ([]wire.Record, error) {
+	for {
+		w.mu.Lock()
+		records := w.records[topic]
+		w.mu.Unlock()
+		if len(records) >= n {
+			return records, nil
+		}
+		select {
+		case <-w.changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("topic %s has %d records of %d: %w", topic, len(records), n, ctx.Err())
+		}
+	}
+}
+
+// echoMessage is an EchoRequest, or an EchoResponse.
+func echoMessage(text string) []byte {
+	return protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), text)
+}
+
+func messageText(message []byte) string {
+	_, _, tag := protowire.ConsumeTag(message)
+	if tag < 0 {
+		return fmt.Sprintf("%x", message)
+	}
+	text, n := protowire.ConsumeString(message[tag:])
+	if n < 0 {
+		return fmt.Sprintf("%x", message)
+	}
+	return fmt.Sprintf("{\"message\": %q}", text)
+}

@@ -1,0 +1,122 @@
+// Command kafka-grpc lets Kafka topics call gRPC services and gRPC clients call through Kafka, as a zilla.yaml says.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	// A second signal is not caught: it ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// execute runs one command line and answers its exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
+	root := newRoot(env)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "kafka-grpc: %v\nrun `kafka-grpc --help` for the commands and flags\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintln(stderr, "kafka-grpc:", err)
+		return exitFailure
+	}
+}
+
+func newRoot(env func(string) (string, bool)) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kafka-grpc",
+		Short: "Kafka topics call gRPC services, and gRPC clients call through Kafka",
+		Long: `kafka-grpc reads a zilla.yaml. Requests on its request topics become gRPC calls, and their replies land on the reply
+topic under the same correlation id. A request whose idempotency key was processed already is answered again
+without being executed again. In front, gRPC clients call through Kafka as if it were the service.
+
+Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFKA_GRPC_BROKERS.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			return flagsFromEnvironment(c.Flags(), env)
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newVersionCommand())
+	return root
+}
+
+// noArguments refuses positional arguments as a usage error.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}
+
+// flagsFromEnvironment sets the flags that the command line did not.
+func flagsFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) error {
+	var problems []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "KAFKA_GRPC_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := env(name)
+		if !ok || f.Changed || f.Name == "help" {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
+	})
+	if err := errors.Join(problems...); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// newLog writes text to a terminal and JSON elsewhere.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			return slog.New(slog.NewTextHandler(w, options))
+		}
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
