@@ -1,0 +1,6 @@
+package realkafka
+
+import "syscall"
+
+// childAttributes end the broker with the test process, also where that is killed and no cleanup runs.
+func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,0 +1,117 @@
+package realkafka
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// logLines is how much of the broker's log a failed test shows.
+const logLines = 200
+
+// Options are the choices for a Kafka.
+type Options struct {
+	// Properties are added to server.properties or replace what is there, for example listeners with SASL.
+	// An external cluster is what it is.
+	Properties map[string]string
+}
+
+// Kafka is a cluster for one test. Its methods are for the test's goroutine; they end the test on failure.
+type Kafka struct {
+	t        testing.TB
+	external []string
+	own      *broker // nil for an external cluster
+}
+
+// Need skips a test where no real Kafka is to be used or can be had. Where CI is set, one that cannot be had fails
+// the test instead.
+func Need(t testing.TB) {
+	t.Helper()
+	if os.Getenv("KAFKA_GRPC_E2E") != "1" {
+		t.Skip("needs a real Kafka: run it with KAFKA_GRPC_E2E=1, and java 17+ and mvn, or KAFKA_BROKERS=host:port,...")
+	}
+	if os.Getenv("KAFKA_BROKERS") != "" {
+		return
+	}
+	for _, program := range []string{"java", "mvn"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("needs a real Kafka: %v", err)
+			}
+			t.Skipf("needs a real Kafka: %v; install java 17+ and mvn, or set KAFKA_BROKERS=host:port,...", err)
+		}
+	}
+}
+
+// Start starts a Kafka with no data, as Need permits, and stops it at the end of the test. A failed test shows the
+// broker's log.
+func Start(t testing.TB, o Options) *Kafka {
+	t.Helper()
+	Need(t)
+	if brokers := os.Getenv("KAFKA_BROKERS"); brokers != "" {
+		return &Kafka{t: t, external: strings.Split(brokers, ",")}
+	}
+	lib, err := jars(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := newBroker(t.Context(), lib, t.TempDir(), o.Properties)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &Kafka{t: t, own: own}
+	t.Cleanup(func() {
+		if err := own.kill(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the end of Kafka's log:\n%s", own.logged(logLines))
+		}
+	})
+	k.must(own.start(t.Context()))
+	return k
+}
+
+// Brokers are the addresses to connect to. They stay the same over Restart.
+func (k *Kafka) Brokers() []string {
+	if k.own == nil {
+		return k.external
+	}
+	return []string{address(k.own.port)}
+}
+
+// Kill ends the broker as a crash does, with SIGKILL.
+func (k *Kafka) Kill() {
+	k.t.Helper()
+	k.needOwn()
+	k.must(k.own.kill())
+}
+
+// Stop ends the broker in order. It returns when the broker has ended, which is after 20 seconds at the latest.
+func (k *Kafka) Stop() {
+	k.t.Helper()
+	k.needOwn()
+	k.must(k.own.stop())
+}
+
+// Restart brings the broker back after Kill or Stop, with its data and on its port.
+func (k *Kafka) Restart() {
+	k.t.Helper()
+	k.needOwn()
+	k.must(k.own.start(k.t.Context()))
+}
+
+func (k *Kafka) needOwn() {
+	k.t.Helper()
+	if k.own == nil {
+		k.t.Skip("cannot stop the Kafka of KAFKA_BROKERS: unset it to run this test")
+	}
+}
+
+func (k *Kafka) must(err error) {
+	k.t.Helper()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
