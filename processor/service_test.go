@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+
+	"kafkagrpc/internal/rawcodec"
 )
 
 // fakeService is a gRPC service that answers as the test says.
@@ -39,7 +40,7 @@ func startFakeService(t testing.TB) *fakeService {
 		t.Fatal(err)
 	}
 	s := &fakeService{addr: listener.Addr().String(), arrived: make(chan struct{}, 1_000_000)}
-	s.server = grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(s.handle))
+	s.server = grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(s.handle))
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -114,17 +115,4 @@ func (s *fakeService) gate() (open func()) {
 		}
 	})
 	return sync.OnceFunc(func() { close(gate) })
-}
-
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "proto" }
-
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
-}
-
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
 }

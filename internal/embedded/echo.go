@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"kafkagrpc/internal/rawcodec"
 )
 
 // Metadata by which a caller tells Echo what to do.
@@ -56,7 +58,7 @@ func StartEcho(addr string) (*Echo, error) {
 		return nil, fmt.Errorf("starting the echo service: %w", err)
 	}
 	e := &Echo{listener: listener, served: make(chan error, 1), byKey: map[string]int{}}
-	e.server = grpc.NewServer(grpc.ForceServerCodec(rawCodec{}))
+	e.server = grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}))
 	e.server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "grpc.examples.echo.Echo",
 		HandlerType: (*any)(nil),
