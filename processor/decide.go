@@ -21,6 +21,10 @@ const maxIdentity = 16 << 10
 // recordOverhead is more than the framing of a record takes, and the fixed fields of a row.
 const recordOverhead = 1 << 10
 
+// minRecord is what every topic that is written must take: a verdict of ours, percent-encoded, repeats the identity
+// up to three times, and one that does not fit would end the processor.
+const minRecord = 4 * maxIdentity
+
 // handle is goka's callback for every topic of the group. goka's Context is valid only in here.
 func (p *Processor) handle(ctx goka.Context, message any) {
 	d, _ := message.(*consumergroup.Delivery)

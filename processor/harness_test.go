@@ -3,6 +3,7 @@ package processor_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"sync"
 	"testing"
@@ -21,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Tests mostly wait: for the group to form, and for offsets to be committed. -parallel still overrides it.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m,
 		// One for the whole process, started by sarama's metrics and never stopped.
 		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
@@ -33,7 +38,7 @@ const (
 	requests = "echo-requests"
 	replies  = "echo-replies"
 	service  = "grpc.examples.echo.Echo"
-	patience = 30 * time.Second
+	patience = time.Minute
 )
 
 // testbench is one embedded Kafka with a service, and whatever a test starts on them.

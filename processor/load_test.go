@@ -87,13 +87,16 @@ func TestCallsStayApart(t *testing.T) {
 
 func TestCallsInFlightAreBounded(t *testing.T) {
 	t.Parallel()
-	const bound, n = 5, 50
-	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.MaxInFlight = bound })
+	const bound, n, free = 5, 50, 10
+	b := newBench(t, 2, func(r *topology.Remote) { r.Processing.MaxInFlight = bound })
 	b.started()
 	var mu sync.Mutex
 	var inside, most int
 	one := make(chan struct{})
 	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+		if call.message == "free" {
+			return []byte(call.message), nil
+		}
 		mu.Lock()
 		inside++
 		most = max(most, inside)
@@ -104,10 +107,23 @@ func TestCallsInFlightAreBounded(t *testing.T) {
 		mu.Unlock()
 		return []byte(call.message), nil
 	})
-	for i := range n {
-		b.send(attempt(strconv.Itoa(i), strconv.Itoa(i)), strconv.Itoa(i))
+	keys := [2][]string{}
+	for i := 0; len(keys[0]) < n || len(keys[1]) < free; i++ {
+		key := strconv.Itoa(i)
+		partition := wire.Partition([]byte(request(key).CorrelationID), 2)
+		keys[partition] = append(keys[partition], key)
 	}
+	var records []wire.Record
+	for _, key := range keys[0][:n] {
+		records = append(records, message(attempt(key, key), key), end(attempt(key, key)))
+	}
+	b.produce(records...)
 	b.service.wait(t, bound)
+	// The other partition goes on meanwhile, which is also the time for calls beyond the bound to arrive.
+	for _, key := range keys[1][:free] {
+		b.call(attempt(key, key), "free").check(t, codes.OK, "", "free")
+	}
+	b.service.wait(t, free)
 	for range n - bound {
 		one <- struct{}{}
 		b.service.wait(t, 1)
@@ -116,8 +132,8 @@ func TestCallsInFlightAreBounded(t *testing.T) {
 		one <- struct{}{}
 	}
 	got := b.results(n)
-	for i := range n {
-		got[strconv.Itoa(i)].check(t, codes.OK, "", strconv.Itoa(i))
+	for _, key := range keys[0][:n] {
+		got[key].check(t, codes.OK, "", key)
 	}
 	if most != bound {
 		t.Errorf("up to %d calls were in flight, want %d", most, bound)

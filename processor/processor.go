@@ -124,6 +124,10 @@ func (p *Processor) prepare(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if limit < minRecord {
+			return fmt.Errorf("topic %s takes records of %d bytes, which is too small for some replies and rows: raise its max.message.bytes to %d or more",
+				topic, limit, 2*minRecord)
+		}
 		p.maxRecord = min(p.maxRecord, limit)
 	}
 	p.maxRow = min(p.remote.MaxResult, p.maxRecord-maxIdentity-recordOverhead)
@@ -223,6 +227,9 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 		return nil, nil
 	}
 	value, err := p.running.Get(key)
+	if err != nil && !p.running.Recovered() { // closed meanwhile
+		return nil, ErrNotReady
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the row of key %q: %w", key, err)
 	}

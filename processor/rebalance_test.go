@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/processor/rowpb"
 )
@@ -20,13 +22,19 @@ func TestInstancesJoinAndLeaveUnderLoad(t *testing.T) {
 	const n = 100
 	sent := 0
 	send := func() {
-		for range n {
-			key := strconv.Itoa(sent)
-			b.send(attempt(key, "call "+key), key)
-			sent++
+		for range 10 {
+			var records []wire.Record
+			for range n / 10 {
+				key := strconv.Itoa(sent)
+				r := attempt(key, "call "+key)
+				records = append(records, message(r, key), end(r))
+				sent++
+			}
+			b.produce(records...)
 		}
 	}
 	send()
+	defer b.readRows(first)()
 	second := b.start(t.TempDir())
 	send()
 	b.ready(second)
@@ -55,6 +63,30 @@ func TestInstancesJoinAndLeaveUnderLoad(t *testing.T) {
 		b.call(attempt(key, "again "+key), key).check(t, codes.OK, "", key)
 	}
 	b.wantExecuted(want...)
+}
+
+// readRows reads the table of an instance over and over until the answered function is called.
+func (b *testbench) readRows(i *instance) (end func()) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for key := 0; ; key++ {
+			if _, err := i.Row(request(strconv.Itoa(key)).CorrelationID); err != nil && !errors.Is(err, processor.ErrNotReady) {
+				b.t.Errorf("reading a row while partitions move: %v", err)
+			}
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
+	}
 }
 
 // eachRowHasOneOwner fails unless each of the first keys is known to one instance, and each instance knows some.

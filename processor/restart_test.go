@@ -174,7 +174,7 @@ func TestStopWaitsForCallsInFlight(t *testing.T) {
 	i.begin()
 	open()
 	i.stop()
-	got := b.answers1(t, "a")
+	got := b.written(t, "a")
 	got.check(t, codes.OK, "", "one")
 	rows := b.log(b.remote.Table)
 	if len(rows) == 0 {
@@ -193,8 +193,8 @@ func TestStopWaitsForCallsInFlight(t *testing.T) {
 	b.wantExecuted("one")
 }
 
-// answers1 is the result of an attempt that the reply topic holds already.
-func (b *testbench) answers1(t *testing.T, id string) result {
+// written is the result of an attempt that the reply topic holds already.
+func (b *testbench) written(t *testing.T, id string) result {
 	t.Helper()
 	c := collector{t, map[string]result{}}
 	for _, r := range b.log(replies) {

@@ -1,6 +1,9 @@
 package processor_test
 
 import (
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -9,6 +12,7 @@ import (
 
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/topology"
 )
 
 func TestUnreadableRowIsAnsweredDataLoss(t *testing.T) {
@@ -47,4 +51,40 @@ func TestUnreadableRowIsAnsweredDataLoss(t *testing.T) {
 	if got := b.log(b.remote.Table); len(got) != len(tests)+1 {
 		t.Errorf("%d rows on the table topic, want %d", len(got), len(tests)+1)
 	}
+}
+
+// What a service sends as its status message is percent-encoded bytes, not always text.
+func TestStatusMessageThatIsNotText(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/grpc+proto")
+		w.WriteHeader(http.StatusOK)
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "5")
+		w.Header().Set(http.TrailerPrefix+"Grpc-Message", "bytes: %FF%FE")
+	})}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		<-served
+	})
+	b := newBench(t, 1, func(r *topology.Remote) {
+		address := listener.Addr().String()
+		r.Routes[0].Target = topology.Target{Scheme: "http", Authority: address, Address: address}
+	})
+	b.started()
+	first := b.call(attempt("k", "a"), "one")
+	first.check(t, codes.NotFound, "bytes: \uFFFD")
+	first.same(t, b.call(attempt("k", "b"), "one"))
+	b.committed()
 }

@@ -30,6 +30,8 @@ func TestTopicsThatCannotBeUsedAreNamed(t *testing.T) {
 			[]string{`request topic "other-requests" has cleanup.policy=compact`}},
 		{"table that forgets", nil, map[string]map[string]string{"test-remote-table": {"cleanup.policy": "delete"}},
 			[]string{`table topic "test-remote-table" has cleanup.policy=delete`}},
+		{"dead-letter topic for small records only", nil, map[string]map[string]string{"test-remote-dead-letters": {"max.message.bytes": "1000"}},
+			[]string{"topic test-remote-dead-letters takes records of", "raise its max.message.bytes"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
