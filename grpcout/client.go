@@ -1,8 +1,8 @@
 // Package grpcout makes one call to a service: it keeps the connections, passes messages through as they are,
 // and takes metadata, trailers, status and deadline both ways.
 //
-// It knows nothing of Kafka, and nothing of why a call is made or whether it should be made again: a call is
-// tried once. A failed one is a [Result] like any other.
+// It knows nothing of Kafka, and nothing of why a call is made. A [Client] tries a call once; a [Caller] makes it again
+// under a [Policy], and keeps away from services that are down. A failed call is a [Result] like any other.
 package grpcout
 
 import (
@@ -51,12 +51,17 @@ type Result struct {
 	Header   metadata.MD
 	Trailer  metadata.MD
 	Messages [][]byte // one where the status is OK, else none
+
+	// Of a Caller's calls.
+	Attempts  int  // that were made. 0: the service saw nothing of the call
+	Exhausted bool // the status is retryable, but no time was left for another attempt
 }
 
 // Client calls services. It connects to a target at its first call, keeps one connection for each distinct
 // target, and is safe for concurrent use.
 type Client struct {
 	maxMessageBytes int
+	closing         chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
 	conns    map[Target]*grpc.ClientConn
@@ -71,7 +76,7 @@ func New(o Options) *Client {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = 4 << 20
 	}
-	return &Client{maxMessageBytes: o.MaxMessageBytes, conns: map[Target]*grpc.ClientConn{}}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -79,9 +84,15 @@ func New(o Options) *Client {
 // UNAVAILABLE, at once where it refuses connections. The message of a status that the service did not send
 // itself names the target's address.
 func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
+	r, _ := c.unary(ctx, t, call)
+	return r
+}
+
+// unary is Unary, and tells whether the service has sent anything.
+func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answered bool) {
 	conn, err := c.begin(t)
 	if err != nil {
-		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}
+		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}, false
 	}
 	defer c.inFlight.Done()
 
@@ -89,14 +100,13 @@ func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
 	callCtx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, sendable(call.Metadata)))
 	defer cancel()
 	var reply []byte
-	var r Result
 	err = conn.Invoke(callCtx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
 	// Whatever a service sends begins with a content-type, be it in the header or in the trailer.
-	answered := len(r.Header) > 0 || len(r.Trailer) > 0
+	answered = len(r.Header) > 0 || len(r.Trailer) > 0
 	r.Header, r.Trailer = received(r.Header), received(r.Trailer)
 	if err == nil {
 		r.Messages = [][]byte{reply}
-		return r
+		return r, answered
 	}
 	s := status.Convert(err)
 	r.Status, r.Message = s.Code(), s.Message()
@@ -108,7 +118,18 @@ func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
 	if !answered {
 		r.Message = t.Address + ": " + r.Message
 	}
-	return r
+	return r, answered
+}
+
+// enter lets Close wait for a call until inFlight.Done. It is false once the client is closed.
+func (c *Client) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.inFlight.Add(1)
+	return true
 }
 
 // begin gives the connection of a target. Without an error the caller must end with inFlight.Done.
@@ -174,6 +195,9 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	conns := c.conns
+	if !c.closed {
+		close(c.closing)
+	}
 	c.conns, c.closed = nil, true
 	c.mu.Unlock()
 	var problems []error

@@ -438,7 +438,8 @@ func BenchmarkUnary(b *testing.B) {
 	s := serve(b, "127.0.0.1:0", echo)
 	c := newClient(b, grpcout.Options{})
 	call := grpcout.Call{Method: method, Message: make([]byte, 100), Metadata: metadata.Pairs("idempotency-key", "k1")}
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
 	b.ReportAllocs()
 	for b.Loop() {
 		if r := c.Unary(ctx, s.target, call); r.Status != codes.OK {

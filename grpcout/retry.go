@@ -1,0 +1,176 @@
+package grpcout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Policy says how often and how long a [Caller] tries.
+type Policy struct {
+	Retry   Retry
+	Breaker Breaker
+
+	// AttemptTimeout is the deadline of each attempt of a call whose context has none; 0: none. A call with a deadline
+	// has that one for all its attempts.
+	AttemptTimeout time.Duration
+
+	// BreakerChanged is called when the breaker of a target has opened or closed, if it is not nil, with the result
+	// that did it. It must be safe for concurrent use and must not wait.
+	BreakerChanged func(t Target, open bool, by Result)
+}
+
+// Retry makes failed attempts again. The zero value never does.
+type Retry struct {
+	Codes   []codes.Code  // statuses that another attempt may cure
+	Initial time.Duration // the pause after the first attempt is random, from 0 to this. It doubles with each further one
+	Max     time.Duration // of the longest pause; not below Initial
+
+	// MaxElapsed bounds the time from the first attempt to the begin of the last one, besides the deadline; 0: one
+	// attempt. Time for which the breaker held the call back does not count, nor do probes that were made for it.
+	MaxElapsed time.Duration
+}
+
+// Caller makes calls through a Client under one policy. It has a breaker for each target. Safe for concurrent use.
+type Caller struct {
+	client *Client
+	policy Policy
+	once   func(context.Context, Target, Call) (r Result, answered bool) // one attempt
+
+	mu       sync.Mutex // guards what follows
+	breakers map[Target]*breaker
+}
+
+// NewCaller makes a caller, which ends with its client.
+func NewCaller(c *Client, p Policy) *Caller {
+	return &Caller{client: c, policy: p, once: c.unary, breakers: map[Target]*breaker{}}
+}
+
+// Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
+// target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
+// is DEADLINE_EXCEEDED only where no attempt was made before.
+func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
+	if !c.client.enter() {
+		return closedResult(t)
+	}
+	defer c.client.inFlight.Done()
+	b := c.breaker(t)
+	begun := time.Now()
+	var uncounted time.Duration // of the time since begun
+	limit := c.policy.Retry.Initial
+	var r Result
+	for {
+		p, held, err := b.enter(ctx, c.client.closing)
+		uncounted += held
+		if err != nil {
+			return notMade(t, r, held > 0, err)
+		}
+		tried, attempts := time.Now(), r.Attempts+1
+		var answered bool
+		r, answered = c.attempt(ctx, t, call)
+		r.Attempts = attempts
+		retryable := slices.Contains(c.policy.Retry.Codes, r.Status)
+		did, open := b.leave(p, verdictOn(ctx, r, answered, retryable))
+		if did != unchanged && c.policy.BreakerChanged != nil {
+			c.policy.BreakerChanged(t, did == opened, r)
+		}
+		if !retryable || errors.Is(ctx.Err(), context.Canceled) {
+			return r
+		}
+		now := time.Now()
+		if p.probe {
+			uncounted += now.Sub(tried)
+		}
+		var pause time.Duration
+		if !open { // else the breaker makes the pause
+			pause = rand.N(limit + 1)
+			limit = min(2*limit, c.policy.Retry.Max)
+		}
+		deadline, bounded := ctx.Deadline()
+		if now.Sub(begun)-uncounted+pause >= c.policy.Retry.MaxElapsed || bounded && !now.Add(pause).Before(deadline) {
+			r.Exhausted = true
+			return r
+		}
+		if err := sleep(ctx, pause, c.client.closing); err != nil {
+			return notMade(t, r, false, err)
+		}
+	}
+}
+
+func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool) {
+	if _, bounded := ctx.Deadline(); !bounded && c.policy.AttemptTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.policy.AttemptTimeout)
+		defer cancel()
+	}
+	return c.once(ctx, t, call)
+}
+
+func (c *Caller) breaker(t Target) *breaker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.breakers[t]
+	if b == nil {
+		b = &breaker{policy: c.policy.Breaker}
+		c.breakers[t] = b
+	}
+	return b
+}
+
+func verdictOn(ctx context.Context, r Result, answered, retryable bool) verdict {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return unknown
+	case retryable:
+		return failed
+	case answered || r.Status == codes.OK:
+		return worked
+	}
+	return unknown
+}
+
+// notMade is the result of a call whose next attempt is not made, after r, because of err.
+func notMade(t Target, r Result, held bool, err error) Result {
+	switch {
+	case errors.Is(err, errClosed):
+		closed := closedResult(t)
+		closed.Attempts = r.Attempts
+		return closed
+	case !errors.Is(err, context.DeadlineExceeded):
+		return Result{Status: codes.Canceled, Message: t.Address + ": " + err.Error(), Attempts: r.Attempts}
+	}
+	why := fmt.Sprintf("%s: the deadline passed before the call was made", t.Address)
+	if held {
+		why = fmt.Sprintf("the breaker of %s was open until the deadline", t.Address)
+	}
+	if r.Attempts == 0 {
+		return Result{Status: codes.DeadlineExceeded, Message: why}
+	}
+	r.Message = fmt.Sprintf("%s; the last attempt: %s", why, r.Message)
+	r.Exhausted = true
+	return r
+}
+
+func closedResult(t Target) Result {
+	return Result{Status: codes.Unavailable, Message: t.Address + ": " + errClosed.Error()}
+}
+
+// sleep waits for d, or for the end of ctx or of the client, which are errors.
+func sleep(ctx context.Context, d time.Duration, closing <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-closing:
+		return errClosed
+	}
+}
