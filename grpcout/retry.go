@@ -89,11 +89,14 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 		}
 		var pause time.Duration
 		if !open { // else the breaker makes the pause
-			pause = rand.N(limit + 1)
-			limit = min(2*limit, c.policy.Retry.Max)
+			pause = rand.N(max(limit, 1))
+			if limit *= 2; limit > c.policy.Retry.Max || limit < 0 {
+				limit = c.policy.Retry.Max
+			}
 		}
+		elapsed := now.Sub(begun) - uncounted
 		deadline, bounded := ctx.Deadline()
-		if now.Sub(begun)-uncounted+pause >= c.policy.Retry.MaxElapsed || bounded && !now.Add(pause).Before(deadline) {
+		if pause >= c.policy.Retry.MaxElapsed-elapsed || bounded && !now.Add(pause).Before(deadline) {
 			r.Exhausted = true
 			return r
 		}

@@ -34,22 +34,23 @@ type completed struct {
 type answer struct {
 	outcome outcome
 	waiting []waiting
+	letter  *failure // of the executed attempt, when its retries are exhausted
 }
 
 // start holds the request's offset and calls the service on a goroutine of its own.
 func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt, now time.Time) {
 	c := &call{attempt: a, hold: d.Hold(), started: now}
 	part.calls[a.key] = c
-	deadline := a.request.Deadline
-	if deadline.IsZero() {
-		deadline = now.Add(p.remote.Processing.Timeout)
-	}
 	p.calls.Go(func() {
 		// Not goka's context, which ends with the session while the claim still drains.
-		ctx, cancel := context.WithDeadline(d.Context(), deadline)
-		defer cancel()
+		ctx := d.Context()
+		if deadline := a.request.Deadline; !deadline.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline)
+			defer cancel()
+		}
 		t := a.route.Target
-		result := p.client.Unary(ctx, grpcout.Target{Scheme: t.Scheme, Authority: t.Authority, Address: t.Address}, grpcout.Call{
+		result := p.caller.Unary(ctx, grpcout.Target{Scheme: t.Scheme, Authority: t.Authority, Address: t.Address}, grpcout.Call{
 			Method:   a.request.FullMethod(),
 			Metadata: a.request.Metadata.MD(),
 			Message:  a.message,
@@ -65,9 +66,19 @@ func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt
 func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *partition, done completed) {
 	c := done.call
 	delete(part.calls, c.key)
+	all := append([]waiting{{attempt: c.attempt}}, c.parked...)
+	if done.result.Attempts == 0 {
+		// The service saw nothing of it: there is no result to keep.
+		p.answer(ctx, answer{outcome: outcome{status: done.result.Status, message: done.result.Message}, waiting: all})
+		return
+	}
 	row := p.newRow(c, done.result, time.Now())
 	ctx.SetValue(row)
-	d.Then(c.key, answer{outcomeOf(row), append([]waiting{{attempt: c.attempt}}, c.parked...)})
+	next := answer{outcome: outcomeOf(row), waiting: all}
+	if done.result.Exhausted {
+		next.letter = &failure{done.result.Status, done.result.Message, done.result.Attempts}
+	}
+	d.Then(c.key, next)
 }
 
 // answer emits the reply for the attempt that the delivery belongs to, and passes it on to the parked ones, whose
@@ -76,9 +87,12 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 	for _, w := range done.waiting {
 		if w.hold == nil {
 			p.reply(ctx, w.attempt, done.outcome)
+			if f := done.letter; f != nil {
+				p.deadLetter(ctx, w.attempt.record, w.attempt.source, f.reason(), f.headers()...)
+			}
 			continue
 		}
-		if !w.hold.Inject(w.attempt.key, answer{done.outcome, []waiting{{attempt: w.attempt}}}) {
+		if !w.hold.Inject(w.attempt.key, answer{outcome: done.outcome, waiting: []waiting{{attempt: w.attempt}}}) {
 			p.log.Debug("a parked request is answered after its partition is read again", "key", w.attempt.key, "source", w.attempt.source)
 		}
 	}

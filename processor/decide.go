@@ -159,7 +159,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		}
 		// The local copy of the row may be ahead of the changelog after a crash, so it is written again.
 		ctx.SetValue(row)
-		d.Then(a.key, answer{outcomeOf(row), []waiting{{attempt: a}}})
+		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:
 		if !bytes.Equal(inFlight.fingerprint, a.fingerprint) {
 			p.mismatch(ctx, a)

@@ -136,7 +136,7 @@ func TestOtherRequestUnderAKeyIsRefused(t *testing.T) {
 
 func TestRetryableResultDoesNotAnswerTheNextAttempt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 1)
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 0 })
 	i := b.started()
 	fail := func(code codes.Code) {
 		b.service.answers(func(context.Context, received) ([]byte, error) { return nil, status.Error(code, "as told") })
@@ -148,7 +148,9 @@ func TestRetryableResultDoesNotAnswerTheNextAttempt(t *testing.T) {
 		}
 	}
 	fail(codes.Unavailable)
-	b.call(attempt("k", "a"), "one").check(t, codes.Unavailable, "as told")
+	b.send(attempt("k", "a"), "one")
+	got, _ := b.exhausted(1)
+	got["a"].check(t, codes.Unavailable, "as told")
 	state(rowpb.State_STATE_RETRYABLE)
 	b.service.answers(nil)
 	b.call(attempt("k", "b"), "one").check(t, codes.OK, "", "one")

@@ -43,10 +43,10 @@ func (p *Processor) gather(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		o.timer.Stop()
 		delete(part.open, id)
 		if o.second {
-			o.hold.Inject(a.key, answer{outcome{
+			o.hold.Inject(a.key, answer{outcome: outcome{
 				status:  codes.Unimplemented,
 				message: fmt.Sprintf("streaming calls are not supported yet: %s", a.request.FullMethod()),
-			}, []waiting{{attempt: o.attempt}}})
+			}, waiting: []waiting{{attempt: o.attempt}}})
 			return
 		}
 		o.hold.Inject(a.key, gathered{o.attempt})

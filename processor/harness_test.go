@@ -69,6 +69,8 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 		Processing: topology.Processing{
 			MaxInFlight: 1000, Timeout: 30 * time.Second, Drain: 10 * time.Second,
 			RetryCodes: []codes.Code{codes.Unavailable}, DeadLetter: "test-remote-dead-letters",
+			RetryInitial: time.Millisecond, RetryMax: 10 * time.Millisecond, RetryMaxElapsed: time.Minute,
+			BreakerFailures: 20, BreakerOpen: 20 * time.Millisecond,
 		},
 		Expiry: time.Hour, MaxResult: 900 << 10,
 		Routes: []topology.RemoteRoute{{

@@ -41,7 +41,7 @@ type Config struct {
 type Processor struct {
 	remote   topology.Remote
 	methods  topology.Methods
-	client   *grpcout.Client
+	caller   *grpcout.Caller
 	state    *StateDir
 	log      *slog.Logger
 	create   int
@@ -76,7 +76,6 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	p := &Processor{
 		remote:   c.Remote,
 		methods:  c.Methods,
-		client:   c.Client,
 		state:    c.State,
 		log:      c.Log,
 		create:   c.CreateTopics,
@@ -89,6 +88,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		p.log = slog.Default()
 	}
 	p.log = p.log.With("group", c.Remote.Group)
+	p.caller = grpcout.NewCaller(c.Client, p.policy())
 	if p.instance == "" {
 		var err error
 		if p.instance, err = c.State.InstanceID(); err != nil {

@@ -75,7 +75,7 @@ func (p *Processor) newRow(c *call, result grpcout.Result, finished time.Time) *
 			Topic: c.source.topic, Partition: c.source.partition, Offset: c.source.offset,
 			TimestampMs: c.source.timestamp.UnixMilli(),
 		},
-		Attempts:   1,
+		Attempts:   uint32(result.Attempts),
 		Target:     c.route.Target.Address,
 		StartedMs:  c.started.UnixMilli(),
 		FinishedMs: finished.UnixMilli(),

@@ -86,6 +86,12 @@ type processingJSON struct {
 	Timeout     string   `json:"timeout"`
 	Drain       string   `json:"drain"`
 	RetryCodes  []string `json:"retry-codes"`
+
+	RetryInitial    string `json:"retry-initial"`
+	RetryMax        string `json:"retry-max"`
+	RetryMaxElapsed string `json:"retry-max-elapsed"`
+	BreakerFailures int    `json:"breaker-failures"`
+	BreakerOpen     string `json:"breaker-open"`
 }
 
 type remoteRouteJSON struct {
@@ -161,6 +167,10 @@ func remoteOf(r Remote) remoteJSON {
 		Processing: processingJSON{
 			MaxInFlight: r.Processing.MaxInFlight, Timeout: r.Processing.Timeout.String(), Drain: r.Processing.Drain.String(),
 			RetryCodes: []string{},
+
+			RetryInitial: r.Processing.RetryInitial.String(), RetryMax: r.Processing.RetryMax.String(),
+			RetryMaxElapsed: r.Processing.RetryMaxElapsed.String(),
+			BreakerFailures: r.Processing.BreakerFailures, BreakerOpen: r.Processing.BreakerOpen.String(),
 		},
 		Contract: contractOf(r.Contract), Routes: []remoteRouteJSON{},
 	}

@@ -14,6 +14,13 @@ const (
 	DefaultMaxInFlight = 1000
 	DefaultTimeout     = 30 * time.Second
 	DefaultDrain       = 10 * time.Second
+
+	DefaultRetryInitial    = 50 * time.Millisecond
+	DefaultRetryMax        = 10 * time.Second
+	DefaultRetryMaxElapsed = 10 * time.Minute
+	DefaultBreakerFailures = 20
+	DefaultBreakerOpen     = 5 * time.Second
+
 	DefaultExpiry      = 24 * time.Hour
 	DefaultMaxResult   = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
 )
@@ -30,6 +37,12 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 			Drain:       p.Drain.or(DefaultDrain),
 			RetryCodes:  []codes.Code{codes.Unavailable},
 			DeadLetter:  group + "-dead-letters",
+
+			RetryInitial:    p.Retry.Initial.or(DefaultRetryInitial),
+			RetryMax:        p.Retry.Max.or(DefaultRetryMax),
+			RetryMaxElapsed: p.Retry.MaxElapsed.or(DefaultRetryMaxElapsed),
+			BreakerFailures: p.Breaker.Failures.or(DefaultBreakerFailures),
+			BreakerOpen:     p.Breaker.Open.or(DefaultBreakerOpen),
 		},
 		Expiry:    spec.Options.Table.Expiry.or(DefaultExpiry),
 		MaxResult: spec.Options.Table.MaxResult.or(DefaultMaxResult),
@@ -45,6 +58,14 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 				r.Processing.RetryCodes = append(r.Processing.RetryCodes, code.value)
 			}
 		}
+	}
+	switch initial, most := p.Retry.Initial, p.Retry.Max; {
+	case initial.ok && most.ok && initial.value > most.value:
+		c.report.problem(initial.position, "%s must be at most `max`, which is `%s`, not `%s`", initial.place, most.raw, initial.raw)
+	case !most.ok: // a default gives way to what is given
+		r.Processing.RetryMax = max(r.Processing.RetryMax, r.Processing.RetryInitial)
+	case !initial.ok:
+		r.Processing.RetryInitial = min(r.Processing.RetryInitial, r.Processing.RetryMax)
 	}
 	if p.DeadLetter.ok {
 		r.Processing.DeadLetter = p.DeadLetter.value

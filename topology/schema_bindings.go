@@ -313,11 +313,14 @@ type kafkaGRPC struct {
 			DeadLetter  topicName `yaml:"dead-letter"`
 			Retry       struct {
 				Codes      codeList `yaml:"codes"`
-				Initial    anything `yaml:"initial" later:"*"`
-				Max        anything `yaml:"max" later:"*"`
-				MaxElapsed anything `yaml:"max-elapsed" later:"*"`
+				Initial    duration `yaml:"initial"`
+				Max        duration `yaml:"max"`
+				MaxElapsed duration `yaml:"max-elapsed"`
 			} `yaml:"retry"`
-			Breaker    anything `yaml:"breaker" later:"*"`
+			Breaker struct {
+				Failures count    `yaml:"failures"`
+				Open     duration `yaml:"open"`
+			} `yaml:"breaker"`
 			Standby    anything `yaml:"standby" later:"*"`
 			StreamIdle anything `yaml:"stream-idle" later:"*"`
 		} `yaml:"processing"`

@@ -80,6 +80,8 @@ func TestSeedMeansWhatItSays(t *testing.T) {
 		Processing: topology.Processing{
 			MaxInFlight: 1000, Timeout: 30 * time.Second, Drain: 10 * time.Second,
 			RetryCodes: []codes.Code{codes.Unavailable}, DeadLetter: "example-west_kafka_grpc_remote_server-dead-letters",
+			RetryInitial: 50 * time.Millisecond, RetryMax: 10 * time.Second, RetryMaxElapsed: 10 * time.Minute,
+			BreakerFailures: 20, BreakerOpen: 5 * time.Second,
 		},
 		Expiry: 24 * time.Hour, MaxResult: 900 * 1024,
 	}}

@@ -136,8 +136,16 @@ type Target struct {
 // Processing bounds the work of a remote binding.
 type Processing struct {
 	MaxInFlight int           // calls per partition, default 1000
-	Timeout     time.Duration // deadline of a call that carries none, default 30s
+	Timeout     time.Duration // of each attempt of a call that carries no deadline, default 30s
 	Drain       time.Duration // what calls in flight get when a partition is given up, default 10s
 	RetryCodes  []codes.Code  // results with these codes do not become final, default UNAVAILABLE
 	DeadLetter  string        // topic, default <group>-dead-letters
+
+	// Attempts that end with one of RetryCodes are made again.
+	RetryInitial    time.Duration // longest pause after the first attempt, which doubles, default 50ms
+	RetryMax        time.Duration // up to this, default 10s
+	RetryMaxElapsed time.Duration // no attempt begins after this, default 10m; time held by the breaker does not count
+
+	BreakerFailures int           // failed attempts in a row that open the breaker of a target, default 20
+	BreakerOpen     time.Duration // how long no call is made then, default 5s
 }
