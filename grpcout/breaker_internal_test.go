@@ -113,25 +113,26 @@ func TestOneProbeAtATime(t *testing.T) {
 	p := Policy{Retry: retry, Breaker: Breaker{Failures: 1, Open: time.Second}}
 	opener := script(unavailable, answer{status: codes.Unavailable, after: 3 * time.Second}, answer{status: codes.Unavailable, after: 3 * time.Second}, answer{status: codes.OK, after: 3 * time.Second})
 	bubble(t, p, opener, func(t *testing.T, c *Caller, f *fake) {
-		first := many(t.Context(), c, 1)
-		synctest.Wait()
-		results := many(t.Context(), c, 50)
+		results := make(chan Result, 51)
+		for i := range cap(results) {
+			go func() { results <- c.Unary(t.Context(), target, Call{Method: fmt.Sprint("call ", i)}) }()
+			synctest.Wait() // in the queue
+		}
 		// Probes at 1s, 5s (1 + 3 + 1) and 9s; the last one works at 12s.
 		time.Sleep(11 * time.Second)
 		if got := f.seen(); len(got) != 4 || got[1].at != time.Second || got[2].at != 5*time.Second || got[3].at != 9*time.Second || f.top != 1 {
 			t.Fatalf("attempts %+v, up to %d at once", got, f.top)
 		}
 		// Those who wait take turns.
-		if got := f.seen(); got[1].name == got[2].name && got[2].name == got[3].name {
-			t.Errorf("one call made all probes: %+v", got)
+		if got := f.seen(); got[1].name != "call 0" || got[2].name != "call 1" || got[3].name != "call 2" {
+			t.Errorf("the probes are not in the order of the queue: %+v", got)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if got := len(f.seen()); got != 4+50 {
 			t.Errorf("%d attempts after the probe that worked, want all others", got)
 		}
-		<-first
-		for range 50 {
+		for range cap(results) {
 			if r := <-results; r.Status != codes.OK {
 				t.Errorf("%+v", r)
 			}
@@ -225,6 +226,32 @@ func TestCanceledCallersDoNotWedgeTheBreaker(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestClosedBreakerCountsAnew(t *testing.T) {
+	t.Parallel()
+	p := Policy{Retry: Retry{Codes: retry.Codes}, Breaker: Breaker{Failures: 3, Open: time.Minute}}
+	bubble(t, p, script(unavailable, unavailable, unavailable, ok, unavailable, unavailable, ok), func(t *testing.T, c *Caller, f *fake) {
+		for range 7 {
+			c.Unary(t.Context(), target, Call{})
+		}
+		if got := time.Since(f.begun); got != time.Minute {
+			t.Errorf("calls were held for %v, want once for a minute", got)
+		}
+	})
+}
+
+// A service that only takes time to fail must not use up what its calls may take.
+func TestSlowProbesDoNotCount(t *testing.T) {
+	t.Parallel()
+	p := Policy{Retry: retry, Breaker: Breaker{Failures: 1, Open: time.Second}}
+	p.Retry.MaxElapsed = 10 * time.Second
+	slow := answer{status: codes.Unavailable, after: 8 * time.Second}
+	bubble(t, p, script(slow, slow, slow, slow, slow, ok), func(t *testing.T, c *Caller, f *fake) {
+		if r := c.Unary(t.Context(), target, Call{}); r.Status != codes.OK || r.Attempts != 6 {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 // A half-open breaker that nobody waits for lets the next caller probe at once.
