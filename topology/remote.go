@@ -21,8 +21,8 @@ const (
 	DefaultBreakerFailures = 20
 	DefaultBreakerOpen     = 5 * time.Second
 
-	DefaultExpiry      = 24 * time.Hour
-	DefaultMaxResult   = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
+	DefaultExpiry    = 24 * time.Hour
+	DefaultMaxResult = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
 )
 
 func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
