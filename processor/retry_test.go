@@ -105,12 +105,17 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 		name     string
 		change   func(*topology.Remote)
 		deadline time.Duration // 0: none
+		parked   bool          // the call is in flight for long enough
 	}{
-		{"at max-elapsed", func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 100 * time.Millisecond }, 0},
-		{"at the deadline", func(*topology.Remote) {}, time.Second},
+		{"at max-elapsed", func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 100 * time.Millisecond }, 0, true},
+		// The first pause would end after the deadline, so it is not made: no attempt can be cut off by the deadline.
+		{"at the deadline", func(r *topology.Remote) {
+			const years = 10_000 * time.Hour
+			r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = years, years, 100*years
+		}, patience, false},
 		{"at the deadline, while the breaker is open", func(r *topology.Remote) {
 			r.Processing.BreakerFailures, r.Processing.BreakerOpen = 1, time.Hour
-		}, time.Second},
+		}, time.Second, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -123,12 +128,18 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 				r.Deadline = time.Now().Add(test.deadline)
 			}
 			sent := message(r, "one")
-			parked := attempt("k", "b") // gets the same result, but only the executed request is kept
-			parked.Deadline = r.Deadline
-			written := b.produce(sent, message(parked, "one"))
-			got, letter := b.exhausted(2)
+			records := []wire.Record{sent}
+			if test.parked { // gets the same result, but only the executed request is kept
+				parked := attempt("k", "b")
+				parked.Deadline = r.Deadline
+				records = append(records, message(parked, "one"))
+			}
+			written := b.produce(records...)
+			got, letter := b.exhausted(len(records))
 			got["a"].check(t, codes.Unavailable, "down for repair")
-			got["a"].same(t, got["b"])
+			if test.parked {
+				got["a"].same(t, got["b"])
+			}
 			row := i.row(t, "k")
 			calls := len(b.service.received())
 			if int(row.GetAttempts()) != calls || row.GetState() != rowpb.State_STATE_RETRYABLE || codes.Code(row.GetStatus()) != codes.Unavailable {
