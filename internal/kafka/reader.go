@@ -1,0 +1,193 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/wire"
+)
+
+const (
+	// readerFetch is how much a reader asks for at once; a larger batch comes whole all the same.
+	readerFetch = 1 << 20
+	// readerPatience is how long a reader tries again without getting anywhere.
+	readerPatience = 15 * time.Second
+	readerBackoff  = 250 * time.Millisecond
+)
+
+// Span is a part of one partition: the offsets from From on, below To.
+type Span struct {
+	Partition int32
+	From, To  int64
+}
+
+// Reader reads what a topic holds already, and ends there: no consumer group, no waiting for more. It is safe for
+// concurrent use.
+//
+// It fetches by itself, as sarama's consumer tells records only: an offset that belongs to none, of a transaction
+// marker or of a record that compaction removed, would be waited for without end.
+type Reader struct {
+	client sarama.Client
+	at     string // the brokers, for messages
+}
+
+// NewReader connects to the cluster. It fails within seconds when the cluster cannot be reached.
+func NewReader(c Cluster) (*Reader, error) {
+	at := strings.Join(c.Brokers, ", ")
+	config := c.ConsumerConfig()
+	// A reader works for somebody who waits: a cluster or a topic that is not there is told soon.
+	config.Metadata.Retry.Max = 8
+	client, err := sarama.NewClient(c.Brokers, config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting a reader to Kafka at %s: %w", at, err)
+	}
+	return &Reader{client: client, at: at}, nil
+}
+
+// Close ends the connections. Nothing may be read any more.
+func (r *Reader) Close() error { return r.client.Close() }
+
+// Spans are what the partitions of a topic hold now, in the order of the partitions. Those of empty ones are empty.
+func (r *Reader) Spans(topic string) ([]Span, error) {
+	partitions, err := r.client.Partitions(topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return nil, fmt.Errorf("topic %q does not exist on Kafka at %s: %w", topic, r.at, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking Kafka at %s for the partitions of topic %q: %w", r.at, topic, err)
+	}
+	slices.Sort(partitions)
+	spans := make([]Span, 0, len(partitions))
+	for _, partition := range partitions {
+		from, err := r.client.GetOffset(topic, partition, sarama.OffsetOldest)
+		if err != nil {
+			return nil, fmt.Errorf("finding the start of topic %q partition %d: %w", topic, partition, err)
+		}
+		to, err := r.client.GetOffset(topic, partition, sarama.OffsetNewest)
+		if err != nil {
+			return nil, fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, err)
+		}
+		spans = append(spans, Span{Partition: partition, From: from, To: max(from, to)})
+	}
+	return spans, nil
+}
+
+// Read calls each, in order, for the records of a span. Those that retention removes meanwhile are left out. It ends
+// with the first error of each, with ctx, or when 15 seconds of trying again got it nowhere.
+//
+// The bytes of a record share memory with those of many others: copy what is kept.
+func (r *Reader) Read(ctx context.Context, topic string, s Span, each func(wire.Record) error) error {
+	failing := func(next int64, err error) error {
+		return fmt.Errorf("reading topic %q partition %d at offset %d: %w", topic, s.Partition, next, err)
+	}
+	progress := time.Now()
+	for next := s.From; next < s.To; {
+		if err := ctx.Err(); err != nil {
+			return failing(next, err)
+		}
+		block, err := r.fetch(topic, s.Partition, next)
+		if err == nil {
+			if next, err = deliver(block, topic, s, next, each); err != nil {
+				return err
+			}
+			progress = time.Now()
+			continue
+		}
+		if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+			// Removed by retention since the span was asked for.
+			if oldest, err := r.client.GetOffset(topic, s.Partition, sarama.OffsetOldest); err == nil && oldest > next {
+				next = oldest
+				continue
+			}
+		}
+		if time.Since(progress) > readerPatience || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+			return failing(next, err)
+		}
+		wait := time.NewTimer(readerBackoff)
+		select {
+		case <-ctx.Done():
+		case <-wait.C:
+		}
+		wait.Stop()
+		// Its failure is the next fetch's too.
+		_ = r.client.RefreshMetadata(topic)
+	}
+	return nil
+}
+
+// fetch asks for what there is from an offset on, without waiting for more.
+func (r *Reader) fetch(topic string, partition int32, offset int64) (*sarama.FetchResponseBlock, error) {
+	leader, err := r.client.Leader(topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	// Version 11 is Kafka 2.3's, which is below the oldest that we run on.
+	request := &sarama.FetchRequest{Version: 11, MaxBytes: readerFetch, SessionEpoch: -1}
+	const anyEpoch = -1
+	request.AddBlock(topic, partition, offset, readerFetch, anyEpoch)
+	response, err := leader.Fetch(request)
+	if err != nil {
+		// The connection may be of no use any more, and only a closed one is opened again. Closed already is fine.
+		_ = leader.Close()
+		return nil, err
+	}
+	block := response.GetBlock(topic, partition)
+	if block == nil {
+		return nil, sarama.ErrIncompleteResponse
+	}
+	if block.Err != sarama.ErrNoError {
+		return nil, block.Err
+	}
+	return block, nil
+}
+
+// deliver hands out the records of a block that lie in the span, and answers the offset to go on at.
+func deliver(block *sarama.FetchResponseBlock, topic string, s Span, next int64, each func(wire.Record) error) (int64, error) {
+	begin := next
+	for _, records := range block.RecordsSet {
+		batch := records.RecordBatch
+		if batch == nil {
+			return next, fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11 at offset %d, which cannot be read",
+				topic, s.Partition, next)
+		}
+		if batch.PartialTrailingRecord {
+			break // it comes whole as the first of a fetch
+		}
+		for _, record := range batch.Records {
+			offset := batch.FirstOffset + record.OffsetDelta
+			if offset >= s.To {
+				return s.To, nil
+			}
+			if batch.Control || offset < next {
+				continue
+			}
+			timestamp := batch.FirstTimestamp.Add(record.TimestampDelta)
+			if batch.LogAppendTime {
+				timestamp = batch.MaxTimestamp
+			}
+			if err := each(RecordOf(&sarama.ConsumerMessage{
+				Topic: topic, Partition: s.Partition, Offset: offset, Timestamp: timestamp,
+				Key: record.Key, Value: record.Value, Headers: record.Headers,
+			})); err != nil {
+				return next, err
+			}
+			next = offset + 1
+		}
+		next = max(next, batch.LastOffset()+1)
+	}
+	if next == begin {
+		if block.Partial || len(block.RecordsSet) > 0 {
+			return next, fmt.Errorf("topic %q partition %d: the broker sent only a part of the records at offset %d", topic, s.Partition, next)
+		}
+		// Nothing, though the span goes on: the records were removed. How many is not told, so that only the next
+		// offset is sure not to skip a record.
+		next++
+	}
+	return next, nil
+}
