@@ -8,6 +8,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/deadletter"
 )
 
 // call is the one execution of a key that is in flight.
@@ -34,7 +35,7 @@ type completed struct {
 type answer struct {
 	outcome outcome
 	waiting []waiting
-	letter  *failure // of the executed attempt, when its retries are exhausted
+	letter  *deadletter.Cause // of the executed attempt, when its retries are exhausted
 }
 
 // start holds the request's offset and calls the service on a goroutine of its own.
@@ -76,7 +77,7 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 	ctx.SetValue(row)
 	next := answer{outcome: outcomeOf(row), waiting: all}
 	if done.result.Exhausted {
-		next.letter = &failure{done.result.Status, done.result.Message, done.result.Attempts}
+		next.letter = c.exhausted(done.result)
 	}
 	d.Then(c.key, next)
 }
@@ -87,8 +88,8 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 	for _, w := range done.waiting {
 		if w.hold == nil {
 			p.reply(ctx, w.attempt, done.outcome)
-			if f := done.letter; f != nil {
-				p.deadLetter(ctx, w.attempt.record, w.attempt.source, f.reason(), f.headers()...)
+			if done.letter != nil {
+				p.deadLetter(ctx, w.attempt.record, *done.letter)
 			}
 			continue
 		}

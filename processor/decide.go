@@ -60,22 +60,22 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	if rekeyed {
 		var err error
 		if record, at, err = unlooped(record); err != nil {
-			p.deadLetter(ctx, record, at, err.Error())
+			p.deadLetter(ctx, record, at.cause(err.Error()))
 			return
 		}
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
 	if request.CorrelationID == "" {
-		p.deadLetter(ctx, record, at, fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID)))
 		return
 	}
 	if size := len(request.CorrelationID) + len(request.Service) + len(request.Method); size > maxIdentity {
-		p.deadLetter(ctx, record, at, fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity)))
 		return
 	}
 	replyTo, ok := p.replyTopic(at.topic, request.ReplyTo)
 	if !ok {
-		p.deadLetter(ctx, record, at, fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)))
 		return
 	}
 	a := &attempt{request: request, record: record, source: at, replyTo: replyTo, message: record.Value}

@@ -2,12 +2,9 @@ package processor
 
 import (
 	"fmt"
-	"strconv"
-
-	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcout"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/internal/deadletter"
 )
 
 // policy is how the remote's calls are made.
@@ -28,21 +25,10 @@ func (p *Processor) policy() grpcout.Policy {
 	}
 }
 
-// failure is why a request whose retries are exhausted becomes a dead letter.
-type failure struct {
-	status   codes.Code
-	message  string
-	attempts int
-}
-
-// reason is bounded: the message is the service's, and the dead letter must fit its topic.
-func (f failure) reason() string {
-	return fmt.Sprintf("retries exhausted: %s %.1000s", f.status, f.message)
-}
-
-func (f failure) headers() []wire.Header {
-	return []wire.Header{
-		{Name: headerErrorCode, Value: strconv.AppendUint(nil, uint64(f.status), 10)},
-		{Name: headerErrorAttempts, Value: strconv.AppendInt(nil, int64(f.attempts), 10)},
-	}
+// exhausted is why a request becomes a dead letter although it was answered. The service's message is clipped: the letter
+// must fit its topic.
+func (c *call) exhausted(r grpcout.Result) *deadletter.Cause {
+	cause := c.source.cause(fmt.Sprintf("retries exhausted: %s %.1000s", r.Status, r.Message))
+	cause.Code, cause.Attempts = r.Status, r.Attempts
+	return &cause
 }

@@ -1,0 +1,114 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+)
+
+// Sender writes records; a kafka.Producer is one.
+type Sender interface {
+	Send(r wire.Record, done func(offset int64, err error))
+}
+
+// Replay sends letters to their request topics again, one after the other, and marks each of them. A crash between
+// the two leaves one letter that was sent and is not marked.
+type Replay struct {
+	Topic  *Topic
+	Inputs []string // the request topics that letters may go to
+	Sender Sender   // not used by a dry run
+	Force  bool     // also letters that were replayed
+	DryRun bool     // only say what would be done
+	Named  bool     // the letters were asked for one by one: say of each why it is not replayed
+	Out    io.Writer
+}
+
+// Result counts letters.
+type Result struct {
+	Replayed int // in a dry run: would be
+	Before   int // were replayed already, and are left alone
+	Failed   int // cannot be replayed; Out says why
+}
+
+// Run replays the letters of some spans, in their order. It goes on after a letter that cannot be replayed, and ends
+// with an error when a cluster cannot be reached: what is counted until then is done.
+func (r *Replay) Run(ctx context.Context, spans []kafka.Span) (Result, error) {
+	var result Result
+	err := r.Topic.letters(ctx, spans, func(l Letter) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return r.letter(l, &result)
+	})
+	return result, err
+}
+
+func (r *Replay) letter(l Letter, result *Result) error {
+	if !l.Replayed.IsZero() && !r.Force {
+		result.Before++
+		if r.Named {
+			r.say("%s not replayed: it was at %s, and --force does it again", l.Position(), l.Replayed.UTC().Format(time.RFC3339))
+		}
+		return nil
+	}
+	if why := r.refuses(l); why != "" {
+		result.Failed++
+		r.say("%s cannot be replayed: %s", l.Position(), why)
+		return nil
+	}
+	if r.DryRun {
+		result.Replayed++
+		r.say("%s would be replayed to %s", l.Position(), l.Cause.Topic)
+		return nil
+	}
+	if err := r.send(l.Again()...); kafka.Rejected(err) {
+		result.Failed++
+		r.say("%s cannot be replayed: %v", l.Position(), err)
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("replaying %s: %w", l.Position(), err)
+	}
+	if err := r.send(MarkOf(l, time.Now())); err != nil {
+		return fmt.Errorf("%s was replayed to %s but could not be marked, so that a second replay sends it again: %w",
+			l.Position(), l.Cause.Topic, err)
+	}
+	result.Replayed++
+	r.say("%s replayed to %s", l.Position(), l.Cause.Topic)
+	return nil
+}
+
+// refuses is why a letter cannot be replayed, or "".
+func (r *Replay) refuses(l Letter) string {
+	if !slices.Contains(r.Inputs, l.Cause.Topic) {
+		return fmt.Sprintf("%s is no request topic of the binding, which reads %s", text([]byte(l.Cause.Topic)), strings.Join(r.Inputs, ", "))
+	}
+	if !l.Kept() {
+		return fmt.Sprintf("the record did not fit the dead-letter topic; while it lasts it is in topic %s at %d@%d",
+			l.Cause.Topic, l.Cause.Partition, l.Cause.Offset)
+	}
+	return ""
+}
+
+// send waits for the acknowledgements, also when the context ends: a letter that is on its way must be marked. The
+// producer bounds the wait.
+func (r *Replay) send(records ...wire.Record) error {
+	var errs []error
+	for _, record := range records {
+		acknowledged := make(chan error, 1)
+		r.Sender.Send(record, func(_ int64, err error) { acknowledged <- err })
+		errs = append(errs, <-acknowledged)
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Replay) say(format string, args ...any) {
+	// A terminal that is gone does not stop what was begun.
+	_, _ = fmt.Fprintf(r.Out, format+"\n", args...)
+}

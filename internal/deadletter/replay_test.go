@@ -1,0 +1,242 @@
+package deadletter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"kafkagrpc/internal/deadletter"
+	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+)
+
+func TestMain(m *testing.M) {
+	// go-metrics, below sarama, starts one ticker for the whole process and has no way to stop it.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+const letters = "letters"
+
+// bench is a dead-letter topic, and a request topic "requests".
+type bench struct {
+	t        *testing.T
+	reader   *kafka.Reader
+	producer *kafka.Producer
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	k, err := embedded.StartKafka(embedded.KafkaOptions{Topics: map[string]int32{letters: 1, "requests": 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	cluster := kafka.Cluster{Brokers: k.Brokers()}
+	reader, err := kafka.NewReader(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	producer, err := kafka.NewProducer(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(producer.Close(), reader.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &bench{t, reader, producer}
+}
+
+func (b *bench) send(r wire.Record) {
+	b.t.Helper()
+	acknowledged := make(chan error, 1)
+	b.producer.Send(r, func(_ int64, err error) { acknowledged <- err })
+	if err := <-acknowledged; err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// letter writes one.
+func (b *bench) letter(key string, change ...func(*wire.Record)) {
+	b.t.Helper()
+	r := deadletter.New(wire.Record{Key: []byte(key), Value: []byte("v")}, cause)
+	r.Topic = letters
+	for _, f := range change {
+		f(&r)
+	}
+	b.send(r)
+}
+
+func (b *bench) open() *deadletter.Topic {
+	b.t.Helper()
+	topic, err := deadletter.Open(b.t.Context(), b.reader, letters)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return topic
+}
+
+// keys are those of the records of a topic.
+func (b *bench) keys(topic string) (keys []string) {
+	b.t.Helper()
+	spans, err := b.reader.Spans(topic)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.reader.Read(b.t.Context(), topic, spans[0], func(r wire.Record) error { keys = append(keys, string(r.Key)); return nil }); err != nil {
+		b.t.Fatal(err)
+	}
+	return keys
+}
+
+func (b *bench) replay(ctx context.Context, s deadletter.Sender) (deadletter.Result, string, error) {
+	b.t.Helper()
+	var out strings.Builder
+	topic := b.open()
+	r := deadletter.Replay{Topic: topic, Inputs: []string{"requests"}, Sender: s, Out: &out}
+	result, err := r.Run(ctx, topic.All())
+	return result, out.String(), err
+}
+
+// sender fails the nth record, or passes it on.
+type sender struct {
+	*kafka.Producer
+	fail map[int]error
+	n    int
+	then func(n int)
+}
+
+func (s *sender) Send(r wire.Record, done func(int64, error)) {
+	s.n++
+	if err := s.fail[s.n]; err != nil {
+		done(-1, err)
+		return
+	}
+	s.Producer.Send(r, done)
+	if s.then != nil {
+		s.then(s.n)
+	}
+}
+
+func TestReplayMarksOnlyWhatWasSent(t *testing.T) {
+	t.Parallel()
+	down := errors.New("down")
+	for _, tc := range []struct {
+		name    string
+		fail    map[int]error // the records sent are: a, its mark, b, its mark, c, its mark
+		result  deadletter.Result
+		says    string
+		want    []string // requests
+		replays []string // requests after a second replay
+	}{
+		{name: "nothing fails", result: deadletter.Result{Replayed: 3}, want: []string{"a", "b", "c"}, replays: []string{"a", "b", "c"}},
+		{
+			name: "a letter cannot be sent", fail: map[int]error{3: down}, result: deadletter.Result{Replayed: 1}, says: "replaying 0@1: down",
+			want: []string{"a"}, replays: []string{"a", "b", "c"},
+		},
+		{
+			name: "a letter is sent and cannot be marked", fail: map[int]error{4: down}, result: deadletter.Result{Replayed: 1},
+			says: "0@1 was replayed to requests but could not be marked", want: []string{"a", "b"}, replays: []string{"a", "b", "b", "c"},
+		},
+		{
+			name: "a letter is refused by Kafka", fail: map[int]error{3: fmt.Errorf("no: %w", sarama.ErrMessageSizeTooLarge)}, result: deadletter.Result{Replayed: 2, Failed: 1},
+			says: "0@1 cannot be replayed: no", want: []string{"a", "c"}, replays: []string{"a", "c", "b"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			for _, key := range []string{"a", "b", "c"} {
+				b.letter(key)
+			}
+			result, out, err := b.replay(t.Context(), &sender{Producer: b.producer, fail: tc.fail})
+			if result != tc.result {
+				t.Errorf("result %+v", result)
+			}
+			if all := fmt.Sprint(out, err); !strings.Contains(all, tc.says) {
+				t.Errorf("no %q in %s", tc.says, all)
+			}
+			if diff := cmp.Diff(tc.want, b.keys("requests")); diff != "" {
+				t.Errorf("requests: %s", diff)
+			}
+			if _, _, err := b.replay(t.Context(), b.producer); err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(tc.replays, b.keys("requests")); diff != "" {
+				t.Errorf("requests after a second replay: %s", diff)
+			}
+		})
+	}
+}
+
+// A letter that was sent is marked, and no other one is begun.
+func TestReplayEndsBetweenLetters(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.letter("a")
+	b.letter("b")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	result, _, err := b.replay(ctx, &sender{Producer: b.producer, then: func(n int) {
+		if n == 1 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || result.Replayed != 1 {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "a"}, b.keys(letters)); diff != "" {
+		t.Errorf("letters and marks: %s", diff)
+	}
+}
+
+// Letters that come while others are replayed wait for the next replay: a letter that fails again is no endless loop.
+func TestReplayEndsWithTheLettersOfItsBeginning(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.letter("a")
+	s := &sender{Producer: b.producer}
+	s.then = func(n int) {
+		if n == 1 {
+			b.letter("again")
+		}
+	}
+	if result, _, err := b.replay(t.Context(), s); err != nil || result.Replayed != 1 {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"a"}, b.keys("requests")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNewestAreInTheOrderOfTime(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	begin := time.UnixMilli(1_700_000_000_000)
+	for n, key := range []string{"c", "a", "d", "b"} {
+		b.letter(key, func(r *wire.Record) { r.Timestamp = begin.Add(time.Duration([]int{3, 1, 4, 2}[n]) * time.Second) })
+	}
+	b.send(wire.Record{Topic: letters, Key: []byte("no letter"), Value: []byte("v")})
+	for limit, want := range map[int]string{0: "abcd", 1: "d", 3: "bcd", 9: "abcd"} {
+		found, err := b.open().Newest(t.Context(), limit, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		for _, l := range found.Letters {
+			got += string(l.Key)
+		}
+		if got != want || found.Found != 4 || found.Replayed != 0 {
+			t.Errorf("limit %d: %s of %d, %d replayed; want %s", limit, got, found.Found, found.Replayed, want)
+		}
+	}
+}
