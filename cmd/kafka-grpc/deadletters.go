@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kafkagrpc/internal/deadletter"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/topology"
+)
+
+func newDeadLettersCommand(env func(string) (string, bool)) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "dead-letters",
+		Short: "Show the requests that could not be answered, and send them again",
+		Long: `A request that cannot be answered is kept on its binding's dead-letter topic, with the reason. These commands need the
+configuration and Kafka; whether kafka-grpc is running meanwhile makes no difference to them.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q of dead-letters: it is list or replay", args[0])}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newDeadLettersListCommand(env), newDeadLettersReplayCommand(env))
+	return c
+}
+
+func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {
+	var file fileFlags
+	var binding, output string
+	var limit int
+	var all bool
+	c := &cobra.Command{
+		Use:   "list -c zilla.yaml",
+		Short: "Show dead letters",
+		Long: `Prints the newest dead letters, oldest first, that were not replayed. The table is cut to the width in COLUMNS, else to 120;
+-o json has everything of each letter. Values of authorization and cookie headers are masked.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case output != "table" && output != "json":
+				return usageError{fmt.Errorf("unknown output format %q: it is table or json", output)}
+			case limit < 0:
+				return usageError{fmt.Errorf("--limit %d: it is a number of letters, 0 for all", limit)}
+			}
+			t, err := file.load(env)
+			if err != nil {
+				return err
+			}
+			remotes, err := remotesOf(t, binding)
+			if err != nil {
+				return err
+			}
+			l := listing{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: output == "json", limit: limit, all: all, columns: columnsOf(env)}
+			return l.print(c.Context(), remotes)
+		},
+	}
+	file.define(c)
+	defineBinding(c, &binding)
+	f := c.Flags()
+	f.IntVar(&limit, "limit", 100, "the most letters to print of one topic, the newest; 0: all")
+	f.BoolVar(&all, "all", false, "also letters that were replayed")
+	f.StringVarP(&output, "output", "o", "table", "format: table or json")
+	return c
+}
+
+func newDeadLettersReplayCommand(env func(string) (string, bool)) *cobra.Command {
+	var file fileFlags
+	var binding string
+	var pick selection
+	var force, dryRun bool
+	c := &cobra.Command{
+		Use:   "replay -c zilla.yaml (PARTITION@OFFSET... | --range PARTITION@FROM-TO | --all)",
+		Short: "Send dead letters to their request topics again",
+		Long: `Sends the record of each letter to the request topic that it came from, with its key, value and headers as they were, but
+without a deadline; then marks the letter as replayed. A letter that was replayed is left alone, unless --force is given.
+After a crash between the two, a letter may be replayed a second time: its idempotency key protects it.
+
+Letters are named as list shows them, such as 0@12. Exit code 1 says that a letter could not be replayed.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := pick.parse(args); err != nil {
+				return usageError{err}
+			}
+			t, err := file.load(env)
+			if err != nil {
+				return err
+			}
+			remotes, err := remotesOf(t, binding)
+			if err != nil {
+				return err
+			}
+			if len(remotes) > 1 {
+				return usageError{fmt.Errorf("letters of which binding? name it with --binding: %s", bindingNames(remotes))}
+			}
+			r := deadletter.Replay{Inputs: remotes[0].Inputs(), Force: force, DryRun: dryRun, Named: len(pick.positions) > 0, Out: c.OutOrStdout()}
+			return replay(c.Context(), remotes[0], &r, pick)
+		},
+	}
+	file.define(c)
+	defineBinding(c, &binding)
+	f := c.Flags()
+	f.StringVar(&pick.rangeText, "range", "", "the letters PARTITION@FROM-TO, both ends included, such as 0@12-40")
+	f.BoolVar(&pick.all, "all", false, "all letters that were not replayed")
+	f.BoolVar(&force, "force", false, "also letters that were replayed")
+	f.BoolVar(&dryRun, "dry-run", false, "only say what would be done")
+	return c
+}
+
+func defineBinding(c *cobra.Command, binding *string) {
+	c.Flags().StringVar(binding, "binding", "", "the kafka-grpc binding whose letters are meant, where the file has several")
+}
+
+// remotesOf are the remotes of a file, or the one with a binding.
+func remotesOf(t *topology.Topology, binding string) ([]topology.Remote, error) {
+	if len(t.Remotes) == 0 {
+		return nil, fmt.Errorf("%s has no kafka-grpc binding, and so no dead letters", t.File)
+	}
+	if binding == "" {
+		return t.Remotes, nil
+	}
+	for _, r := range t.Remotes {
+		if r.Binding == binding {
+			return []topology.Remote{r}, nil
+		}
+	}
+	return nil, usageError{fmt.Errorf("--binding: %q is no kafka-grpc binding of %s, which has %s", binding, t.File, bindingNames(t.Remotes))}
+}
+
+func bindingNames(remotes []topology.Remote) string {
+	var names []string
+	for _, r := range remotes {
+		names = append(names, r.Binding)
+	}
+	return strings.Join(names, ", ")
+}
+
+// columnsOf is how wide a table may be.
+func columnsOf(env func(string) (string, bool)) int {
+	if text, ok := env("COLUMNS"); ok {
+		if n, err := strconv.Atoi(text); err == nil && n > 0 {
+			return n
+		}
+	}
+	return 120
+}
+
+// withLetters opens the dead-letter topic of a remote.
+func withLetters(ctx context.Context, remote topology.Remote, use func(*deadletter.Topic) error) (err error) {
+	reader, err := kafka.NewReader(lettersCluster(remote))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	topic, err := deadletter.Open(ctx, reader, remote.Processing.DeadLetter)
+	if err != nil {
+		return fmt.Errorf("dead letters of binding %s: %w", remote.Binding, err)
+	}
+	return use(topic)
+}
+
+func lettersCluster(remote topology.Remote) kafka.Cluster {
+	return kafka.Cluster{Brokers: remote.Cluster.Brokers, ClientID: "kafka-grpc-dead-letters"}
+}
+
+// listing prints the letters of some remotes.
+type listing struct {
+	out, notes io.Writer
+	json, all  bool
+	limit      int
+	columns    int
+}
+
+func (l listing) print(ctx context.Context, remotes []topology.Remote) error {
+	var objects [][]byte
+	for i, remote := range remotes {
+		sharesTopic := func(r topology.Remote) bool {
+			return r.Processing.DeadLetter == remote.Processing.DeadLetter && slices.Equal(r.Cluster.Brokers, remote.Cluster.Brokers)
+		}
+		if slices.ContainsFunc(remotes[:i], sharesTopic) {
+			continue // printed with the first of them
+		}
+		contract := func(letter deadletter.Letter) wire.Contract {
+			for _, r := range remotes {
+				if sharesTopic(r) && slices.Contains(r.Inputs(), letter.Cause.Topic) {
+					return r.Contract
+				}
+			}
+			return remote.Contract
+		}
+		err := withLetters(ctx, remote, func(topic *deadletter.Topic) error {
+			found, err := topic.Newest(ctx, l.limit, l.all)
+			if err != nil {
+				return err
+			}
+			if l.json {
+				for _, letter := range found.Letters {
+					object, err := letter.JSON(contract(letter))
+					if err != nil {
+						return err
+					}
+					objects = append(objects, object)
+				}
+				return nil
+			}
+			return l.table(topic.Name, found, contract)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !l.json {
+		return nil
+	}
+	// An array with one letter a line: for jq as for grep.
+	text := "[]\n"
+	if len(objects) > 0 {
+		text = "[\n" + string(bytes.Join(objects, []byte(",\n"))) + "\n]\n"
+	}
+	_, err := io.WriteString(l.out, text)
+	return err
+}
+
+func (l listing) table(topic string, found deadletter.Listed, contract func(deadletter.Letter) wire.Contract) error {
+	if _, err := fmt.Fprintf(l.out, "topic %s\n", topic); err != nil {
+		return err
+	}
+	if len(found.Letters) > 0 {
+		if err := deadletter.Table(l.out, found.Letters, contract, l.all, l.columns); err != nil {
+			return err
+		}
+	}
+	note := fmt.Sprintf("%d dead letters", found.Found)
+	if found.Found == 1 {
+		note = "1 dead letter"
+	}
+	if shown := len(found.Letters); shown < found.Found {
+		note += fmt.Sprintf(", the newest %d are shown (--limit)", shown)
+	}
+	if found.Replayed > 0 && !l.all {
+		note += fmt.Sprintf(", and %d that were replayed (--all shows them)", found.Replayed)
+	}
+	_, err := fmt.Fprintln(l.notes, note)
+	return err
+}
+
+// selection is which letters to replay.
+type selection struct {
+	positions []deadletter.Position
+	rangeText string
+	within    kafka.Span // of rangeText
+	all       bool
+}
+
+func (s *selection) parse(args []string) error {
+	ways := 0
+	for _, given := range []bool{len(args) > 0, s.rangeText != "", s.all} {
+		if given {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("which letters? name them, such as 0@12, or a --range, or --all")
+	}
+	var problems []error
+	for _, arg := range args {
+		p, err := deadletter.ParsePosition(arg)
+		problems = append(problems, err)
+		if err == nil && !slices.Contains(s.positions, p) {
+			s.positions = append(s.positions, p)
+		}
+	}
+	if s.rangeText != "" {
+		var err error
+		s.within, err = deadletter.ParseRange(s.rangeText)
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+// spans finds the letters in the topic. A letter that was named and is not there is an error before any is replayed.
+func (s *selection) spans(ctx context.Context, topic *deadletter.Topic) ([]kafka.Span, error) {
+	switch {
+	case s.all:
+		return topic.All(), nil
+	case s.rangeText != "":
+		part, err := topic.Within(s.within)
+		return []kafka.Span{part}, err
+	}
+	var spans []kafka.Span
+	var problems []error
+	for _, p := range s.positions {
+		span, err := topic.Exactly(ctx, p)
+		spans, problems = append(spans, span), append(problems, err)
+	}
+	return spans, errors.Join(problems...)
+}
+
+func replay(ctx context.Context, remote topology.Remote, r *deadletter.Replay, pick selection) error {
+	return withLetters(ctx, remote, func(topic *deadletter.Topic) (err error) {
+		spans, err := pick.spans(ctx, topic)
+		if err != nil {
+			return err
+		}
+		if !r.DryRun {
+			producer, errOpen := kafka.NewProducer(lettersCluster(remote))
+			if errOpen != nil {
+				return errOpen
+			}
+			defer func() { err = errors.Join(err, producer.Close()) }()
+			r.Sender = producer
+		}
+		r.Topic = topic
+		result, err := r.Run(ctx, spans)
+		done := "replayed"
+		if r.DryRun {
+			done = "would be replayed"
+		}
+		_, errPrint := fmt.Fprintf(r.Out, "%d %s, %d were replayed before, %d cannot be replayed\n", result.Replayed, done, result.Before, result.Failed)
+		if result.Failed > 0 {
+			err = errors.Join(err, fmt.Errorf("%d letters of topic %s cannot be replayed", result.Failed, topic.Name))
+		}
+		return errors.Join(err, errPrint)
+	})
+}
