@@ -19,10 +19,12 @@ func (p *Processor) goka() (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	group := consumergroup.New(consumergroup.Options{
-		MaxInFlight:    p.remote.Processing.MaxInFlight,
-		Drain:          p.remote.Processing.Drain,
-		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
-		Log:            p.log,
+		MaxInFlight:      p.remote.Processing.MaxInFlight,
+		MaxInFlightBytes: p.remote.Processing.MaxInFlightBytes,
+		Budget:           p.budget,
+		Drain:            p.remote.Processing.Drain,
+		SessionTimeout:   groupConfig.Consumer.Group.Session.Timeout,
+		Log:              p.log,
 	})
 	records := newHandoff()
 	codec := group.Codec()

@@ -14,6 +14,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
@@ -27,6 +28,9 @@ type Config struct {
 	Client  *grpcout.Client  // stays the caller's, who closes it after Run has returned
 	State   *StateDir        // stays the caller's
 	Log     *slog.Logger     // default slog.Default()
+
+	// Budget bounds what all processors of the process have in flight together; default one of its own.
+	Budget *consumergroup.Budget
 
 	// InstanceID is the static member id in the consumer group; default State.InstanceID.
 	InstanceID string
@@ -46,6 +50,7 @@ type Processor struct {
 	log      *slog.Logger
 	create   int
 	instance string
+	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
 
 	// Set by prepare, before the callbacks run.
@@ -80,6 +85,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		log:      c.Log,
 		create:   c.CreateTopics,
 		instance: c.InstanceID,
+		budget:   c.Budget,
 		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
 		parts:    make(map[int32]*partition),
 		changed:  make(chan struct{}),
@@ -89,6 +95,9 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	}
 	p.log = p.log.With("group", c.Remote.Group)
 	p.caller = grpcout.NewCaller(c.Client, p.policy())
+	if p.budget == nil {
+		p.budget = NewBudget(c.Remote)
+	}
 	if p.instance == "" {
 		var err error
 		if p.instance, err = c.State.InstanceID(); err != nil {

@@ -82,10 +82,13 @@ type remoteJSON struct {
 }
 
 type processingJSON struct {
-	MaxInFlight int      `json:"max-in-flight"`
-	Timeout     string   `json:"timeout"`
-	Drain       string   `json:"drain"`
-	RetryCodes  []string `json:"retry-codes"`
+	MaxInFlight           int      `json:"max-in-flight"`
+	MaxInFlightBytes      int      `json:"max-in-flight-bytes"`
+	MaxInFlightTotal      int      `json:"max-in-flight-total"`
+	MaxInFlightTotalBytes int      `json:"max-in-flight-total-bytes"`
+	Timeout               string   `json:"timeout"`
+	Drain                 string   `json:"drain"`
+	RetryCodes            []string `json:"retry-codes"`
 
 	RetryInitial    string `json:"retry-initial"`
 	RetryMax        string `json:"retry-max"`
@@ -165,7 +168,9 @@ func remoteOf(r Remote) remoteJSON {
 		Binding: r.Binding, Group: r.Group, Cluster: r.Cluster.Binding, Inputs: list(r.Inputs()), Outputs: list(r.Outputs()),
 		Table: r.Table, Loop: r.Loop, DeadLetter: r.Processing.DeadLetter, Expiry: r.Expiry.String(), MaxResult: r.MaxResult,
 		Processing: processingJSON{
-			MaxInFlight: r.Processing.MaxInFlight, Timeout: r.Processing.Timeout.String(), Drain: r.Processing.Drain.String(),
+			MaxInFlight: r.Processing.MaxInFlight, MaxInFlightBytes: r.Processing.MaxInFlightBytes,
+			MaxInFlightTotal: r.Processing.MaxInFlightTotal, MaxInFlightTotalBytes: r.Processing.MaxInFlightTotalBytes,
+			Timeout: r.Processing.Timeout.String(), Drain: r.Processing.Drain.String(),
 			RetryCodes: []string{},
 
 			RetryInitial: r.Processing.RetryInitial.String(), RetryMax: r.Processing.RetryMax.String(),

@@ -11,9 +11,12 @@ import (
 
 // Defaults of what a kafka-grpc binding leaves out.
 const (
-	DefaultMaxInFlight = 1000
-	DefaultTimeout     = 30 * time.Second
-	DefaultDrain       = 10 * time.Second
+	DefaultMaxInFlight           = 1000
+	DefaultMaxInFlightBytes      = 64 << 20
+	DefaultMaxInFlightTotal      = 10_000
+	DefaultMaxInFlightTotalBytes = 256 << 20
+	DefaultTimeout               = 30 * time.Second
+	DefaultDrain                 = 10 * time.Second
 
 	DefaultRetryInitial    = 50 * time.Millisecond
 	DefaultRetryMax        = 10 * time.Second
@@ -32,11 +35,14 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 		Binding: b.name, Group: group, Table: group + "-table", Loop: group + "-loop",
 		Contract: c.contract(&spec.Options.contract),
 		Processing: Processing{
-			MaxInFlight: p.MaxInFlight.or(DefaultMaxInFlight),
-			Timeout:     p.Timeout.or(DefaultTimeout),
-			Drain:       p.Drain.or(DefaultDrain),
-			RetryCodes:  []codes.Code{codes.Unavailable},
-			DeadLetter:  group + "-dead-letters",
+			MaxInFlight:           p.MaxInFlight.or(DefaultMaxInFlight),
+			MaxInFlightBytes:      p.MaxInFlightBytes.or(DefaultMaxInFlightBytes),
+			MaxInFlightTotal:      p.MaxInFlightTotal.or(DefaultMaxInFlightTotal),
+			MaxInFlightTotalBytes: p.MaxInFlightTotalBytes.or(DefaultMaxInFlightTotalBytes),
+			Timeout:               p.Timeout.or(DefaultTimeout),
+			Drain:                 p.Drain.or(DefaultDrain),
+			RetryCodes:            []codes.Code{codes.Unavailable},
+			DeadLetter:            group + "-dead-letters",
 
 			RetryInitial:    p.Retry.Initial.or(DefaultRetryInitial),
 			RetryMax:        p.Retry.Max.or(DefaultRetryMax),

@@ -307,11 +307,14 @@ type kafkaGRPC struct {
 		contract
 		Acks       text `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
 		Processing struct {
-			MaxInFlight count     `yaml:"max-in-flight"`
-			Timeout     duration  `yaml:"timeout"`
-			Drain       duration  `yaml:"drain"`
-			DeadLetter  topicName `yaml:"dead-letter"`
-			Retry       struct {
+			MaxInFlight           count     `yaml:"max-in-flight"`
+			MaxInFlightBytes      size      `yaml:"max-in-flight-bytes"`
+			MaxInFlightTotal      count     `yaml:"max-in-flight-total"`
+			MaxInFlightTotalBytes size      `yaml:"max-in-flight-total-bytes"`
+			Timeout               duration  `yaml:"timeout"`
+			Drain                 duration  `yaml:"drain"`
+			DeadLetter            topicName `yaml:"dead-letter"`
+			Retry                 struct {
 				Codes      codeList `yaml:"codes"`
 				Initial    duration `yaml:"initial"`
 				Max        duration `yaml:"max"`

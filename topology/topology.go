@@ -135,11 +135,17 @@ type Target struct {
 
 // Processing bounds the work of a remote binding.
 type Processing struct {
-	MaxInFlight int           // calls per partition, default 1000
-	Timeout     time.Duration // of each attempt of a call that carries no deadline, default 30s
-	Drain       time.Duration // what calls in flight get when a partition is given up, default 10s
-	RetryCodes  []codes.Code  // results with these codes do not become final, default UNAVAILABLE
-	DeadLetter  string        // topic, default <group>-dead-letters
+	MaxInFlight      int // requests per partition, default 1000
+	MaxInFlightBytes int // of their records, per partition, default 64 MiB
+
+	// The same for all partitions of a process; of several remotes in one process the smallest counts.
+	MaxInFlightTotal      int // default 10000
+	MaxInFlightTotalBytes int // default 256 MiB
+
+	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s
+	Drain      time.Duration // what calls in flight get when a partition is given up, default 10s
+	RetryCodes []codes.Code  // results with these codes do not become final, default UNAVAILABLE
+	DeadLetter string        // topic, default <group>-dead-letters
 
 	// Attempts that end with one of RetryCodes are made again.
 	RetryInitial    time.Duration // longest pause after the first attempt, which doubles, default 50ms

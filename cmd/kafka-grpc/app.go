@@ -69,10 +69,11 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 	a.onStop(state.Close)
 	client := grpcout.New(grpcout.Options{})
 	a.onStop(client.Close)
+	budget := processor.NewBudget(a.topology.Remotes...)
 	for _, remote := range a.topology.Remotes {
 		p, err := processor.New(ctx, processor.Config{
 			Remote: remote, Methods: a.topology.Methods, Client: client, State: state, InstanceID: o.instanceID,
-			Log: a.log, CreateTopics: o.createTopics,
+			Budget: budget, Log: a.log, CreateTopics: o.createTopics,
 		})
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)

@@ -26,6 +26,7 @@ type claim struct {
 	window    window
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
+	bytes     int                 // the sum of their sizes
 	injected  []*Delivery         // not yet handed to the handler; each stands for a hold, so bounded by them
 	synthetic int64
 	closed    bool
@@ -58,6 +59,7 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 
 	sessionEnd := c.session.Context().Done()
 	var drainOver <-chan time.Time
+	var read *sarama.ConsumerMessage // read, but there is no room for it yet
 	drain := func() {
 		sessionEnd = nil
 		timer := time.NewTimer(c.drainTime())
@@ -82,8 +84,23 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 			}
 			continue
 		}
+		if read != nil && canRead && !draining {
+			if message, ok := c.add(read); ok {
+				offset := read.Offset
+				read = nil
+				select {
+				case c.out <- message:
+				case <-sessionEnd:
+					c.takeBack(offset)
+					drain()
+				case <-handlerGone:
+					return
+				}
+				continue
+			}
+		}
 		var messages <-chan *sarama.ConsumerMessage
-		if canRead && !draining {
+		if canRead && read == nil && !draining {
 			messages = c.ConsumerGroupClaim.Messages()
 		}
 		select {
@@ -92,15 +109,7 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 				drain()
 				continue
 			}
-			message := c.add(m)
-			select {
-			case c.out <- message:
-			case <-sessionEnd:
-				c.takeBack(m.Offset)
-				drain()
-			case <-handlerGone:
-				return
-			}
+			read = m
 		case <-c.wake:
 		case <-sessionEnd:
 			drain()
@@ -147,22 +156,48 @@ func (c *claim) message(d *Delivery) *sarama.ConsumerMessage {
 	}
 }
 
-func (c *claim) add(m *sarama.ConsumerMessage) *sarama.ConsumerMessage {
+// add takes a record in; false means that there is no room for its bytes, and that the pump is woken when there is.
+func (c *claim) add(m *sarama.ConsumerMessage) (*sarama.ConsumerMessage, bool) {
+	bytes := size(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	first := c.records == 0
+	if !first && c.bytes+bytes > c.options.MaxInFlightBytes || !c.options.Budget.take(c, bytes, first) {
+		return nil, false
+	}
 	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1}
 	c.pending[m.Offset] = d
 	c.records++
+	c.bytes += bytes
 	c.window.push(m.Offset)
-	return c.message(d)
+	return c.message(d), true
+}
+
+// size is what a record counts against the bounds.
+func size(m *sarama.ConsumerMessage) int {
+	n := len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// leave takes a record that is no longer in flight from the bounds. The caller holds c.mu.
+func (c *claim) leave(d *Delivery) {
+	delete(c.pending, d.offset)
+	bytes := size(d.Record)
+	c.records--
+	c.bytes -= bytes
+	if !c.closed { // else all has been given back
+		c.options.Budget.give(1, bytes)
+	}
 }
 
 // takeBack undoes add for a record that the handler never got.
 func (c *claim) takeBack(offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.pending, offset)
-	c.records--
+	c.leave(c.pending[offset])
 	c.window.pop()
 }
 
@@ -225,10 +260,11 @@ func (c *claim) finish(d *Delivery) {
 		if d.open > 0 {
 			break
 		}
-		delete(c.pending, d.offset)
 		if d.Record != nil {
-			c.records--
+			c.leave(d)
 			commit, ok = c.window.finish(d.offset)
+		} else {
+			delete(c.pending, d.offset)
 		}
 		d = d.parent
 	}
@@ -254,6 +290,8 @@ func (c *claim) close() {
 	c.mu.Lock()
 	c.closed = true
 	c.injected = nil
+	c.options.Budget.forget(c)
+	c.options.Budget.give(c.records, c.bytes)
 	c.mu.Unlock()
 	c.cancel()
 }

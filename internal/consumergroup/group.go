@@ -13,16 +13,24 @@ import (
 
 // Options bound what a Group keeps in flight.
 type Options struct {
-	MaxInFlight    int           // unfinished records per claim at which it reads no more; default 1000
-	MaxUncommitted int           // records per claim after its committed offset at which it reads no more; default 100000
-	Drain          time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
-	SessionTimeout time.Duration // of the group at the broker; default 10s
-	Log            *slog.Logger  // default slog.Default()
+	MaxInFlight      int           // unfinished records per claim at which it reads no more; default 1000
+	MaxInFlightBytes int           // of their keys, values and headers, default 64 MiB; one record is always let in
+	MaxUncommitted   int           // records per claim after its committed offset at which it reads no more; default 100000
+	Budget           *Budget       // bounds the claims of several groups together; default one of the group's own
+	Drain            time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
+	SessionTimeout   time.Duration // of the group at the broker; default 10s
+	Log              *slog.Logger  // default slog.Default()
 }
 
 func (o Options) withDefaults() Options {
 	if o.MaxInFlight <= 0 {
 		o.MaxInFlight = 1000
+	}
+	if o.MaxInFlightBytes <= 0 {
+		o.MaxInFlightBytes = 64 << 20
+	}
+	if o.Budget == nil {
+		o.Budget = NewBudget(0, 0)
 	}
 	if o.MaxUncommitted <= 0 {
 		o.MaxUncommitted = 100_000
