@@ -18,13 +18,18 @@ import (
 func (p *Processor) goka() (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	if p.session > 0 {
+		groupConfig.Consumer.Group.Session.Timeout = p.session
+		groupConfig.Consumer.Group.Heartbeat.Interval = p.session / 10
+	}
 	group := consumergroup.New(consumergroup.Options{
-		MaxInFlight:      p.remote.Processing.MaxInFlight,
-		MaxInFlightBytes: p.remote.Processing.MaxInFlightBytes,
-		Budget:           p.budget,
-		Drain:            p.remote.Processing.Drain,
-		SessionTimeout:   groupConfig.Consumer.Group.Session.Timeout,
-		Log:              p.log,
+		MaxInFlight:       p.remote.Processing.MaxInFlight,
+		MaxInFlightBytes:  p.remote.Processing.MaxInFlightBytes,
+		Budget:            p.budget,
+		Drain:             p.remote.Processing.Drain,
+		SessionTimeout:    groupConfig.Consumer.Group.Session.Timeout,
+		HeartbeatInterval: groupConfig.Consumer.Group.Heartbeat.Interval,
+		Log:               p.log,
 	})
 	records := newHandoff()
 	codec := group.Codec()
@@ -65,7 +70,7 @@ func (p *Processor) goka() (*goka.Processor, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &outbox{producer, records, p.remote.Table}, nil
+			return &outbox{producer, records, p.remote.Table, group.Stalled}, nil
 		}),
 	)
 	if err != nil {

@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/IBM/sarama"
@@ -15,7 +16,11 @@ type outbox struct {
 	producer *kafka.Producer
 	handoff  *handoff
 	table    string
+	stalled  func() bool // the partitions may have another owner, whose rows and replies ours would contradict
 }
+
+// errStalled ends goka's processor; the next one begins with what the table holds by then.
+var errStalled = errors.New("not sent: the process stood still for so long that its partitions may have another owner; it starts anew")
 
 // Emit implements goka.Producer.
 func (o *outbox) Emit(topic, key string, value []byte) *goka.Promise {
@@ -31,6 +36,9 @@ func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers
 		if record, ok = o.handoff.take(value); !ok {
 			return finish(nil, fmt.Errorf("no record to emit to %s under key %q", topic, key))
 		}
+	}
+	if o.stalled() {
+		return finish(nil, fmt.Errorf("topic %s, key %q: %w", topic, key, errStalled))
 	}
 	record.Topic = topic
 	o.producer.Send(record, func(offset int64, err error) {

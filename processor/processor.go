@@ -35,6 +35,10 @@ type Config struct {
 	// InstanceID is the static member id in the consumer group; default State.InstanceID.
 	InstanceID string
 
+	// SessionTimeout is after what time without a heartbeat the group gives the partitions of this instance to
+	// another one, default 10s. The broker bounds it (group.min.session.timeout.ms, usually 6s).
+	SessionTimeout time.Duration
+
 	// CreateTopics is the number of partitions with which missing request and reply topics are created; 0: a
 	// missing one is an error. The group's own topics are always created.
 	CreateTopics int
@@ -50,6 +54,7 @@ type Processor struct {
 	log      *slog.Logger
 	create   int
 	instance string
+	session  time.Duration
 	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
 
@@ -85,6 +90,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		log:      c.Log,
 		create:   c.CreateTopics,
 		instance: c.InstanceID,
+		session:  c.SessionTimeout,
 		budget:   c.Budget,
 		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
 		parts:    make(map[int32]*partition),

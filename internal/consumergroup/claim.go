@@ -16,6 +16,7 @@ type claim struct {
 	sarama.ConsumerGroupClaim // the partition at sarama; only Messages is ours
 	id                        uint64
 	options                   Options
+	freeze                    *freeze
 	session                   sarama.ConsumerGroupSession // sarama's
 	out                       chan *sarama.ConsumerMessage
 	wake                      chan struct{} // something changed that the pump waits for
@@ -32,13 +33,14 @@ type claim struct {
 	closed    bool
 }
 
-func newClaim(id uint64, o Options, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
+func newClaim(id uint64, o Options, f *freeze, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
 	// Not derived from the session's context: that one ends before the claim is drained.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(session.Context()))
 	return &claim{
 		ConsumerGroupClaim: inner,
 		id:                 id,
 		options:            o,
+		freeze:             f,
 		session:            session,
 		out:                make(chan *sarama.ConsumerMessage),
 		wake:               make(chan struct{}, 1),
@@ -70,6 +72,20 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		draining := sessionEnd == nil
 		if draining && (idle || c.standing() == lost) {
 			return
+		}
+		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
+		// what the work wants to write comes through here, too.
+		if left := c.freeze.left(); left > 0 {
+			select {
+			case <-time.After(left):
+			case <-sessionEnd:
+				drain()
+			case <-drainOver:
+				return
+			case <-handlerGone:
+				return
+			}
+			continue
 		}
 		if next != nil {
 			select {

@@ -19,7 +19,12 @@ type Options struct {
 	Budget           *Budget       // bounds the claims of several groups together; default one of the group's own
 	Drain            time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
 	SessionTimeout   time.Duration // of the group at the broker; default 10s
-	Log              *slog.Logger  // default slog.Default()
+
+	// HeartbeatInterval is that of the group. When the process stood still for half of SessionTimeout, claims deliver
+	// nothing for two of it: the group may have given the partitions away, and the heartbeat learns that. 0: not watched.
+	HeartbeatInterval time.Duration
+
+	Log *slog.Logger // default slog.Default()
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +58,7 @@ type Group struct {
 	sarama.ConsumerGroup
 	options   Options
 	nextClaim atomic.Uint64
+	freeze    freeze
 
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
@@ -60,8 +66,19 @@ type Group struct {
 
 // New makes a group that joins nothing before Wrap gave it a consumer group.
 func New(o Options) *Group {
-	return &Group{options: o.withDefaults(), claims: make(map[uint64]*claim)}
+	o = o.withDefaults()
+	return &Group{
+		options: o,
+		freeze:  freeze{limit: o.SessionTimeout / 2, settle: 2 * o.HeartbeatInterval, log: o.Log},
+		claims:  make(map[uint64]*claim),
+	}
 }
+
+// Stalled reports whether the process stood still for so long that the partitions of its claims may have another
+// owner by now, and no heartbeat can have told yet. What is written to Kafka in that state may contradict
+// what the other owner writes; its commits are harmless, because the group refuses them. False while Consume does
+// not run, and always without Options.HeartbeatInterval.
+func (g *Group) Stalled() bool { return g.freeze.left() > 0 }
 
 // Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
 // The balance strategy of inner must be an eager one (range, round-robin, sticky; these are sarama's own default): a
@@ -78,6 +95,7 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	const settled = time.Second // a session that lasted this long was a real one
 	backoff := first
+	defer g.freeze.watched(ctx)()
 	// Sessions inherit the end of ctx, but not its cause: a claim takes a cause for sarama's verdict on who owns the
 	// partition, and the error of another part of the program would cut its drain short.
 	sessions, end := context.WithCancel(context.WithoutCancel(ctx))

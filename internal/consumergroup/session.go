@@ -64,7 +64,7 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
-	c := newClaim(h.group.nextClaim.Add(1), h.group.options, inner, innerClaim)
+	c := newClaim(h.group.nextClaim.Add(1), h.group.options, &h.group.freeze, inner, innerClaim)
 	h.group.register(c)
 	h.session.mu.Lock()
 	h.session.claims[topicPartition{c.Topic(), c.Partition()}] = c
