@@ -1,0 +1,28 @@
+package processor
+
+import (
+	"errors"
+	"testing"
+
+	"kafkagrpc/internal/wire"
+)
+
+func TestNothingIsSentWhileStalled(t *testing.T) {
+	t.Parallel()
+	records := newHandoff()
+	o := &outbox{handoff: records, table: "table", stalled: func() bool { return true }} // a producer would be used without being there
+	reply, err := records.Encode(wire.Record{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, value := range map[string][]byte{"table": []byte("row"), "replies": reply} {
+		var got error
+		o.Emit(topic, "key", value).Then(func(err error) { got = err })
+		if !errors.Is(got, errStalled) {
+			t.Errorf("%s: %v", topic, got)
+		}
+	}
+	if len(records.records) != 0 {
+		t.Error("the reply is kept")
+	}
+}
