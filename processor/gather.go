@@ -25,7 +25,7 @@ type gathered struct{ attempt *attempt }
 type abandoned struct{ attempt *attempt }
 
 // gather holds the first message of an attempt until its half-close. The offset of the first record keeps those
-// of all later ones back, so only that one is held. Open attempts are bounded by the claim's in-flight bound.
+// of all later ones back, so only that one is held, and the later ones follow it. Open attempts are bounded by the claim's in-flight bound.
 func (p *Processor) gather(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt) {
 	id := a.id()
 	o := part.open[id]
@@ -38,8 +38,10 @@ func (p *Processor) gather(ctx goka.Context, d *consumergroup.Delivery, part *pa
 			hold.Inject(a.key, abandoned{a})
 		})}
 	case a.record.Value != nil:
+		d.Follow(o.hold)
 		o.second = true
 	default:
+		d.Follow(o.hold)
 		o.timer.Stop()
 		delete(part.open, id)
 		if o.second {

@@ -23,9 +23,12 @@ func (p *Processor) goka() (*goka.Processor, error) {
 		groupConfig.Consumer.Group.Heartbeat.Interval = p.session / 10
 	}
 	group := consumergroup.New(consumergroup.Options{
-		MaxInFlight:       p.remote.Processing.MaxInFlight,
-		MaxInFlightBytes:  p.remote.Processing.MaxInFlightBytes,
-		Budget:            p.budget,
+		MaxInFlight:      p.remote.Processing.MaxInFlight,
+		MaxInFlightBytes: p.remote.Processing.MaxInFlightBytes,
+		Budget:           p.budget,
+		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
+			return p.cluster.Committed(p.remote.Group, claims)
+		},
 		Drain:             p.remote.Processing.Drain,
 		SessionTimeout:    groupConfig.Consumer.Group.Session.Timeout,
 		HeartbeatInterval: groupConfig.Consumer.Group.Heartbeat.Interval,

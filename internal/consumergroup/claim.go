@@ -20,10 +20,16 @@ type claim struct {
 	session                   sarama.ConsumerGroupSession // sarama's
 	out                       chan *sarama.ConsumerMessage
 	wake                      chan struct{} // something changed that the pump waits for
+	stirred                   chan struct{} // something was finished behind an unfinished record
 	ctx                       context.Context
 	cancel                    context.CancelFunc
 
+	skip []run // finished in an earlier session; the pump's
+
+	commits sync.Mutex // makes what sarama is told have an order; taken before mu
+
 	mu        sync.Mutex
+	progress  string // the metadata of commits
 	window    window
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
@@ -44,6 +50,7 @@ func newClaim(id uint64, o Options, f *freeze, session sarama.ConsumerGroupSessi
 		session:            session,
 		out:                make(chan *sarama.ConsumerMessage),
 		wake:               make(chan struct{}, 1),
+		stirred:            make(chan struct{}, 1),
 		ctx:                ctx,
 		cancel:             cancel,
 		pending:            make(map[int64]*Delivery),
@@ -75,7 +82,11 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		}
 		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
 		// what the work wants to write comes through here, too.
-		if left := c.freeze.left(); left > 0 {
+		var left time.Duration
+		if next != nil || read != nil {
+			left = c.freeze.left()
+		}
+		if left > 0 {
 			select {
 			case <-time.After(left):
 			case <-sessionEnd:
@@ -125,7 +136,9 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 				drain()
 				continue
 			}
-			read = m
+			if !c.skipped(m.Offset) {
+				read = m
+			}
 		case <-c.wake:
 		case <-sessionEnd:
 			drain()
@@ -279,17 +292,86 @@ func (c *claim) finish(d *Delivery) {
 		if d.Record != nil {
 			c.leave(d)
 			commit, ok = c.window.finish(d.offset)
+			for _, offset := range d.followers {
+				c.window.follow(offset, false)
+			}
 		} else {
 			delete(c.pending, d.offset)
 		}
 		d = d.parent
 	}
 	c.signal()
+	c.commit(commit, ok)
+}
+
+// commit tells sarama of a longer finished prefix, if it is one. The caller holds c.mu; commit unlocks it.
+func (c *claim) commit(offset int64, ok bool) {
+	if c.window.ahead == 0 {
+		c.progress = ""
+	} else if c.options.Committed != nil {
+		select {
+		case c.stirred <- struct{}{}:
+		default:
+		}
+	}
+	progress := c.progress
 	c.mu.Unlock()
 	if ok {
-		// Outside the lock. Two goroutines may come here in the other order; sarama keeps the higher offset.
-		c.session.MarkOffset(c.Topic(), c.Partition(), commit, "")
+		// Outside c.mu. Two goroutines may come here in the other order; sarama keeps the higher offset.
+		c.commits.Lock()
+		defer c.commits.Unlock()
+		c.session.MarkOffset(c.Topic(), c.Partition(), offset, progress)
 	}
+}
+
+// skipped takes in a record that was finished in an earlier session. Only the pump calls it.
+func (c *claim) skipped(offset int64) bool {
+	if len(c.skip) == 0 || !contains(c.skip, offset) {
+		return false
+	}
+	c.mu.Lock()
+	c.window.push(offset)
+	c.commit(c.window.finish(offset)) // unlocks
+	return true
+}
+
+// progressInterval is how often the metadata of commits is brought up to date: it is read only after a crash, and
+// sarama sends commits less often.
+const progressInterval = 100 * time.Millisecond
+
+// noteProgress keeps the metadata of commits up to date until done.
+func (c *claim) noteProgress(done <-chan struct{}) {
+	for {
+		select {
+		case <-c.stirred:
+			c.commitProgress()
+		case <-done:
+			return
+		}
+		select {
+		case <-time.After(progressInterval):
+		case <-done:
+			return
+		}
+	}
+}
+
+// commitProgress renews the metadata of the committed offset.
+func (c *claim) commitProgress() {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	c.mu.Lock()
+	base, runs := c.window.runs(maxProgress)
+	c.progress = encodeProgress(base, runs)
+	progress := c.progress
+	c.mu.Unlock()
+	if progress == "" {
+		return
+	}
+	// Base is at least what was ever marked: marks take c.commits, too. sarama takes an offset that is higher than its
+	// own by one of these, and one that is not by the other.
+	c.session.MarkOffset(c.Topic(), c.Partition(), base, progress)
+	c.session.ResetOffset(c.Topic(), c.Partition(), base, progress)
 }
 
 // signal wakes the pump. It never waits: one pending wake-up is enough.

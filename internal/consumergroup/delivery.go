@@ -23,6 +23,8 @@ type Delivery struct {
 	marked bool
 	parent *Delivery  // what an injected delivery was injected for
 	next   *injection // what follows once it is marked
+
+	followers []int64 // offsets of records that are worth nothing without this one
 }
 
 type injection struct {
@@ -53,6 +55,21 @@ func (d *Delivery) Then(key string, payload any) {
 	d.claim.mu.Lock()
 	defer d.claim.mu.Unlock()
 	d.next = &injection{key, payload}
+}
+
+// Follow says that d, a record that adds to an earlier one of the same claim, must be delivered again after a crash as
+// long as the earlier one must. It may be finished before that one, and then is not in flight any more.
+func (d *Delivery) Follow(earlier *Hold) {
+	c, first := d.claim, earlier.delivery
+	if first.claim != c {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first.open > 0 && first.Record != nil && d.Record != nil && d.offset > first.offset {
+		first.followers = append(first.followers, d.offset)
+		c.window.follow(d.offset, true)
+	}
 }
 
 // Hold is one reason why a delivery is not finished. It is used up by the first call of Release or Inject; later

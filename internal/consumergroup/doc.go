@@ -8,8 +8,8 @@
 //
 //	broker --> sarama claim --> pump --record--> handler callback --> writes, emits, marks
 //	                             ^  ^               |                      |
-//	  stops at MaxInFlight or ---+  |             Hold()                   |
-//	  MaxUncommitted                |               v                      |
+//	  stops at MaxInFlight, -----+  |             Hold()                   |
+//	  MaxUncommitted, Budget        |               v                      |
 //	                                |         work, elsewhere              |
 //	                                +--injected-- Hold.Inject(result)      |
 //	                                                                       v
@@ -25,6 +25,14 @@
 // At the end of a session (rebalance, stop) a claim reads no more records but goes on delivering injections until
 // nothing is in flight or the drain time is over. Only then does the handler see its session end. A member
 // that lost its partitions already does not drain: they have another owner.
+//
+// Behind one slow record many others may be finished. With Options.Committed, which those are is written into the
+// metadata of the committed offset, and the next owner of the partition does not deliver them to its handler. That is
+// safe because of what finished means: all that the handler wrote for them was acknowledged. A record that only adds
+// to an earlier one has written nothing yet when it is finished; Delivery.Follow ties it to that one.
+//
+// A process that stood still for longer than its session may have lost its partitions without knowing it. The group
+// notices that (Group.Stalled), and delivers nothing until a heartbeat has told.
 //
 // The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
 // would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.

@@ -56,6 +56,8 @@ func (b *broker) assign(partitions ...partition) *session {
 		released: make(chan struct{}),
 		claims:   make(map[partition]*claim),
 		commits:  make(map[partition][]int64),
+		highest:  make(map[partition]int64),
+		metadata: make(map[partition]string),
 	}
 	for _, p := range partitions {
 		s.claims[p] = &claim{
@@ -102,8 +104,10 @@ type session struct {
 	released chan struct{} // closed when Consume returns
 	claims   map[partition]*claim
 
-	mu      sync.Mutex
-	commits map[partition][]int64
+	mu       sync.Mutex
+	commits  map[partition][]int64
+	highest  map[partition]int64  // of the commits
+	metadata map[partition]string // of the highest
 }
 
 func (s *session) run(ctx context.Context, closed chan struct{}, h sarama.ConsumerGroupHandler) error {
@@ -154,11 +158,27 @@ func (s *session) Claims() map[string][]int32 {
 	return all
 }
 
-func (s *session) MarkOffset(topic string, id int32, offset int64, _ string) {
+func (s *session) MarkOffset(topic string, id int32, offset int64, metadata string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := partition{topic, id}
+	if len(s.commits[p]) == 0 || offset > s.highest[p] {
+		s.highest[p], s.metadata[p] = offset, metadata
+	}
 	s.commits[p] = append(s.commits[p], offset)
+}
+
+// ResetOffset takes what sarama takes; an offset that goes back fails the test by a panic.
+func (s *session) ResetOffset(topic string, id int32, offset int64, metadata string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := partition{topic, id}
+	switch {
+	case offset < s.highest[p]:
+		panic("a committed offset goes back")
+	case len(s.commits[p]) > 0 && offset == s.highest[p]:
+		s.metadata[p] = metadata
+	}
 }
 
 // committed is the highest marked offset of a partition, as sarama has it; 0: none.
@@ -171,6 +191,7 @@ func (s *session) committed(p partition) int64 {
 // claim is a sarama.ConsumerGroupClaim of what the test produces.
 type claim struct {
 	partition
+	initial  int64
 	log      chan *sarama.ConsumerMessage // closed by the test when the partition cannot be read
 	messages chan *sarama.ConsumerMessage
 }
@@ -208,7 +229,7 @@ func (c *claim) produce(offsets ...int64) {
 
 func (c *claim) Topic() string                            { return c.topic }
 func (c *claim) Partition() int32                         { return c.id }
-func (c *claim) InitialOffset() int64                     { return 0 }
+func (c *claim) InitialOffset() int64                     { return c.initial }
 func (c *claim) HighWaterMarkOffset() int64               { return 0 }
 func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 

@@ -13,12 +13,18 @@ import (
 
 // Options bound what a Group keeps in flight.
 type Options struct {
-	MaxInFlight      int           // unfinished records per claim at which it reads no more; default 1000
-	MaxInFlightBytes int           // of their keys, values and headers, default 64 MiB; one record is always let in
-	MaxUncommitted   int           // records per claim after its committed offset at which it reads no more; default 100000
-	Budget           *Budget       // bounds the claims of several groups together; default one of the group's own
-	Drain            time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
-	SessionTimeout   time.Duration // of the group at the broker; default 10s
+	MaxInFlight      int     // unfinished records per claim at which it reads no more; default 1000
+	MaxInFlightBytes int     // of their keys, values and headers, default 64 MiB; one record is always let in
+	MaxUncommitted   int     // records per claim after its committed offset at which it reads no more; default 100000
+	Budget           *Budget // bounds the claims of several groups together; default one of the group's own
+
+	// Committed asks the broker what the group has committed for its claims. With it, what is finished behind an
+	// unfinished record is kept in the metadata of commits (at most 4096 characters, Kafka's default), and is not
+	// delivered again after a crash. It is called once a session and must have a deadline; nil: all of it comes again.
+	Committed func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error)
+
+	Drain          time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
+	SessionTimeout time.Duration // of the group at the broker; default 10s
 
 	// HeartbeatInterval is that of the group. When the process stood still for half of SessionTimeout, claims deliver
 	// nothing for two of it: the group may have given the partitions away, and the heartbeat learns that. 0: not watched.

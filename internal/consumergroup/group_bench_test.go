@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -15,13 +16,18 @@ func BenchmarkRecords(b *testing.B) {
 	for _, bench := range []struct {
 		name string
 		hold bool
+
+		committed func(map[string][]int32) (*sarama.OffsetFetchResponse, error)
 	}{
-		{"hold and inject", true},
-		{"finished in the callback", false},
+		{"hold and inject", true, nil},
+		{"finished in the callback", false, nil},
+		{"hold and inject, with metadata", true, (&memory{}).options().Committed},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			broker := newBroker()
-			group := consumergroup.New(consumergroup.Options{Log: slog.New(slog.DiscardHandler)}).Wrap(broker)
+			group := consumergroup.New(consumergroup.Options{
+				Log: slog.New(slog.DiscardHandler), HeartbeatInterval: time.Second, Committed: bench.committed,
+			}).Wrap(broker)
 			calls := make(chan *consumergroup.Hold, 1000)
 			last := int64(b.N - 1)
 			finished := make(chan struct{})

@@ -45,7 +45,8 @@ type sessionHandler struct {
 	group   *Group
 	next    sarama.ConsumerGroupHandler
 	session *session
-	err     error // why the handler ended the session, if it did
+	commits *sarama.OffsetFetchResponse // as the session began with them; nil: not known
+	err     error                       // why the handler ended the session, if it did
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
@@ -55,6 +56,12 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 	// Nothing is in flight during set-up (recovery of state, for instance): there the two contexts end together.
 	stop := context.AfterFunc(inner.Context(), cancel)
 	defer stop()
+	if committed := h.group.options.Committed; committed != nil {
+		var err error
+		if h.commits, err = committed(inner.Claims()); err != nil {
+			h.group.options.Log.Warn("what was finished before is not known, and is handled again", "error", err)
+		}
+	}
 	err := h.next.Setup(h.session)
 	if err != nil && inner.Context().Err() == nil {
 		h.err = err
@@ -65,20 +72,42 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
 	c := newClaim(h.group.nextClaim.Add(1), h.group.options, &h.group.freeze, inner, innerClaim)
+	c.skip = h.finishedBefore(innerClaim)
 	h.group.register(c)
 	h.session.mu.Lock()
 	h.session.claims[topicPartition{c.Topic(), c.Partition()}] = c
 	h.session.mu.Unlock()
 
-	handlerGone, pumped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(pumped)
-		c.pump(handlerGone)
-	}()
+	handlerGone := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { c.pump(handlerGone) })
+	if h.group.options.Committed != nil {
+		running.Go(func() { c.noteProgress(handlerGone) })
+	}
 	err := h.next.ConsumeClaim(h.session, c)
 	close(handlerGone)
-	<-pumped
+	running.Wait()
 	return err
+}
+
+// finishedBefore are the records of a claim that need no handling: all that they caused was acknowledged in an earlier
+// session, here or elsewhere, and only an earlier record kept their offsets back.
+func (h *sessionHandler) finishedBefore(c sarama.ConsumerGroupClaim) []run {
+	if h.commits == nil {
+		return nil
+	}
+	block := h.commits.GetBlock(c.Topic(), c.Partition())
+	// An offset that was reset, or is no longer in the log, has nothing to do with that text.
+	if block == nil || block.Err != sarama.ErrNoError || block.Offset != c.InitialOffset() {
+		return nil
+	}
+	runs, err := decodeProgress(block.Metadata)
+	if err != nil {
+		h.group.options.Log.Warn("the metadata of a committed offset cannot be read: what is finished behind it is handled again",
+			"topic", c.Topic(), "partition", c.Partition(), "offset", block.Offset, "metadata", block.Metadata, "error", err)
+		return nil
+	}
+	return runs
 }
 
 // Cleanup implements sarama.ConsumerGroupHandler. All claims have returned.
@@ -92,6 +121,9 @@ func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
 	for _, c := range h.session.claims {
+		if h.group.options.Committed != nil {
+			c.commitProgress() // the last one; sarama commits after this
+		}
 		h.group.unregister(c)
 	}
 	return err

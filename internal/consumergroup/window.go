@@ -11,11 +11,13 @@ import (
 type window struct {
 	entries []entry // entries[head:] are in the window
 	head    int     // never finished, unless the window is empty
+	ahead   int     // how many are finished
 }
 
 type entry struct {
 	offset   int64
 	finished bool
+	follows  bool // an earlier one that is not finished: is worth nothing without it
 }
 
 // push adds an offset, which must be above all earlier ones.
@@ -37,16 +39,59 @@ func (w *window) len() int { return len(w.entries) - w.head }
 // finish records that one offset is finished. If that extends the finished prefix it returns the
 // offset to commit: the one after the prefix's last. Offsets that are not in the window change nothing.
 func (w *window) finish(offset int64) (commit int64, ok bool) {
+	e := w.find(offset)
+	if e == nil || e.finished {
+		return 0, false
+	}
+	e.finished = true
+	w.ahead++
+	for w.len() > 0 && w.entries[w.head].finished {
+		commit, ok = w.entries[w.head].offset+1, true
+		w.head++
+		w.ahead--
+	}
+	return commit, ok
+}
+
+// find is the entry of an offset, nil when it is not in the window.
+func (w *window) find(offset int64) *entry {
 	i, found := slices.BinarySearchFunc(w.entries[w.head:], offset, func(e entry, offset int64) int {
 		return cmp.Compare(e.offset, offset)
 	})
 	if !found {
-		return 0, false
+		return nil
 	}
-	w.entries[w.head+i].finished = true
-	for w.len() > 0 && w.entries[w.head].finished {
-		commit, ok = w.entries[w.head].offset+1, true
-		w.head++
+	return &w.entries[w.head+i]
+}
+
+// follow sets whether an offset follows an unfinished one.
+func (w *window) follow(offset int64, follows bool) {
+	if e := w.find(offset); e != nil {
+		e.follows = follows
 	}
-	return commit, ok
+}
+
+// runs are the first of the runs of finished offsets behind base, which everything before is finished. What follows an
+// unfinished offset is left out. Gaps of the log become part of the run before them.
+func (w *window) runs(most int) (base int64, runs []run) {
+	if w.ahead == 0 {
+		return 0, nil
+	}
+	base = w.entries[w.head].offset
+	inside := false
+	for _, e := range w.entries[w.head:] {
+		switch finished := e.finished && !e.follows; {
+		case finished && !inside:
+			if len(runs) == most {
+				return base, runs
+			}
+			runs = append(runs, run{e.offset, e.offset + 1})
+			inside = true
+		case finished:
+			runs[len(runs)-1].to = e.offset + 1
+		default:
+			inside = false
+		}
+	}
+	return base, runs
 }

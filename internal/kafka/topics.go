@@ -49,6 +49,16 @@ type Topics struct {
 
 // OpenTopics connects to the cluster, waiting up to about 10 seconds for a cluster that is just starting.
 func OpenTopics(c Cluster) (*Topics, error) {
+	at := strings.Join(c.Brokers, ", ")
+	admin, err := sarama.NewClusterAdmin(c.Brokers, c.adminConfig())
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach Kafka at %s; is it running, and is the address right? %w", at, err)
+	}
+	return &Topics{admin: admin, at: at}, nil
+}
+
+// adminConfig is for questions that are asked now and then.
+func (c Cluster) adminConfig() *sarama.Config {
 	config := c.Config()
 	// Together a bound of 10 seconds for the first connection.
 	config.Net.DialTimeout = 3 * time.Second
@@ -56,12 +66,7 @@ func OpenTopics(c Cluster) (*Topics, error) {
 	config.Metadata.Timeout = 7 * time.Second
 	config.Metadata.Retry.Max = int(config.Metadata.Timeout / metadataBackoff)
 	config.Admin.Timeout = 5 * time.Second
-	at := strings.Join(c.Brokers, ", ")
-	admin, err := sarama.NewClusterAdmin(c.Brokers, config)
-	if err != nil {
-		return nil, fmt.Errorf("cannot reach Kafka at %s; is it running, and is the address right? %w", at, err)
-	}
-	return &Topics{admin: admin, at: at}, nil
+	return config
 }
 
 // Close ends the connection.

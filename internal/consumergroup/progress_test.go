@@ -1,0 +1,140 @@
+package consumergroup
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func drawRuns(t *rapid.T) (base int64, runs []run) {
+	base = rapid.Int64Range(0, 1<<40).Draw(t, "base")
+	at := base
+	for range rapid.SampledFrom([]int{0, 1, 10, 3000}).Draw(t, "runs") {
+		from := at + rapid.Int64Range(1, 300).Draw(t, "unfinished")
+		at = from + rapid.Int64Range(1, 100_000).Draw(t, "finished")
+		runs = append(runs, run{from, at})
+	}
+	return base, runs
+}
+
+func TestProgressIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		base, runs := drawRuns(t)
+		text := encodeProgress(base, runs)
+		if len(text) > maxProgress {
+			t.Fatalf("%d characters", len(text))
+		}
+		got, err := decodeProgress(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) > len(runs) || !slices.Equal(got, runs[:len(got)]) {
+			t.Fatalf("read %v, want %v", got, runs)
+		}
+		// Left out is only what did not fit: one more run takes up to 14 characters.
+		if len(got) < len(runs) && len(text) < maxProgress-14 {
+			t.Fatalf("%d of %d runs in %d characters", len(got), len(runs), len(text))
+		}
+	})
+}
+
+func TestContainsIsThatOfAList(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		base, runs := drawRuns(t)
+		offset := base + rapid.Int64Range(-5, 2000).Draw(t, "offset")
+		want := slices.ContainsFunc(runs, func(r run) bool { return r.from <= offset && offset < r.to })
+		if got := contains(runs, offset); got != want {
+			t.Fatalf("contains(%v, %d) = %t", runs, offset, got)
+		}
+	})
+}
+
+// A record that is skipped by mistake is lost, so nothing is believed that was not written just so.
+func TestProgressThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	text := encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}})
+	tests := []struct{ name, text string }{
+		{"of somebody else", "consumed by batch 17"},
+		{"of a later version", strings.Replace(text, "/1:", "/2:", 1)},
+		{"only the version", progressVersion},
+		{"cut off", text[:len(text)-1]},
+		{"longer", text + "A"},
+		{"not base64", text + "!"},
+		{"two characters swapped", text[:13] + text[14:15] + text[13:14] + text[15:]},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if runs, err := decodeProgress(test.text); err == nil {
+				t.Errorf("read as %v", runs)
+			}
+		})
+	}
+	if runs, err := decodeProgress(""); runs != nil || err != nil {
+		t.Errorf("nothing is read as %v, %v", runs, err)
+	}
+}
+
+func FuzzDecodeProgress(f *testing.F) {
+	f.Add(encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}}))
+	f.Add("")
+	f.Add(progressVersion + "AAAAAAA")
+	f.Fuzz(func(t *testing.T, text string) {
+		runs, err := decodeProgress(text)
+		if err != nil {
+			return
+		}
+		at := int64(0)
+		for _, r := range runs {
+			if r.from < at || r.to < r.from || r.to > syntheticOffsets {
+				t.Fatalf("%v", runs)
+			}
+			at = r.to
+		}
+	})
+}
+
+func TestRunsOfAWindow(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		push     []int64
+		finish   []int64
+		follow   []int64
+		base     int64
+		want     []run
+		mostRuns int
+	}{
+		{"none finished", []int64{3, 4}, nil, nil, 0, nil, 10},
+		{"only the prefix", []int64{3, 4}, []int64{3}, nil, 0, nil, 10},
+		{"behind a slow one", []int64{3, 4, 5, 6}, []int64{4, 5}, nil, 3, []run{{4, 6}}, 10},
+		{"several", []int64{3, 4, 5, 6, 7}, []int64{4, 7, 6}, nil, 3, []run{{4, 5}, {6, 8}}, 10},
+		{"too many", []int64{3, 4, 5, 6, 7}, []int64{4, 6}, nil, 3, []run{{4, 5}}, 1},
+		{"gaps", []int64{3, 10, 20, 30}, []int64{10, 20}, nil, 3, []run{{10, 21}}, 10},
+		{"behind the prefix", []int64{3, 4, 5}, []int64{3, 5}, nil, 4, []run{{5, 6}}, 10},
+		{"a follower", []int64{3, 4, 5, 6}, []int64{4, 5, 6}, []int64{5}, 3, []run{{4, 5}, {6, 7}}, 10},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var w window
+			for _, offset := range test.push {
+				w.push(offset)
+			}
+			for _, offset := range test.follow {
+				w.follow(offset, true)
+			}
+			for _, offset := range test.finish {
+				w.finish(offset)
+			}
+			base, got := w.runs(test.mostRuns)
+			if base != test.base || !slices.Equal(got, test.want) {
+				t.Errorf("runs() = %d, %v, want %d, %v", base, got, test.base, test.want)
+			}
+		})
+	}
+}
