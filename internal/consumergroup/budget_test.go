@@ -140,9 +140,7 @@ func TestBudgetIsSharedByClaimsAndGroups(t *testing.T) {
 				<-elsewhere.released
 				here.next()
 				here.quiet(t)
-				one.mark()
 				two.mark() // of a session that is over: it makes no room
-				here.next()
 				here.quiet(t)
 			})
 		})

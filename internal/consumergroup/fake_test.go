@@ -50,7 +50,10 @@ func newBroker() *broker {
 func (b *broker) fail(err error) { b.script <- scripted{err: err} }
 
 // assign makes one call of Consume a session with the given partitions.
-func (b *broker) assign(partitions ...partition) *session {
+func (b *broker) assign(partitions ...partition) *session { return b.assignFrom(0, partitions...) }
+
+// assignFrom is assign with partitions that are read from an offset on.
+func (b *broker) assignFrom(initial int64, partitions ...partition) *session {
 	s := &session{
 		started:  make(chan struct{}),
 		released: make(chan struct{}),
@@ -62,6 +65,7 @@ func (b *broker) assign(partitions ...partition) *session {
 	for _, p := range partitions {
 		s.claims[p] = &claim{
 			partition: p,
+			initial:   initial,
 			log:       make(chan *sarama.ConsumerMessage, 10_000),
 			messages:  make(chan *sarama.ConsumerMessage),
 		}

@@ -52,8 +52,7 @@ func (m *memory) crash(s *session) (offset int64, metadata string) {
 
 // resume begins a session at a committed offset, with a log that ends before end.
 func (r *rig) resume(from, end int64) *session {
-	s := r.broker.assign(requests)
-	s.claims[requests].initial = from
+	s := r.broker.assignFrom(from, requests)
 	for offset := from; offset < end; offset++ {
 		s.claims[requests].produce(offset)
 	}
@@ -114,6 +113,8 @@ func TestEverythingSkippedIsCommitted(t *testing.T) {
 		r.next().mark()
 		wantCommitted(t, s, 3)
 		<-time.After(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if got := s.metadata[requests]; got != "" {
 			t.Errorf("metadata %q although nothing is behind the offset", got)
 		}
