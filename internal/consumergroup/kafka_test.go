@@ -57,8 +57,15 @@ func TestMembersComeAndGo(t *testing.T) {
 			k.waitForFinished(t, 2*batch)
 			third := k.join(t, test.drain, test.session)
 			k.produce(t, batch)
-			k.waitForFinished(t, 4*batch)
+			records := 4 * batch
+			k.waitForFinished(t, records)
 			k.waitForCommits(t)
+			for k.commits.Load() < 20 { // a slow machine commits seldom; each commit is a check
+				k.produce(t, testPartitions)
+				records += testPartitions
+				k.waitForFinished(t, records)
+				k.waitForCommits(t)
+			}
 			for _, m := range []*member{first, second, third} {
 				m.stop()
 				if m.err != nil {
@@ -67,11 +74,8 @@ func TestMembersComeAndGo(t *testing.T) {
 			}
 			k.waitForCommits(t) // the last commits changed nothing
 
-			if k.commits.Load() < 20 {
-				t.Errorf("only %d commit requests were seen", k.commits.Load())
-			}
 			again := k.check(t)
-			t.Logf("%d commit requests, %d of %d records were finished more than once", k.commits.Load(), again, 4*batch)
+			t.Logf("%d commit requests, %d of %d records were finished more than once", k.commits.Load(), again, records)
 			if test.once && again > 0 {
 				t.Errorf("%d records were finished more than once", again)
 			}
