@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,19 @@ func (t *Topics) MaxRecordBytes(topic string) (int, error) {
 	return f.maxBytes - batchOverhead, nil
 }
 
+// DeleteRetention is how long a compacted topic keeps the null record of a removed key, at least.
+func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
+	found, err := t.describe([]string{topic})
+	if err != nil {
+		return 0, err
+	}
+	f := found[topic]
+	if f.missing {
+		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
+	}
+	return f.deleteRetention, nil
+}
+
 // Ensure checks the topics and creates those that may be created. It answers the partition count of the inputs (0
 // without any). All problems are reported at once, and nothing is created where there is one. When it returns
 // without an error, every partition of every topic has a leader.
@@ -118,6 +132,8 @@ type topicState struct {
 	replication int
 	policy      string // cleanup.policy
 	maxBytes    int    // max.message.bytes
+
+	deleteRetention time.Duration // delete.retention.ms
 }
 
 func (t topicState) compacted() bool { return strings.Contains(t.policy, "compact") }
@@ -149,7 +165,7 @@ func (t *Topics) describe(names []string) (map[string]topicState, error) {
 		}
 		found[m.Name] = f
 		resources = append(resources, &sarama.ConfigResource{
-			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes"},
+			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes", "delete.retention.ms"},
 		})
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -179,6 +195,12 @@ func (t *Topics) describe(names []string) (map[string]topicState, error) {
 				if f.maxBytes, err = strconv.Atoi(entry.Value); err != nil {
 					problems = append(problems, fmt.Errorf("topic %q: max.message.bytes: %w", c.Name, err))
 				}
+			case "delete.retention.ms":
+				ms, err := strconv.ParseInt(entry.Value, 10, 64)
+				if err != nil {
+					problems = append(problems, fmt.Errorf("topic %q: delete.retention.ms: %w", c.Name, err))
+				}
+				f.deleteRetention = time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 			}
 		}
 		found[c.Name] = f

@@ -2,11 +2,13 @@ package kafka_test
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -292,6 +294,27 @@ func TestMaxRecordBytes(t *testing.T) {
 		t.Errorf("default: %d, %v; want at least %d", n, err, kafka.DefaultMaxRecordBytes)
 	}
 	if _, err := topics.MaxRecordBytes("missing"); err == nil || !strings.Contains(err.Error(), `"missing"`) {
+		t.Errorf("missing: %v, want an error that names it", err)
+	}
+}
+
+func TestDeleteRetention(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"default": 1})
+	for topic, ms := range map[string]string{"short": "60000", "endless": "9223372036854775807"} {
+		if err := k.Cluster().CreateTopic(topic, 1, map[string]string{"delete.retention.ms": ms}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	topics := openTopics(t, c)
+	for topic, want := range map[string]time.Duration{
+		"default": 24 * time.Hour, "short": time.Minute, "endless": time.Duration(math.MaxInt64).Truncate(time.Millisecond),
+	} {
+		if got, err := topics.DeleteRetention(topic); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", topic, got, err, want)
+		}
+	}
+	if _, err := topics.DeleteRetention("missing"); err == nil || !strings.Contains(err.Error(), `"missing"`) {
 		t.Errorf("missing: %v, want an error that names it", err)
 	}
 }
