@@ -49,6 +49,10 @@ func (p *Processor) handle(ctx goka.Context, message any) {
 		p.complete(ctx, d, part, payload)
 	case answer:
 		p.answer(ctx, payload)
+	case expired:
+		p.expire(ctx, d, part, payload)
+	case swept:
+		close(payload.step)
 	}
 }
 

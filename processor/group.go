@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"context"
 	"fmt"
 	"hash"
 	"log/slog"
@@ -14,8 +15,9 @@ import (
 	"kafkagrpc/internal/wire"
 )
 
-// goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka.
-func (p *Processor) goka() (*goka.Processor, error) {
+// goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It
+// uses client as long as it runs.
+func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	if p.session > 0 {
@@ -50,13 +52,23 @@ func (p *Processor) goka() (*goka.Processor, error) {
 	}
 	graph := goka.DefineGroup(goka.Group(p.remote.Group), edges...)
 
-	processor, err := goka.NewProcessor(p.remote.Cluster.Brokers, graph,
+	stores := stores{
+		dir:    p.storeDir(),
+		maxAge: p.storeAge,
+		end: func(topic string, partition int32) (int64, error) {
+			return client.GetOffset(topic, partition, sarama.OffsetNewest)
+		},
+		tend: func(ctx context.Context, s *store) { p.tend(ctx, group, s) },
+		log:  p.log,
+	}
+
+	options := []goka.ProcessorOption{
 		goka.WithClientID(p.remote.Group),
 		goka.WithLogger(gokaLog{p.log}),
 		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithRebalanceCallback(p.assigned),
-		goka.WithStorageBuilder(storageBuilder(p.storeDir(), p.log)),
+		goka.WithStorageBuilder(stores.build),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
 		goka.WithTopicManagerBuilder(p.topicManager),
 		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
@@ -75,7 +87,8 @@ func (p *Processor) goka() (*goka.Processor, error) {
 			}
 			return &outbox{producer, records, p.remote.Table, group.Stalled}, nil
 		}),
-	)
+	}
+	processor, err := goka.NewProcessor(p.remote.Cluster.Brokers, graph, options...)
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", p.remote.Group, err)
 	}

@@ -48,8 +48,9 @@ type testbench struct {
 	service    *fakeService
 	remote     topology.Remote
 	methods    topology.Methods
-	partitions int32       // of the request topic
-	quiet      bool        // without the processor's log
+	partitions int32 // of the request topic
+	quiet      bool  // without the processor's log
+	sweep      time.Duration
 	client     *kgo.Client // produces, and reads replies and dead letters
 	admin      *kadm.Client
 }
@@ -119,7 +120,7 @@ func (b *testbench) start(dir string) *instance {
 	client := grpcout.New(grpcout.Options{})
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log,
+		Log: log, SweepInterval: b.sweep,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -32,6 +32,10 @@ type Config struct {
 	// Budget bounds what all processors of the process have in flight together; default one of its own.
 	Budget *consumergroup.Budget
 
+	// SweepInterval is how long the removal of expired rows rests, at least; default a 24th of the rows' expiry, from 1m
+	// to 1h. Rows that have expired answer nothing, removed or not.
+	SweepInterval time.Duration
+
 	// InstanceID is the static member id in the consumer group; default State.InstanceID.
 	InstanceID string
 
@@ -58,17 +62,23 @@ type Processor struct {
 	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
 
+	sweepInterval time.Duration
+
 	// Set by prepare, before the callbacks run.
 	partitions int32
 	maxRecord  int // bytes, of any topic that is written
 	maxRow     int
+	storeAge   time.Duration // up to which a local store is continued
 
 	calls sync.WaitGroup // calls in flight
 
 	mu      sync.RWMutex
 	parts   map[int32]*partition // of the current assignment
-	running *goka.Processor      // nil while none is recovered
+	current *goka.Processor      // nil while there is none
+	running *goka.Processor      // the current one once it has recovered, else nil
 	changed chan struct{}        // closed and replaced when running changes
+	ended   error                // why the last one ended; nil when another is ready
+	nextTry time.Time            // when another is made; zero but for the wait for it
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
@@ -95,6 +105,9 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
 		parts:    make(map[int32]*partition),
 		changed:  make(chan struct{}),
+	}
+	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
+		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
 	}
 	if p.log == nil {
 		p.log = slog.Default()
@@ -145,69 +158,13 @@ func (p *Processor) prepare(ctx context.Context) (err error) {
 		}
 		p.maxRecord = min(p.maxRecord, limit)
 	}
-	p.maxRow = min(p.remote.MaxResult, p.maxRecord-maxIdentity-recordOverhead)
-	return nil
-}
-
-// Run consumes until ctx ends, which drains: calls in flight get processing.drain to finish. goka's processor ends at
-// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s.
-// The only error is that of a start that failed for good.
-func (p *Processor) Run(ctx context.Context) error {
-	const first, most = time.Second, 30 * time.Second
-	backoff := first
-	for {
-		begun := time.Now()
-		err := p.runOnce(ctx)
-		if ctx.Err() != nil {
-			if err != nil {
-				p.log.Warn("the processor did not stop in order", "error", err)
-			}
-			return nil
-		}
-		if time.Since(begun) > most {
-			backoff = first
-		}
-		p.log.Error("the processor ended, starting a new one", "error", err, "backoff", backoff)
-		select {
-		case <-time.After(backoff):
-		case <-ctx.Done():
-			return nil
-		}
-		backoff = min(2*backoff, most)
-		if err := p.prepare(ctx); err != nil && ctx.Err() == nil {
-			p.log.Error("the topics cannot be used", "error", err)
-		}
-	}
-}
-
-// runOnce runs one goka processor to its end.
-func (p *Processor) runOnce(ctx context.Context) error {
-	g, err := p.goka()
+	retention, err := topics.DeleteRetention(p.remote.Table)
 	if err != nil {
 		return err
 	}
-	// Ends also when goka does, so that the goroutine below is always waited for.
-	watch, stop := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		if g.WaitForReadyContext(watch) == nil && watch.Err() == nil {
-			p.setRunning(g)
-		}
-	})
-	err = g.Run(ctx)
-	stop()
-	watching.Wait()
-	p.setRunning(nil)
-	p.calls.Wait() // their claims are closed, which cancels them
-	return err
-}
-
-func (p *Processor) setRunning(g *goka.Processor) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.running = g
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.storeAge = retention / 2 // the other half is for the recovery to come by what is about to be forgotten
+	p.maxRow = min(p.remote.MaxResult, p.maxRecord-maxIdentity-recordOverhead)
+	return nil
 }
 
 // WaitReady returns when the partitions that the instance was assigned are recovered and consumed, or with

@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
@@ -90,14 +91,17 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, pattern string
-		bytes         int // that are overwritten at the start of the file, 0: all
+		from, to      int // what is overwritten of the file; to 0: its end
 	}{
-		{"manifest", "MANIFEST-*", 0},
-		{"current", "CURRENT", 0},
-		{"tables", "*.ldb", 0},
-		{"journal", "*.log", 0},
+		{"manifest", "MANIFEST-*", 0, 0},
+		{"record of the manifest", "MANIFEST-*", 10, 20},
+		{"current", "CURRENT", 0, 0},
+		{"tables", "*.ldb", 0, 0},
+		// The store opens, and its offset is in another block: it shows when a request comes.
+		{"block of a table", "*.ldb", 12 << 10, 20 << 10},
+		{"journal", "*.log", 0, 0},
 		// One block: what stands behind it, such as the offset of the store, is still read.
-		{"start of the journal", "*.log", 32 << 10},
+		{"start of the journal", "*.log", 0, 32 << 10},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -105,22 +109,22 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 			b := newBench(t, 1)
 			i := b.started()
 			b.service.answers(func(_ context.Context, call received) ([]byte, error) {
-				return []byte(call.message), call.stream.SetHeader(metadata.Pairs("x", strings.Repeat("x", 5000)))
+				return []byte(call.message), call.stream.SetHeader(metadata.Pairs("x", incompressible(5000)))
 			})
 			const n = 10
 			b.sendMany("first", n)
 			b.committed()
 			i.stop()
-			if test.name == "tables" {
+			if test.pattern == "*.ldb" {
 				// Opening a store moves what is in its journal to a table.
 				i = b.start(i.dir)
 				b.ready(i)
 				i.stop()
 			}
 			store := filepath.Join(i.dir, "test-remote", b.remote.Table+".0")
-			garble(t, filepath.Join(store, test.pattern), test.bytes)
+			garble(t, filepath.Join(store, test.pattern), test.from, test.to)
 			b.ready(b.start(i.dir))
-			b.sendMany("second", n)
+			b.sendMany("second", n) // all are answered, and as before
 			b.committed()
 			if got := len(b.service.received()); got != n {
 				t.Errorf("the service was called %d times, want %d", got, n)
@@ -132,8 +136,16 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 	}
 }
 
-// garble overwrites the start of files, of which there must be one that is long enough.
-func garble(t *testing.T, pattern string, bytes int) {
+func incompressible(n int) string {
+	var text strings.Builder
+	for text.Len() < n {
+		text.WriteString(rand.Text())
+	}
+	return text.String()[:n]
+}
+
+// garble overwrites a part of files, of which there must be one that is long enough.
+func garble(t *testing.T, pattern string, from, to int) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil {
@@ -145,15 +157,15 @@ func garble(t *testing.T, pattern string, bytes int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := len(old)
-		if n <= bytes {
-			continue
-		}
-		if bytes > 0 {
-			n = bytes
+		part := old
+		if to > 0 {
+			if len(old) <= to {
+				continue
+			}
+			part = old[from:to]
 		}
 		garbled++
-		copy(old[:n], slices.Repeat([]byte("garbage!"), n/8+1))
+		copy(part, slices.Repeat([]byte("garbage!"), len(part)/8+1))
 		if err := os.WriteFile(name, old, 0o644); err != nil {
 			t.Fatal(err)
 		}

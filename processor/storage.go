@@ -1,12 +1,16 @@
 package processor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
 
 	"github.com/lovoo/goka/storage"
 	"github.com/syndtr/goleveldb/leveldb"
@@ -18,51 +22,133 @@ import (
 const (
 	// keyPrefix stands before every table key in a store: a key "__offset" would overwrite goka's own entry.
 	keyPrefix = "k/"
-	// offsetKey is goka's own entry.
+	// offsetKey is goka's own entry: the offset of the last row of the changelog that the store has.
 	offsetKey = "__offset"
 	// corruptFile in the folder of a store says that reading it has failed.
 	corruptFile = "corrupt"
 )
 
-// storageBuilder opens the LevelDB store of a partition under dir. A corrupt store is moved aside (to
-// <store>.corrupt, in place of an older one) and begun anew: the changelog has all of it.
-func storageBuilder(dir string, log *slog.Logger) storage.Builder {
-	return func(topic string, partition int32) (storage.Storage, error) {
-		path := filepath.Join(dir, fmt.Sprintf("%s.%d", topic, partition))
-		db, err := openStore(path)
-		if leveldberrors.IsCorrupted(err) {
-			aside := path + ".corrupt"
-			log.Error("the local store of a partition is corrupt: moving it aside and recovering from the changelog",
-				"store", path, "aside", aside, "error", err)
-			if err := os.RemoveAll(aside); err != nil {
-				return nil, fmt.Errorf("removing an older corrupt store: %w", err)
-			}
-			if err := os.Rename(path, aside); err != nil {
-				return nil, fmt.Errorf("moving a corrupt store aside: %w", err)
-			}
-			db, err = openStore(path)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("opening the local store %s: %w", path, err)
-		}
-		inner, err := storage.New(db)
-		if err != nil {
-			return nil, fmt.Errorf("opening the local store %s: %w", path, err)
-		}
-		return store{inner, db, path, log}, nil
-	}
+// stores opens the local stores of a table, one LevelDB a partition. A store is only a copy of the changelog: one that
+// cannot be trusted is begun anew and recovered. That is one
+//
+//   - that is corrupt (it is moved aside to <store>.corrupt, in place of an older one);
+//   - that was last up to date so long ago that the changelog may have forgotten the removal of rows which the store has;
+//   - that has more than the changelog, which then is not the one it is a copy of.
+type stores struct {
+	dir    string
+	maxAge time.Duration                                      // of a store that is continued
+	end    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
+	tend   func(ctx context.Context, s *store)                // runs from the recovery of a store to its closing
+	log    *slog.Logger
 }
 
-func openStore(path string) (*leveldb.DB, error) {
-	reason, err := os.ReadFile(filepath.Join(path, corruptFile))
-	if err == nil {
-		return nil, &leveldberrors.ErrCorrupted{Err: errors.New(string(reason))}
+// build is a storage.Builder.
+func (b stores) build(topic string, partition int32) (storage.Storage, error) {
+	path := filepath.Join(b.dir, fmt.Sprintf("%s.%d", topic, partition))
+	s, err := b.open(topic, partition, path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the local store %s: %w", path, err)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	return s, nil
+}
+
+func (b stores) open(topic string, partition int32, path string) (*store, error) {
+	db, offset, err := openLevelDB(path)
+	if leveldberrors.IsCorrupted(err) {
+		aside := path + ".corrupt"
+		b.log.Error("the local store of a partition is corrupt: moving it aside and recovering from the changelog",
+			"store", path, "aside", aside, "error", err)
+		if err := os.RemoveAll(aside); err != nil {
+			return nil, fmt.Errorf("removing an older corrupt store: %w", err)
+		}
+		if err := os.Rename(path, aside); err != nil {
+			return nil, fmt.Errorf("moving a corrupt store aside: %w", err)
+		}
+		db, offset, err = openLevelDB(path)
+	}
+	if err != nil {
 		return nil, err
 	}
-	// By default a damaged part of the journal is skipped: its rows would be missing, and their keys executed again.
-	return leveldb.OpenFile(path, &opt.Options{Strict: opt.DefaultStrict | opt.StrictJournal})
+	if offset != nil {
+		reason, err := b.outdated(topic, partition, path, *offset)
+		if err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		if reason != "" {
+			b.log.Warn("the local store of a partition is removed and recovered from the changelog", "store", path, "reason", reason)
+			if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
+				return nil, err
+			}
+			if db, offset, err = openLevelDB(path); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if offset == nil {
+		// An empty store is as good as the moment at which it begins to read the changelog.
+		err = writeFreshness(path)
+	}
+	inner, newErr := storage.New(db)
+	if err := errors.Join(err, newErr); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	// The store lives from here to its Close; goka gives it no context.
+	tending, stop := context.WithCancel(context.Background())
+	return &store{Storage: inner, db: db, path: path, partition: partition, tend: b.tend, log: b.log, tending: tending, stopTending: stop}, nil
+}
+
+// outdated says why a store that has the changelog up to offset cannot be continued from there; "" if it can.
+func (b stores) outdated(topic string, partition int32, path string, offset int64) (string, error) {
+	end, err := b.end(topic, partition)
+	if err != nil {
+		return "", fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err)
+	}
+	if offset >= end {
+		return fmt.Sprintf("it has offset %d of the changelog, which ends at %d: the topic was made anew, or has lost records", offset, end), nil
+	}
+	current, err := readFreshness(path)
+	if err != nil {
+		return fmt.Sprintf("its age is not known: %v", err), nil
+	}
+	if age := time.Since(current); age.Abs() > b.maxAge { // also after a jump of the clock
+		return fmt.Sprintf("it was up to date at %s, and the changelog may have forgotten removals that are older than %s",
+			current.Format(time.RFC3339), b.maxAge), nil
+	}
+	return "", nil
+}
+
+// openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
+func openLevelDB(path string) (*leveldb.DB, *int64, error) {
+	reason, err := os.ReadFile(filepath.Join(path, corruptFile))
+	if err == nil {
+		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New(string(reason))}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	// By default a damaged part of the journal or of the manifest is skipped: its rows would be missing, and their
+	// keys executed again.
+	db, err := leveldb.OpenFile(path, &opt.Options{Strict: opt.DefaultStrict | opt.StrictJournal | opt.StrictManifest})
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := db.Get([]byte(offsetKey), nil)
+	if errors.Is(err, leveldb.ErrNotFound) {
+		return db, nil, nil
+	}
+	var offset int64
+	if err == nil {
+		if offset, err = strconv.ParseInt(string(text), 10, 64); err != nil {
+			err = &leveldberrors.ErrCorrupted{Err: fmt.Errorf("the offset: %w", err)}
+		}
+	}
+	if err != nil {
+		if failed := db.Close(); failed != nil {
+			return nil, nil, errors.Join(err, failed)
+		}
+		return nil, nil, err // as it is: it may be a corruption
+	}
+	return db, &offset, nil
 }
 
 // store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry, and notes
@@ -71,15 +157,55 @@ type store struct {
 	storage.Storage // goka's, for its handling of the offset
 	db              *leveldb.DB
 	path            string
+	partition       int32
+	tend            func(context.Context, *store)
 	log             *slog.Logger
+
+	mu          sync.Mutex
+	recovered   bool
+	closed      bool
+	tenders     sync.WaitGroup
+	tending     context.Context
+	stopTending context.CancelFunc
 }
 
-func (s store) Has(key string) (bool, error) {
+// MarkRecovered is called when the store has caught up with the changelog. From then on it is up to date: the
+// owner of the partition writes each row to both, and a standby copy follows.
+func (s *store) MarkRecovered() error {
+	if err := s.Storage.MarkRecovered(); err != nil {
+		return s.note(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.recovered { // goka does not wait for this call before it closes the store
+		return nil
+	}
+	s.recovered = true
+	s.tenders.Go(func() { s.tend(s.tending, s) })
+	return writeFreshness(s.path)
+}
+
+// Close also waits for what tends the store.
+func (s *store) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	recovered := s.recovered
+	s.mu.Unlock()
+	s.stopTending()
+	s.tenders.Wait()
+	var err error
+	if recovered {
+		err = writeFreshness(s.path)
+	}
+	return errors.Join(err, s.Storage.Close())
+}
+
+func (s *store) Has(key string) (bool, error) {
 	has, err := s.db.Has([]byte(keyPrefix+key), nil)
 	return has, s.note(err)
 }
 
-func (s store) Get(key string) ([]byte, error) {
+func (s *store) Get(key string) ([]byte, error) {
 	value, err := s.db.Get([]byte(keyPrefix+key), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, nil
@@ -87,27 +213,29 @@ func (s store) Get(key string) ([]byte, error) {
 	return value, s.note(err)
 }
 
-func (s store) Set(key string, value []byte) error {
+func (s *store) Set(key string, value []byte) error {
 	return s.note(s.db.Put([]byte(keyPrefix+key), value, nil))
 }
 
-func (s store) Delete(key string) error {
+func (s *store) Delete(key string) error {
 	return s.note(s.db.Delete([]byte(keyPrefix+key), nil))
 }
 
-func (s store) GetOffset(otherwise int64) (int64, error) {
-	offset, err := s.Storage.GetOffset(otherwise)
-	if err != nil {
-		// goka's error does not tell its cause.
-		if _, cause := s.db.Get([]byte(offsetKey), nil); cause != nil {
-			return offset, s.note(cause)
+// each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
+// and value are only good within visit.
+func (s *store) each(visit func(key, value []byte) bool) error {
+	rows := s.db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
+	defer rows.Release()
+	for rows.Next() {
+		if !visit(rows.Key()[len(keyPrefix):], rows.Value()) {
+			break
 		}
 	}
-	return offset, err
+	return s.note(rows.Error())
 }
 
 // note leaves a mark for openStore where the error is a corruption, and says which store it is about.
-func (s store) note(err error) error {
+func (s *store) note(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -120,9 +248,9 @@ func (s store) note(err error) error {
 	return fmt.Errorf("local store %s: %w", s.path, err)
 }
 
-func (s store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
+func (s *store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
 
-func (s store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
+func (s *store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
 	all := util.BytesPrefix([]byte(keyPrefix))
 	from := append([]byte(keyPrefix), start...)
 	to := all.Limit
@@ -133,12 +261,16 @@ func (s store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) 
 	if err != nil {
 		return nil, err
 	}
-	return storeIterator{it}, nil
+	return storeIterator{it, s}, nil
 }
 
-type storeIterator struct{ storage.Iterator }
+type storeIterator struct {
+	storage.Iterator
+	store *store
+}
 
 func (i storeIterator) Key() []byte { return i.Iterator.Key()[len(keyPrefix):] }
+func (i storeIterator) Err() error  { return i.store.note(i.Iterator.Err()) }
 func (i storeIterator) Seek(key []byte) bool {
 	return i.Iterator.Seek(append([]byte(keyPrefix), key...))
 }

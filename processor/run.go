@@ -1,0 +1,140 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+)
+
+// The waits between two goka processors: twice the last one, and from the first again after one that was ready for
+// the longest.
+const (
+	firstWait   = time.Second
+	longestWait = 30 * time.Second
+)
+
+// reportInterval is how often the log says what a processor that is not ready waits for.
+const reportInterval = 10 * time.Second
+
+// Run consumes until ctx ends, which drains: calls in flight get processing.drain to finish. goka's processor ends at
+// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s, and
+// State says why and when. Run answers nil.
+func (p *Processor) Run(ctx context.Context) error {
+	wait := firstWait
+	for prepared := true; ; prepared = false { // by New
+		var ready time.Duration
+		var err error
+		if !prepared {
+			err = p.prepare(ctx) // the topics may have changed
+		}
+		if err == nil {
+			ready, err = p.runOnce(ctx)
+		}
+		if ctx.Err() != nil {
+			if err != nil {
+				p.log.Warn("the processor did not stop in order", "error", err)
+			}
+			return nil
+		}
+		if err == nil {
+			err = errors.New("it stopped without an error")
+		}
+		if ready >= longestWait {
+			wait = firstWait
+		}
+		p.log.Error("the processor ended, another one follows", "error", err, "wait", wait)
+		p.setEnded(err, time.Now().Add(wait))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+		wait = min(2*wait, longestWait)
+	}
+}
+
+// runOnce runs one goka processor to its end, and answers for how long it was ready.
+func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error) {
+	client, err := sarama.NewClient(p.remote.Cluster.Brokers, p.cluster.ConsumerConfig())
+	if err != nil {
+		return 0, fmt.Errorf("group %s: %w", p.remote.Group, err)
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	g, err := p.goka(client)
+	if err != nil {
+		return 0, err
+	}
+	p.setCurrent(g)
+	// Ends also when goka does, so that the goroutine below is always waited for.
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	var since time.Time
+	watching.Go(func() { since = p.watch(watch, g) })
+	err = g.Run(ctx)
+	stop()
+	watching.Wait()
+	p.setCurrent(nil)
+	p.calls.Wait() // their claims are closed, which cancels them
+	if !since.IsZero() {
+		ready = time.Since(since)
+	}
+	return ready, err
+}
+
+// watch waits until goka's processor has recovered, and answers when that was; zero if it ended before.
+func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Time) {
+	recovered := make(chan error, 1)
+	go func() { recovered <- g.WaitForReadyContext(ctx) }()
+	report := time.NewTicker(reportInterval)
+	defer report.Stop()
+	for {
+		select {
+		case err := <-recovered:
+			select {
+			case <-g.Done(): // goka answers nil then, too
+			default:
+				if err == nil && ctx.Err() == nil {
+					p.setRunning(g)
+					return time.Now()
+				}
+			}
+			return time.Time{}
+		case <-report.C:
+			p.log.Info("the processor is not ready yet", "reason", p.State().Reason)
+		}
+	}
+}
+
+func (p *Processor) setEnded(err error, nextTry time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended, p.nextTry = err, nextTry
+}
+
+// setCurrent begins or ends the life of a goka processor.
+func (p *Processor) setCurrent(g *goka.Processor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current, p.nextTry = g, time.Time{}
+	p.parts = make(map[int32]*partition)
+	p.setRunningLocked(nil)
+}
+
+func (p *Processor) setRunning(g *goka.Processor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = nil
+	p.setRunningLocked(g)
+	p.log.Info("the processor is ready", "partitions", len(p.parts))
+}
+
+func (p *Processor) setRunningLocked(g *goka.Processor) {
+	p.running = g
+	close(p.changed)
+	p.changed = make(chan struct{})
+}

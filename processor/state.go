@@ -1,0 +1,87 @@
+package processor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lovoo/goka"
+)
+
+// State is what a Processor is about.
+type State struct {
+	Ready bool
+	// Reason says what is not ready, and why; empty when Ready.
+	Reason string
+
+	Partitions int // assigned to this instance; with 0 of them it can be Ready, too
+
+	// Recovering is the number of partitions whose rows are still read from the changelog, among them standby copies;
+	// Read and Total are the records of the changelog that this means for them.
+	Recovering  int
+	Read, Total int64
+
+	// Err is why the last run ended, until another is ready, and NextTry when another is started; zero when it is.
+	Err     error
+	NextTry time.Time
+}
+
+// State tells whether the processor answers requests, and if not, what it waits for.
+func (p *Processor) State() State {
+	p.mu.RLock()
+	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry}
+	current, running := p.current, p.running
+	p.mu.RUnlock()
+
+	// Without the lock: goka calls assigned with locks of its own held.
+	if running != nil && running.Recovered() {
+		s.Ready = true
+		return s
+	}
+	var why []string
+	switch {
+	case !s.NextTry.IsZero():
+		s.Reason = fmt.Sprintf("the processor ended: %v; another one starts at %s", s.Err, s.NextTry.Format(time.RFC3339))
+		return s
+	case current == nil:
+		why = append(why, "the processor is not running")
+	default:
+		s.recovery(current.Stats())
+		why = append(why, s.waitsFor(current))
+	}
+	if s.Err != nil {
+		why = append(why, fmt.Sprintf("the last processor ended: %v", s.Err))
+	}
+	s.Reason = strings.Join(why, "; ")
+	return s
+}
+
+// recovery sums up the partitions that are being recovered.
+func (s *State) recovery(stats *goka.ProcessorStats) {
+	for _, partition := range stats.Group {
+		if partition.TableStats == nil || partition.TableStats.Status != goka.PartitionRecovering {
+			continue
+		}
+		read, recovery := int64(partition.TableStats.Input.Count), partition.TableStats.Recovery
+		left := recovery.Hwm - recovery.Offset
+		if read > 0 {
+			left-- // it is the offset of the last record read; before, of the first one to read
+		}
+		s.Recovering++
+		s.Read += read
+		s.Total += read + max(0, left)
+	}
+}
+
+func (s *State) waitsFor(g *goka.Processor) string {
+	switch state := g.StateReader().State(); {
+	case s.Recovering > 0:
+		return fmt.Sprintf("recovering %d partitions of the table: %d of %d records of the changelog read", s.Recovering, s.Read, s.Total)
+	case state <= goka.ProcStateStarting:
+		return "starting: joining the consumer group"
+	case state == goka.ProcStateSetup:
+		return "opening the local stores of the assigned partitions"
+	default:
+		return "a rebalance of the consumer group goes on"
+	}
+}

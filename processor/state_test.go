@@ -1,0 +1,98 @@
+package processor_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc/codes"
+)
+
+func TestStateBeforeRun(t *testing.T) {
+	t.Parallel()
+	p, err := newBench(t, 1).new(t, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := p.State(); s.Ready || s.Reason != "the processor is not running" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestStateTellsWhyTheProcessorEnded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	i := b.started()
+	if s := i.State(); !s.Ready || s.Reason != "" || s.Partitions != 2 || s.Err != nil || !s.NextTry.IsZero() {
+		t.Errorf("ready: %+v", s)
+	}
+	b.kafka.Cluster().Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Produce}, Topic: b.remote.Table, Err: kerr.PolicyViolation, Count: 1,
+	})
+	b.send(attempt("k", "a"), "one")
+	b.eventually("the state tells the end and the next try", func() bool {
+		s := i.State()
+		return !s.Ready && s.Err != nil && !s.NextTry.IsZero() && strings.Contains(s.Reason, s.Err.Error()) &&
+			strings.Contains(s.Reason, "another one starts at") && strings.Contains(strings.ToLower(s.Reason), "policy")
+	})
+	b.eventually("ready again", func() bool {
+		s := i.State()
+		return s.Ready && s.Reason == "" && s.Partitions == 2 && s.Err == nil && s.NextTry.IsZero()
+	})
+	b.results(1)["a"].check(t, codes.OK, "", "one")
+	b.wantExecuted("one")
+	i.stop()
+	if s := i.State(); s.Ready || s.Partitions != 0 || s.Reason != "the processor is not running" {
+		t.Errorf("stopped: %+v", s)
+	}
+}
+
+func TestStateTellsTheRecovery(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	first := b.started()
+	const n = 10
+	b.sendMany("first", n)
+	b.committed()
+	first.stop()
+	b.evict(first.dir)
+
+	open := b.holdFetches(b.remote.Table)
+	next := b.start(t.TempDir())
+	b.eventually("the state tells the rows to be read", func() bool {
+		s := next.State()
+		return !s.Ready && s.Recovering == 1 && s.Read == 0 && s.Total == n &&
+			strings.Contains(s.Reason, "recovering 1 partitions of the table: 0 of 10 records")
+	})
+	open()
+	b.ready(next)
+	if s := next.State(); !s.Ready || s.Recovering != 0 {
+		t.Errorf("recovered: %+v", s)
+	}
+}
+
+// holdFetches keeps the records of a topic from the processors until it is opened.
+func (b *testbench) holdFetches(topic string) (open func()) {
+	gate := make(chan struct{})
+	cluster := b.kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-gate:
+			return nil, nil, false
+		default:
+		}
+		cluster.KeepControl()
+		for _, t := range request.(*kmsg.FetchRequest).Topics {
+			if t.Topic == topic {
+				cluster.SleepControl(func() { <-gate })
+			}
+		}
+		return nil, nil, false
+	})
+	open = sync.OnceFunc(func() { close(gate) })
+	b.t.Cleanup(open)
+	return open
+}
