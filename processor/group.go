@@ -88,6 +88,10 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 			return &outbox{producer, records, p.remote.Table, group.Stalled}, nil
 		}),
 	}
+	if p.remote.Processing.Standby {
+		// A copy follows the partitions of the others, and is made before the group is joined, which would wait for it.
+		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
+	}
 	processor, err := goka.NewProcessor(p.remote.Cluster.Brokers, graph, options...)
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", p.remote.Group, err)

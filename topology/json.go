@@ -95,6 +95,8 @@ type processingJSON struct {
 	RetryMaxElapsed string `json:"retry-max-elapsed"`
 	BreakerFailures int    `json:"breaker-failures"`
 	BreakerOpen     string `json:"breaker-open"`
+
+	Standby bool `json:"standby"`
 }
 
 type remoteRouteJSON struct {
@@ -176,6 +178,8 @@ func remoteOf(r Remote) remoteJSON {
 			RetryInitial: r.Processing.RetryInitial.String(), RetryMax: r.Processing.RetryMax.String(),
 			RetryMaxElapsed: r.Processing.RetryMaxElapsed.String(),
 			BreakerFailures: r.Processing.BreakerFailures, BreakerOpen: r.Processing.BreakerOpen.String(),
+
+			Standby: r.Processing.Standby,
 		},
 		Contract: contractOf(r.Contract), Routes: []remoteRouteJSON{},
 	}

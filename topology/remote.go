@@ -49,6 +49,8 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 			RetryMaxElapsed: p.Retry.MaxElapsed.or(DefaultRetryMaxElapsed),
 			BreakerFailures: p.Breaker.Failures.or(DefaultBreakerFailures),
 			BreakerOpen:     p.Breaker.Open.or(DefaultBreakerOpen),
+
+			Standby: p.Standby.value,
 		},
 		Expiry:    spec.Options.Table.Expiry.or(DefaultExpiry),
 		MaxResult: spec.Options.Table.MaxResult.or(DefaultMaxResult),

@@ -324,7 +324,7 @@ type kafkaGRPC struct {
 				Failures count    `yaml:"failures"`
 				Open     duration `yaml:"open"`
 			} `yaml:"breaker"`
-			Standby    anything `yaml:"standby" later:"*"`
+			Standby    toggle   `yaml:"standby"`
 			StreamIdle anything `yaml:"stream-idle" later:"*"`
 		} `yaml:"processing"`
 		Table struct {

@@ -154,4 +154,6 @@ type Processing struct {
 
 	BreakerFailures int           // failed attempts in a row that open the breaker of a target, default 20
 	BreakerOpen     time.Duration // how long no call is made then, default 5s
+
+	Standby bool // each instance also keeps copies of the partitions that it does not own
 }

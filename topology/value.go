@@ -93,6 +93,20 @@ func (c count) or(fallback int) int {
 	return c.value
 }
 
+// toggle is true or false.
+type toggle struct {
+	text
+	value bool
+}
+
+func (t *toggle) parse(value string) string {
+	if value != "true" && value != "false" {
+		return "must be true or false"
+	}
+	t.value = value == "true"
+	return ""
+}
+
 // code is a gRPC status code by name; case and the choice of - or _ do not matter.
 type code struct {
 	text
