@@ -9,6 +9,8 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/deadletter"
+	"kafkagrpc/internal/defect"
+	"kafkagrpc/processor/rowpb"
 )
 
 // call is the one execution of a key that is in flight.
@@ -74,13 +76,23 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 		return
 	}
 	row := p.newRow(c, done.result, time.Now())
-	ctx.SetValue(row)
 	next := answer{outcome: outcomeOf(row), waiting: all}
 	if done.result.Exhausted {
 		next.letter = c.exhausted(done.result)
 	}
+	if defect.Planted == defect.ReplyFirst {
+		p.answer(ctx, next)
+		d.Then(c.key, lateRow{row})
+		return
+	}
+	if defect.Planted != defect.ForgetRow {
+		ctx.SetValue(row)
+	}
 	d.Then(c.key, next)
 }
+
+// lateRow is injected by the planted defect that replies first.
+type lateRow struct{ row *rowpb.Row }
 
 // answer emits the reply for the attempt that the delivery belongs to, and passes it on to the parked ones, whose
 // own deliveries must carry theirs.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
@@ -53,6 +54,8 @@ func (p *Processor) handle(ctx goka.Context, message any) {
 		p.expire(ctx, d, part, payload)
 	case swept:
 		close(payload.step)
+	case lateRow:
+		ctx.SetValue(payload.row)
 	}
 }
 
@@ -156,7 +159,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	}
 	inFlight := part.calls[a.key]
 	switch {
-	case answers(row, now):
+	case answers(row, now) && defect.Planted != defect.IgnoreRow:
 		if !sameRequest(row, a.fingerprint) {
 			p.mismatch(ctx, a)
 			return

@@ -11,6 +11,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
@@ -20,6 +21,10 @@ import (
 func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	drain := p.remote.Processing.Drain
+	if defect.Planted == defect.NoDrain {
+		drain = 1
+	}
 	if p.session > 0 {
 		groupConfig.Consumer.Group.Session.Timeout = p.session
 		groupConfig.Consumer.Group.Heartbeat.Interval = p.session / 10
@@ -31,7 +36,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
 			return p.cluster.Committed(p.remote.Group, claims)
 		},
-		Drain:             p.remote.Processing.Drain,
+		Drain:             drain,
 		SessionTimeout:    groupConfig.Consumer.Group.Session.Timeout,
 		HeartbeatInterval: groupConfig.Consumer.Group.Heartbeat.Interval,
 		Log:               p.log,

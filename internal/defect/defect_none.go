@@ -1,0 +1,6 @@
+//go:build !defect_commit_early && !defect_reply_first && !defect_forget_row && !defect_ignore_row && !defect_no_drain
+
+package defect
+
+// Planted is the defect of this build.
+const Planted = None

@@ -1,0 +1,16 @@
+// Package defect names the defects that the chaos suite plants to prove that its checkers find them. A build has one
+// at most, chosen by its build tag defect_<name>, and none without: then every use of the package is a constant
+// condition that the compiler removes. It is never to be released with one.
+package defect
+
+// Kind is one defect.
+type Kind int
+
+const (
+	None        Kind = iota
+	CommitEarly      // the highest finished offset is committed, not the finished prefix
+	ReplyFirst       // a reply is emitted before its row is written
+	ForgetRow        // a result is answered and not stored
+	IgnoreRow        // a stored result is not looked at: its key is executed again
+	NoDrain          // the end of a session cuts the calls in flight
+)
