@@ -1,0 +1,62 @@
+package check
+
+import (
+	"fmt"
+	"time"
+
+	"kafkagrpc/e2e/chaos/history"
+)
+
+// settle is what a result may take from the service to its row. A kill within that time may lose it; a result that
+// was at hand for longer should have been stored.
+const settle = 5 * time.Second
+
+// orderly: a key is executed again only where its call was in flight at a fault that nobody can survive. An orderly
+// stop is none of those.
+func (h *indexed) orderly() []Violation {
+	if len(h.executions) == 0 {
+		return []Violation{notChecked(Orderly, "execution")}
+	}
+	var out []Violation
+	for _, key := range sortedKeys(h.executions) {
+		all := h.executions[key]
+		for i := 1; i < len(all); i++ {
+			if h.excuse(all[i-1], all[i]) == "" {
+				out = append(out, Violation{Orderly, key, fmt.Sprintf("execution %s of instance %s was repeated as %s of instance %s without a fault that cut it",
+					all[i-1].begin.Execution, all[i-1].begin.Instance, all[i].begin.Execution, all[i].begin.Instance)})
+			}
+		}
+	}
+	return out
+}
+
+// excuse is the fault that cut an execution before its result was durable, so that the next one had to be; "" if none.
+func (h *indexed) excuse(x, next execution) string {
+	key := x.begin.Key
+	for _, f := range h.faults {
+		switch {
+		case f.Fault == history.Terminate:
+			continue
+		case f.Instance != "" && f.Instance != x.begin.Instance:
+			continue
+		case f.To.Before(x.begin.At) || f.From.After(next.begin.At):
+			continue
+		case x.end != nil && x.end.At.Add(settle).Before(f.From):
+			continue
+		case h.durable(key, x, f.From):
+			continue
+		}
+		return f.Fault
+	}
+	return ""
+}
+
+// durable reports whether the result of an execution was in the changelog before a time.
+func (h *indexed) durable(key string, x execution, t time.Time) bool {
+	for _, row := range h.rows[key] {
+		if row.State == history.Final && x.end != nil && same(row, *x.end) && row.At.Before(t) {
+			return true
+		}
+	}
+	return false
+}
