@@ -85,6 +85,9 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 }
 
 func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
+	if len(a.topology.Listeners) == 0 {
+		return nil // a part without servers would end at once, and the app with it
+	}
 	defer func() {
 		if err != nil {
 			for _, l := range a.listeners {

@@ -194,6 +194,24 @@ func TestRunOnEmbeddedKafkaUntilStopped(t *testing.T) {
 	}
 }
 
+// A file without listeners runs too, until it is told to stop.
+func TestRunWithoutListenersUntilStopped(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout, stderr := newOutput(), newOutput()
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, []string{"run", "-c", "../../e2e/chaos/testdata/zilla.yaml", "--embedded-kafka", "--state-dir", t.TempDir()},
+			stdout, stderr, environment("SERVICE_HOST", "127.0.0.1", "SERVICE_PORT", "1"))
+	}()
+	stderr.await(t, "ready group=chaos-west")
+	cancel()
+	if c := <-code; c != 0 {
+		t.Errorf("exit code %d: %s", c, stderr)
+	}
+}
+
 // A start that fails leaves nothing behind.
 func TestRunFailsOnMissingTopics(t *testing.T) {
 	seed := seedFile(t)
