@@ -94,6 +94,7 @@ func TestCheckers(t *testing.T) {
 		{"committed past before it was looped", change(20, func(e *history.Event) { e.At = at(5003) }), []string{check.GapFree}},
 		{"loop committed past a call in flight", change(25, func(e *history.Event) { e.At = at(5045) }), []string{check.GapFree}},
 		{"re-executed after an orderly stop", change(11, func(e *history.Event) { e.Fault = history.Terminate }), []string{check.Orderly}},
+		{"re-executed after the last stop", change(11, func(e *history.Event) { e.Fault = history.Stop }), []string{check.Orderly}},
 		{"re-executed after an overrun", change(11, func(e *history.Event) { e.Fault = history.Overrun }), nil},
 		{"re-executed after the kill of another", change(11, func(e *history.Event) { e.Instance = "1" }), []string{check.Orderly}},
 		{"re-executed before the kill", change(11, func(e *history.Event) { e.From, e.To = at(4005), at(4008) }), []string{check.Orderly}},

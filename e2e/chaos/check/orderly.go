@@ -35,7 +35,7 @@ func (h *indexed) excuse(x, next execution) string {
 	key := x.begin.Key
 	for _, f := range h.faults {
 		switch {
-		case f.Fault == history.Terminate:
+		case f.Fault == history.Terminate || f.Fault == history.Stop:
 			continue
 		case f.Instance != "" && f.Instance != x.begin.Instance:
 			continue

@@ -3,6 +3,8 @@ package check
 import (
 	"fmt"
 	"time"
+
+	"kafkagrpc/e2e/chaos/history"
 )
 
 // ok is the status of a success.
@@ -16,6 +18,9 @@ func (h *indexed) progress(o Options) []Violation {
 	var first, last time.Time
 	for _, f := range h.faults {
 		happened[f.Fault]++
+		if f.Fault == history.Stop {
+			continue
+		}
 		if first.IsZero() || f.From.Before(first) {
 			first = f.From
 		}

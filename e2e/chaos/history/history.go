@@ -49,6 +49,7 @@ const (
 const (
 	Kill          = "kill"           // SIGKILL of an instance; From and To are around the signal
 	Terminate     = "terminate"      // SIGTERM of an instance; To is when it had ended
+	Stop          = "stop"           // SIGTERM of all instances when the faults are over; as Terminate
 	Overrun       = "overrun"        // an orderly stop that took longer than the drain time; as Terminate
 	Zombie        = "zombie"         // an instance stood still for longer than its session time-out
 	BrokerCrash   = "broker-crash"   // SIGKILL of the broker; To is when it was back

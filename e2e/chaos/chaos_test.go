@@ -1,0 +1,210 @@
+package chaos_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"kafkagrpc/e2e/chaos/check"
+	"kafkagrpc/e2e/chaos/faults"
+	"kafkagrpc/e2e/chaos/history"
+	"kafkagrpc/e2e/realkafka"
+	"kafkagrpc/internal/embedded"
+)
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "kafka-grpc-chaos-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries.dir, binaries.built = dir, map[string]string{}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+// full reports whether the long form is asked for, and skips where none is.
+func full(t *testing.T) bool {
+	t.Helper()
+	switch form := os.Getenv("KAFKA_GRPC_CHAOS"); form {
+	case "full":
+		return true
+	case "short":
+		return false
+	case "":
+		t.Skip("kills processes for minutes: run it with KAFKA_GRPC_CHAOS=short or full")
+	default:
+		t.Fatalf("KAFKA_GRPC_CHAOS=%s: it is short or full", form)
+	}
+	return false
+}
+
+func kfake(t *testing.T) []string {
+	t.Helper()
+	kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
+	must(t, err)
+	t.Cleanup(kafka.Close)
+	return kafka.Brokers()
+}
+
+func TestOnEmbeddedKafka(t *testing.T) {
+	s := scenario{
+		plan: faults.Plan{Instances: 2, Kills: 6, Rolling: 1, Calm: 2 * time.Second},
+		rate: 200, slow: 0.02, slowFor: time.Second, successes: 100, calm: 2 * time.Second,
+	}
+	if full(t) {
+		s = scenario{
+			plan: faults.Plan{Instances: 3, Kills: 100, Rolling: 6, Calm: 4 * time.Second},
+			rate: 250, slow: 0.01, slowFor: 3 * time.Second, successes: 500, calm: 5 * time.Second,
+		}
+	}
+	verify(t, kfake(t), nil, s)
+}
+
+func TestOnKafka(t *testing.T) {
+	s := scenario{
+		plan: faults.Plan{Instances: 2, Kills: 3, Rolling: 1, BrokerCrashes: 1, Calm: 2 * time.Second},
+		rate: 150, slow: 0.02, slowFor: time.Second, successes: 100, calm: 2 * time.Second,
+	}
+	if full(t) {
+		s = scenario{
+			plan: faults.Plan{
+				Instances: 3, Kills: 25, Rolling: 3, BrokerCrashes: 3, BrokerRestarts: 1, Outages: 1, Zombies: 1,
+				OutageFor: time.Minute, ZombieFor: 15 * time.Second, Calm: 4 * time.Second,
+			},
+			rate: 200, slow: 0.01, slowFor: 3 * time.Second, successes: 500, calm: 5 * time.Second,
+		}
+	}
+	kafka := realkafka.Start(t, realkafka.Options{})
+	verify(t, kafka.Brokers(), kafka, s)
+}
+
+// verify runs a scenario that must keep every invariant.
+func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) {
+	t.Helper()
+	if given := os.Getenv("CHAOS_PLAN"); given != "" {
+		must(t, replan(&s.plan, given))
+	}
+	events := run(t, brokers, broker, s)
+	p := s.plan
+	violations := check.All(events, check.Options{Successes: s.successes, Faults: map[string]int{
+		history.Kill: p.Kills, history.Terminate: p.Rolling * p.Instances, history.Zombie: p.Zombies,
+		history.BrokerCrash: p.BrokerCrashes, history.BrokerRestart: p.BrokerRestarts, history.Outage: p.Outages,
+	}})
+	report(t, events, violations)
+}
+
+// report fails the test for violations, and shows of each checker the first few, and what happened to the first key.
+func report(t *testing.T, events []history.Event, violations []check.Violation) {
+	t.Helper()
+	const shown = 5
+	count := map[string]int{}
+	for _, v := range violations {
+		count[v.Checker]++
+		if count[v.Checker] > shown {
+			continue
+		}
+		t.Error(v)
+		if count[v.Checker] == 1 && v.Key != "" {
+			t.Log(slice(events, v.Key))
+		}
+	}
+	for checker, n := range count {
+		t.Logf("%s: %d violations", checker, n)
+	}
+}
+
+func slice(events []history.Event, key string) string {
+	var b strings.Builder
+	const clock = "15:04:05.000"
+	for _, e := range check.Slice(events, key) {
+		fmt.Fprintf(&b, "\n  %s %-11s", e.At.Format(clock), e.Kind)
+		if e.Kind == history.Fault {
+			fmt.Fprintf(&b, " %s of %q from %s to %s", e.Fault, e.Instance, e.From.Format(clock), e.To.Format(clock))
+			continue
+		}
+		fmt.Fprintf(&b, " attempt=%s execution=%s instance=%s %s %s %q", e.Attempt, e.Execution, e.Instance, e.State, e.Status, e.Body)
+		if e.Topic != "" {
+			fmt.Fprintf(&b, " %s/%d@%d written %s", e.Topic, e.Partition, e.Offset, e.Written.Format(clock))
+		}
+	}
+	return "key " + key + ":" + b.String()
+}
+
+// replan reads fault=number,...
+func replan(p *faults.Plan, text string) error {
+	counts := map[string]*int{
+		history.Kill: &p.Kills, history.Terminate: &p.Rolling, history.Zombie: &p.Zombies,
+		history.BrokerCrash: &p.BrokerCrashes, history.BrokerRestart: &p.BrokerRestarts, history.Outage: &p.Outages,
+	}
+	for _, n := range counts {
+		*n = 0
+	}
+	p.ZombieFor, p.OutageFor = 15*time.Second, time.Minute
+	for _, part := range strings.Split(text, ",") {
+		fault, number, _ := strings.Cut(part, "=")
+		n, err := strconv.Atoi(number)
+		if counts[fault] == nil || err != nil {
+			return fmt.Errorf("CHAOS_PLAN: %q is not <fault>=<number>, such as kill=3", part)
+		}
+		*counts[fault] = n
+	}
+	return nil
+}
+
+// Each planted defect is found by the checker that is there for it.
+func TestPlantedDefectsAreFound(t *testing.T) {
+	full(t)
+	for _, c := range []struct {
+		tag  string
+		plan faults.Plan
+		want []string // checkers that must complain; others may
+	}{
+		{"defect_commit_early", faults.Plan{Kills: 3}, []string{check.GapFree, check.Answered}},
+		{"defect_reply_first", faults.Plan{Kills: 1}, []string{check.DurableFirst}},
+		{"defect_forget_row", faults.Plan{Kills: 1}, []string{check.OneAnswer}},
+		{"defect_ignore_row", faults.Plan{Kills: 1}, []string{check.Once, check.OneAnswer, check.Orderly}},
+		{"defect_no_drain", faults.Plan{Rolling: 1}, []string{check.Orderly}},
+	} {
+		t.Run(c.tag, func(t *testing.T) {
+			c.plan.Instances, c.plan.Calm = 2, time.Second
+			events := run(t, kfake(t), nil, scenario{
+				tag: c.tag, plan: c.plan, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 20 * time.Second,
+			})
+			count := map[string]int{}
+			for _, v := range check.All(events, check.Options{}) {
+				count[v.Checker]++
+			}
+			t.Logf("violations: %v", count)
+			for _, checker := range c.want {
+				if count[checker] == 0 {
+					t.Errorf("the checker %s did not find %s", checker, c.tag)
+				}
+			}
+			if n := count[check.Progress]; n > 0 {
+				t.Errorf("a run without demands fails %d of them", n)
+			}
+			if slices.Contains(c.want, check.Answered) {
+				return
+			}
+			if n := count[check.Answered]; n > 0 {
+				t.Errorf("%d requests were not answered, which this defect does not explain", n)
+			}
+		})
+	}
+}

@@ -1,0 +1,224 @@
+// Package observe reads what the program under test writes: replies, dead letters, the loop topic, the changelog, and
+// committed offsets. Its clients are its own and never die with the program.
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/e2e/chaos/history"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor/rowpb"
+)
+
+// Options are what to look at.
+type Options struct {
+	Brokers                           []string
+	Group                             string
+	Replies, Table, Loop, DeadLetters string
+}
+
+// poll is how often committed offsets are looked up.
+const poll = 50 * time.Millisecond
+
+// Observer reads until Close.
+type Observer struct {
+	options  Options
+	recorder *history.Recorder
+	contract wire.Contract
+	client   *kgo.Client
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+
+	mu       sync.Mutex
+	problems []error
+
+	pending map[string][]string // messages by attempt, of replies that have not ended; of the reading goroutine
+}
+
+// Start reads all topics from their beginning; they may be created later.
+func Start(ctx context.Context, o Options, r *history.Recorder) (*Observer, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...),
+		kgo.ConsumeTopics(o.Replies, o.Table, o.Loop, o.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("observer: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &Observer{options: o, recorder: r, contract: wire.DefaultContract(), client: client, cancel: cancel, pending: map[string][]string{}}
+	w.running.Go(func() { w.read(ctx) })
+	w.running.Go(func() { w.commits(ctx) })
+	return w, nil
+}
+
+// Close ends the reading. The error is about records that could not be understood.
+func (w *Observer) Close() error {
+	w.cancel()
+	w.running.Wait()
+	w.client.Close()
+	return errors.Join(w.problems...)
+}
+
+func (w *Observer) problem(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.problems) < 10 {
+		w.problems = append(w.problems, err)
+	}
+}
+
+func (w *Observer) read(ctx context.Context) {
+	for ctx.Err() == nil {
+		// Errors are of brokers that are away, and tried again.
+		w.client.PollFetches(ctx).EachRecord(func(k *kgo.Record) {
+			e := history.Event{Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp}
+			var err error
+			switch k.Topic {
+			case w.options.Replies:
+				err = w.reply(k, e)
+			case w.options.Table:
+				err = w.row(k, e)
+			case w.options.Loop:
+				e.Kind = history.Looped
+				err = w.request(k, e)
+			case w.options.DeadLetters:
+				e.Kind = history.DeadLetter
+				err = w.request(k, e)
+			}
+			if err != nil {
+				w.problem(fmt.Errorf("%s/%d@%d: %w", k.Topic, k.Partition, k.Offset, err))
+			}
+		})
+	}
+}
+
+func (w *Observer) reply(k *kgo.Record, e history.Event) error {
+	r, err := w.contract.DecodeReply(headers(k))
+	if err != nil {
+		return err
+	}
+	if k.Value != nil {
+		// A kill may have come between message and end, and the message then came again: what counts is what differs.
+		if said := w.pending[r.Call]; len(said) == 0 || said[len(said)-1] != string(k.Value) {
+			w.pending[r.Call] = append(said, string(k.Value))
+		}
+		return nil
+	}
+	e.Kind, e.Attempt, e.Key = history.Reply, r.Call, tableKey(r.CorrelationID)
+	e.Status, e.Body = r.Status.String(), body(r.Status, r.Message, w.pending[r.Call])
+	delete(w.pending, r.Call)
+	w.recorder.Record(e)
+	return nil
+}
+
+func (w *Observer) row(k *kgo.Record, e history.Event) error {
+	if k.Value == nil {
+		return nil // an expired row
+	}
+	var row rowpb.Row
+	if err := proto.Unmarshal(k.Value, &row); err != nil {
+		return err
+	}
+	e.Kind, e.Key = history.Row, string(k.Key)
+	switch row.State {
+	case rowpb.State_STATE_FINAL:
+		e.State = history.Final
+	case rowpb.State_STATE_RETRYABLE:
+		e.State = history.Retryable
+	default:
+		e.State = row.State.String()
+	}
+	var messages []string
+	for _, m := range row.Messages {
+		messages = append(messages, string(m))
+	}
+	status := codes.Code(row.Status)
+	e.Status, e.Body = status.String(), body(status, row.Message, messages)
+	w.recorder.Record(e)
+	return nil
+}
+
+// request is a copy of a request record.
+func (w *Observer) request(k *kgo.Record, e history.Event) error {
+	if k.Value == nil {
+		return nil // the half-close, of which nothing is asked
+	}
+	r, err := w.contract.DecodeRequest(headers(k), k.Timestamp)
+	if err != nil {
+		return err
+	}
+	e.Key, e.Attempt = w.contract.TableKey(r), r.Call
+	for _, h := range k.Headers {
+		if h.Key == "kafkagrpc.error.reason" {
+			e.Body = string(h.Value)
+		}
+	}
+	w.recorder.Record(e)
+	return nil
+}
+
+// commits records each change of a committed offset. It is seen after it was committed, never before.
+func (w *Observer) commits(ctx context.Context) {
+	admin := kadm.NewClient(w.client)
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	type partition struct {
+		topic string
+		id    int32
+	}
+	known := map[partition]int64{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		offsets, err := admin.FetchOffsets(asking, w.options.Group)
+		cancel()
+		if err != nil {
+			continue // the broker is away, or the group not there yet
+		}
+		offsets.Each(func(o kadm.OffsetResponse) {
+			p := partition{o.Topic, o.Partition}
+			if o.Err != nil || o.At < 0 || known[p] == o.At {
+				return
+			}
+			known[p] = o.At
+			w.recorder.Record(history.Event{Kind: history.Commit, Topic: o.Topic, Partition: o.Partition, Offset: o.At})
+		})
+	}
+}
+
+// tableKey is the key of a reply: requests that must be re-keyed have the correlation id <attempt>-of-<key>.
+func tableKey(correlationID string) string {
+	if _, key, ok := strings.Cut(correlationID, "-of-"); ok {
+		return key
+	}
+	return correlationID
+}
+
+// body is what a caller sees of an answer beside its status.
+func body(status codes.Code, message string, messages []string) string {
+	if status != codes.OK {
+		messages = append(messages, message)
+	}
+	return strings.Join(messages, " | ")
+}
+
+func headers(k *kgo.Record) []wire.Header {
+	out := make([]wire.Header, len(k.Headers))
+	for i, h := range k.Headers {
+		out[i] = wire.Header{Name: h.Key, Value: h.Value}
+	}
+	return out
+}
