@@ -146,6 +146,21 @@ func slice(events []history.Event, key string) string {
 	return "key " + key + ":" + b.String()
 }
 
+// A history that was kept is judged again, for work on the checkers.
+func TestReplay(t *testing.T) {
+	path := os.Getenv("CHAOS_HISTORY")
+	if path == "" {
+		t.Skip("judges a history that a failed run has kept: run it with CHAOS_HISTORY=<path of history.jsonl>")
+	}
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	events, err := history.Read(f)
+	must(t, err)
+	t.Logf("%v", check.Count(events))
+	report(t, events, check.All(events, check.Options{}))
+}
+
 // replan reads fault=number,...
 func replan(p *faults.Plan, text string) error {
 	counts := map[string]*int{
@@ -184,7 +199,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		t.Run(c.tag, func(t *testing.T) {
 			c.plan.Instances, c.plan.Calm = 2, time.Second
 			events := run(t, kfake(t), nil, scenario{
-				tag: c.tag, plan: c.plan, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 20 * time.Second,
+				tag: c.tag, plan: c.plan, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 8 * time.Second,
 			})
 			count := map[string]int{}
 			for _, v := range check.All(events, check.Options{}) {

@@ -6,5 +6,6 @@
 //
 // KAFKA_GRPC_CHAOS=short runs the short form and =full the long one; without it the runs are skipped. The one on a real
 // Kafka needs KAFKA_GRPC_E2E=1 too. A run prints its seed, and CHAOS_SEED repeats its schedule (not the machine's own
-// timing). CHAOS_PLAN=kill=3,zombie=1 replaces the faults of a run.
+// timing). CHAOS_PLAN=kill=3,zombie=1 replaces the faults of a run. CHAOS_HISTORY=<file> judges the history that
+// a failed run has kept once more.
 package chaos

@@ -97,6 +97,8 @@ func TestCheckers(t *testing.T) {
 		{"re-executed after the last stop", change(11, func(e *history.Event) { e.Fault = history.Stop }), []string{check.Orderly}},
 		{"re-executed after an overrun", change(11, func(e *history.Event) { e.Fault = history.Overrun }), nil},
 		{"re-executed after the kill of another", change(11, func(e *history.Event) { e.Instance = "1" }), []string{check.Orderly}},
+		{"the call of a killed instance reached the service late", change(11, func(e *history.Event) { e.From, e.To = at(1900), at(1910) }), nil},
+		{"called long after the kill, and again", change(11, func(e *history.Event) { e.From, e.To = at(1500), at(1510) }), []string{check.Orderly}},
 		{"re-executed before the kill", change(11, func(e *history.Event) { e.From, e.To = at(4005), at(4008) }), []string{check.Orderly}},
 		{"re-executed after a kill long after the result", change(11, func(e *history.Event) { e.From, e.To = at(7500), at(7600) }), []string{check.Orderly}},
 	} {

@@ -39,7 +39,8 @@ func (h *indexed) excuse(x, next execution) string {
 			continue
 		case f.Instance != "" && f.Instance != x.begin.Instance:
 			continue
-		case f.To.Before(x.begin.At) || f.From.After(next.begin.At):
+		case f.To.Add(slack).Before(x.begin.At) || f.From.After(next.begin.At):
+			// A call that a killed instance has sent may reach the service a little after its end.
 			continue
 		case x.end != nil && x.end.At.Add(settle).Before(f.From):
 			continue
