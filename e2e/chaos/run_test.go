@@ -97,7 +97,8 @@ func run(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) []
 	must(t, err)
 	defer func() { must(t, w.recorder.Close()) }()
 
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.RecordDeliveryTimeout(2*time.Minute))
 	must(t, err)
 	defer client.Close()
 	w.createTopics(client)

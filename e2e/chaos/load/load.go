@@ -57,7 +57,8 @@ type request struct {
 	message []byte
 }
 
-// New makes a generator that sends with a client of the caller's, whose partitioner must be the manual one.
+// New makes a generator that sends with a client of the caller's, whose partitioner must be the manual one, and whose
+// records must have a delivery time-out.
 func New(client *kgo.Client, o Options, r *history.Recorder) *Load {
 	later := o.Duplicates * 2 / 3
 	return &Load{
@@ -136,6 +137,8 @@ func (l *Load) one(ctx context.Context) {
 
 // send produces one attempt: its message, and mostly the half-close that a method known as unary can do without.
 func (l *Load) send(ctx context.Context, r request, duplicate bool) {
+	// The end of the load must not cancel what is on its way: its outcome would be unknown.
+	ctx = context.WithoutCancel(ctx)
 	l.attempts++
 	attempt := fmt.Sprintf("a%d", l.attempts)
 	id := l.contract.ScopeID(r.key, l.options.Service, l.options.Method, l.options.ReplyTo, nil)
