@@ -36,10 +36,10 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
 			return p.cluster.Committed(p.remote.Group, claims)
 		},
-		Drain:             drain,
-		SessionTimeout:    groupConfig.Consumer.Group.Session.Timeout,
-		HeartbeatInterval: groupConfig.Consumer.Group.Heartbeat.Interval,
-		Log:               p.log,
+		Drain:          drain,
+		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
+		EndWhenFrozen:  true,
+		Log:            p.log,
 	})
 	records := newHandoff()
 	codec := group.Codec()

@@ -82,21 +82,8 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		}
 		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
 		// what the work wants to write comes through here, too.
-		var left time.Duration
-		if next != nil || read != nil {
-			left = c.freeze.left()
-		}
-		if left > 0 {
-			select {
-			case <-time.After(left):
-			case <-sessionEnd:
-				drain()
-			case <-drainOver:
-				return
-			case <-handlerGone:
-				return
-			}
-			continue
+		if c.freeze.found() {
+			return
 		}
 		if next != nil {
 			select {

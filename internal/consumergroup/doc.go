@@ -32,7 +32,7 @@
 // to an earlier one has written nothing yet when it is finished; Delivery.Follow ties it to that one.
 //
 // A process that stood still for longer than its session may have lost its partitions without knowing it. The group
-// notices that (Group.Stalled), and delivers nothing until a heartbeat has told.
+// notices that (Group.Stalled), delivers nothing more, and ends: the next one asks anew which partitions it owns.
 //
 // The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
 // would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.

@@ -26,9 +26,8 @@ type Options struct {
 	Drain          time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
 	SessionTimeout time.Duration // of the group at the broker; default 10s
 
-	// HeartbeatInterval is that of the group. When the process stood still for half of SessionTimeout, claims deliver
-	// nothing for two of it: the group may have given the partitions away, and the heartbeat learns that. 0: not watched.
-	HeartbeatInterval time.Duration
+	// EndWhenFrozen ends Consume with ErrStoodStill when the process stood still for half of SessionTimeout.
+	EndWhenFrozen bool
 
 	Log *slog.Logger // default slog.Default()
 }
@@ -75,16 +74,15 @@ func New(o Options) *Group {
 	o = o.withDefaults()
 	return &Group{
 		options: o,
-		freeze:  freeze{limit: o.SessionTimeout / 2, settle: 2 * o.HeartbeatInterval, log: o.Log},
+		freeze:  freeze{limit: o.SessionTimeout / 2, log: o.Log},
 		claims:  make(map[uint64]*claim),
 	}
 }
 
-// Stalled reports whether the process stood still for so long that the partitions of its claims may have another
-// owner by now, and no heartbeat can have told yet. What is written to Kafka in that state may contradict
-// what the other owner writes; its commits are harmless, because the group refuses them. False while Consume does
-// not run, and always without Options.HeartbeatInterval.
-func (g *Group) Stalled() bool { return g.freeze.left() > 0 }
+// Stalled reports whether the process stood still, since Consume began, for so long that the partitions of its claims may
+// have another owner. What is written to Kafka then may contradict what the other owner writes; its commits are
+// harmless, because the group refuses them. It stays true. Always false without Options.EndWhenFrozen.
+func (g *Group) Stalled() bool { return g.freeze.found() }
 
 // Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
 // The balance strategy of inner must be an eager one (range, round-robin, sticky; these are sarama's own default): a
@@ -101,12 +99,14 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	const settled = time.Second // a session that lasted this long was a real one
 	backoff := first
-	defer g.freeze.watched(ctx)()
 	// Sessions inherit the end of ctx, but not its cause: a claim takes a cause for sarama's verdict on who owns the
 	// partition, and the error of another part of the program would cut its drain short.
 	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	defer context.AfterFunc(ctx, end)()
+	if g.options.EndWhenFrozen {
+		defer g.freeze.watched(ctx, end)()
+	}
 	for {
 		h := &sessionHandler{group: g, next: handler}
 		begun := time.Now()
@@ -116,6 +116,8 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return h.err
 		case ctx.Err() != nil:
 			return nil
+		case g.Stalled():
+			return ErrStoodStill
 		case errors.Is(err, sarama.ErrClosedConsumerGroup):
 			return err
 		case err == nil && time.Since(begun) >= settled:

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/IBM/sarama"
 
@@ -26,7 +25,7 @@ func BenchmarkRecords(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			broker := newBroker()
 			group := consumergroup.New(consumergroup.Options{
-				Log: slog.New(slog.DiscardHandler), HeartbeatInterval: time.Second, Committed: bench.committed,
+				Log: slog.New(slog.DiscardHandler), EndWhenFrozen: true, Committed: bench.committed,
 			}).Wrap(broker)
 			calls := make(chan *consumergroup.Hold, 1000)
 			last := int64(b.N - 1)
