@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -51,6 +52,7 @@ type testbench struct {
 	partitions int32 // of the request topic
 	quiet      bool  // without the processor's log
 	sweep      time.Duration
+	heard      io.Writer   // gets the lines of the processors' logs, too
 	client     *kgo.Client // produces, and reads replies and dead letters
 	admin      *kadm.Client
 }
@@ -116,6 +118,9 @@ func (b *testbench) start(dir string) *instance {
 	log := slog.New(slog.NewTextHandler(testWriter{b.t}, nil))
 	if b.quiet {
 		log = slog.New(slog.DiscardHandler)
+	}
+	if b.heard != nil {
+		log = slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{b.t}, b.heard), nil))
 	}
 	client := grpcout.New(grpcout.Options{})
 	p, err := processor.New(ctx, processor.Config{
