@@ -43,6 +43,7 @@ type outcome struct {
 	metadata wire.Metadata
 	messages [][]byte
 	trailers wire.Metadata
+	attempts int // calls that were made for it
 }
 
 func outcomeOf(row *rowpb.Row) outcome {
@@ -52,5 +53,6 @@ func outcomeOf(row *rowpb.Row) outcome {
 		metadata: metadataOf(row.Metadata),
 		messages: row.Messages,
 		trailers: metadataOf(row.Trailers),
+		attempts: int(row.Attempts),
 	}
 }

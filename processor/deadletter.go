@@ -13,6 +13,12 @@ import (
 // deadLetter keeps a record that cannot be answered, or was answered with the failure of all retries: key, value and
 // headers as they were, and why. Of a record that does not fit the dead-letter topic only why and where it is are kept.
 func (p *Processor) deadLetter(ctx goka.Context, r wire.Record, cause deadletter.Cause) {
+	letter := p.letter(r, cause)
+	ctx.Emit(goka.Stream(p.remote.Processing.DeadLetter), string(letter.Key), letter)
+}
+
+// letter is the dead letter of a record. It is safe for concurrent use.
+func (p *Processor) letter(r wire.Record, cause deadletter.Cause) wire.Record {
 	topic := p.remote.Processing.DeadLetter
 	letter := deadletter.New(r, cause)
 	if size := kafka.Size(letter); size > p.maxRecord {
@@ -21,7 +27,7 @@ func (p *Processor) deadLetter(ctx goka.Context, r wire.Record, cause deadletter
 	}
 	p.log.Warn("a record becomes a dead letter", "topic", topic, "reason", cause.Reason,
 		"source", source{topic: cause.Topic, partition: cause.Partition, offset: cause.Offset})
-	ctx.Emit(goka.Stream(topic), string(letter.Key), letter)
+	return letter
 }
 
 // cause is why the record at s becomes a dead letter, without a call.

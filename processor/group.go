@@ -90,7 +90,8 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &outbox{producer, records, p.remote.Table, group.Stalled}, nil
+			return &outbox{producer: producer, handoff: records, table: p.remote.Table, gone: p.gone,
+				letters: p.remote.Processing.DeadLetter, stalled: group.Stalled}, nil
 		}),
 	}
 	if p.remote.Processing.Standby {

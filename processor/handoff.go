@@ -15,15 +15,26 @@ import (
 type handoff struct {
 	mu      sync.Mutex
 	last    uint64
-	records map[uint64]wire.Record // each between Emit's encoding and its sending, so a few per partition
+	records map[uint64]outgoing // each between Emit's encoding and its sending, so a few per partition
 }
 
-func newHandoff() *handoff { return &handoff{records: make(map[uint64]wire.Record)} }
+// outgoing is a record, and the reply that it is part of, if it is.
+type outgoing struct {
+	wire.Record
+	parcel *parcel
+}
 
-// Encode implements goka.Codec. It cannot fail on a wire.Record.
+func newHandoff() *handoff { return &handoff{records: make(map[uint64]outgoing)} }
+
+// Encode implements goka.Codec. It cannot fail on a wire.Record, nor on an outgoing one.
 func (h *handoff) Encode(v any) ([]byte, error) {
-	r, ok := v.(wire.Record)
-	if !ok {
+	var r outgoing
+	switch v := v.(type) {
+	case wire.Record:
+		r.Record = v
+	case outgoing:
+		r = v
+	default:
 		return nil, fmt.Errorf("processor: %T cannot be emitted, only a wire.Record", v)
 	}
 	h.mu.Lock()
@@ -38,9 +49,9 @@ func (h *handoff) Decode([]byte) (any, error) {
 	return nil, fmt.Errorf("processor: an output topic is not read")
 }
 
-func (h *handoff) take(token []byte) (wire.Record, bool) {
+func (h *handoff) take(token []byte) (outgoing, bool) {
 	if len(token) != 8 {
-		return wire.Record{}, false
+		return outgoing{}, false
 	}
 	id := binary.BigEndian.Uint64(token)
 	h.mu.Lock()

@@ -3,6 +3,8 @@ package processor
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
@@ -16,7 +18,11 @@ type outbox struct {
 	producer *kafka.Producer
 	handoff  *handoff
 	table    string
+	gone     *gone       // of the reply topics
+	letters  string      // the dead-letter topic
 	stalled  func() bool // the partitions may have another owner, whose rows and replies ours would contradict
+
+	returns sync.WaitGroup // replies that become dead letters; at most as many as there are requests in flight
 }
 
 // errStalled ends goka's processor; the next one begins with what the table holds by then.
@@ -30,7 +36,7 @@ func (o *outbox) Emit(topic, key string, value []byte) *goka.Promise {
 // EmitWithHeaders implements goka.Producer.
 func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers) *goka.Promise {
 	promise, finish := goka.NewPromiseWithFinisher()
-	record := wire.Record{Key: []byte(key), Value: value}
+	record := outgoing{Record: wire.Record{Key: []byte(key), Value: value}}
 	if topic != o.table {
 		var ok bool
 		if record, ok = o.handoff.take(value); !ok {
@@ -41,12 +47,69 @@ func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers
 		return finish(nil, fmt.Errorf("topic %s, key %q: %w", topic, key, errStalled))
 	}
 	record.Topic = topic
-	o.producer.Send(record, func(offset int64, err error) {
+	if record.parcel != nil {
+		o.reply(record, finish)
+		return promise
+	}
+	o.producer.Send(record.Record, func(offset int64, err error) {
 		// goka stores the offset of table writes with the local copy of the table.
 		finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
 	})
 	return promise
 }
 
+// reply sends a record of a reply. Where its topic is gone, the request becomes a dead letter: the other routes go on.
+func (o *outbox) reply(r outgoing, finish goka.PromiseFinisher) {
+	parcel, topic := r.parcel, r.Topic
+	if why := parcel.keep(func() error { return o.gone.skip(topic, time.Now()) }); why != nil {
+		if parcel.returned(finish, why) {
+			o.end(topic, parcel)()
+		}
+		return
+	}
+	o.producer.Send(r.Record, func(offset int64, err error) {
+		if err != nil && o.gone.lost(topic, err, time.Now()) {
+			if parcel.returned(finish, err) {
+				o.returns.Go(o.end(topic, parcel))
+			}
+			return
+		}
+		if err == nil {
+			o.gone.back(topic)
+		}
+		finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
+		if parcel.arrived() { // and others of it were not
+			o.returns.Go(o.end(topic, parcel))
+		}
+	})
+}
+
+// end finishes the records of a reply that found no topic, when all are answered: once the dead letter is acknowledged.
+// It sends, which the producer's callbacks must not.
+func (o *outbox) end(topic string, p *parcel) func() {
+	return func() {
+		waiting, whole, err := p.result()
+		finish := func(err error) {
+			for _, f := range waiting {
+				f(&sarama.ProducerMessage{Topic: topic}, err)
+			}
+		}
+		switch {
+		case !whole:
+			finish(err) // a part of the reply is out: goka's processor ends, and the next one writes the whole
+		case o.stalled():
+			finish(fmt.Errorf("topic %s: %w", topic, errStalled))
+		default:
+			letter := p.letter(fmt.Sprintf("the reply could not be written to topic %s: %v", topic, err))
+			letter.Topic = o.letters
+			o.producer.Send(letter, func(_ int64, err error) { finish(err) })
+		}
+	}
+}
+
 // Close implements goka.Producer.
-func (o *outbox) Close() error { return o.producer.Close() }
+func (o *outbox) Close() error {
+	err := o.producer.Close() // after which nothing adds to what is waited for
+	o.returns.Wait()
+	return err
+}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/grpcout"
@@ -54,6 +55,7 @@ type Processor struct {
 	remote   topology.Remote
 	methods  topology.Methods
 	caller   *grpcout.Caller
+	gone     *gone
 	state    *StateDir
 	log      *slog.Logger
 	create   int
@@ -103,6 +105,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		session:  c.SessionTimeout,
 		budget:   c.Budget,
 		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
+		gone:     newGone(),
 		parts:    make(map[int32]*partition),
 		changed:  make(chan struct{}),
 	}
@@ -123,14 +126,15 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 			return nil, err
 		}
 	}
-	if err := p.prepare(ctx); err != nil {
+	if err := p.prepare(ctx, false); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// prepare checks and creates topics, and learns their limits.
-func (p *Processor) prepare(ctx context.Context) (err error) {
+// prepare checks and creates topics, and learns their limits. At the start a missing reply topic is an error; again, when
+// the program has run already, the other routes must not stand still for it.
+func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	topics, err := kafka.OpenTopics(p.cluster)
 	if err != nil {
 		return err
@@ -140,6 +144,17 @@ func (p *Processor) prepare(ctx context.Context) (err error) {
 		Inputs: p.remote.Inputs(), Outputs: p.remote.Outputs(),
 		Table: p.remote.Table, Loop: p.remote.Loop, DeadLetters: p.remote.Processing.DeadLetter,
 		Create: p.create,
+	}
+	if again && p.create == 0 {
+		missing, err := topics.Missing(needs.Outputs)
+		if err != nil {
+			return err
+		}
+		for _, topic := range missing {
+			p.log.Warn("a reply topic does not exist any more: the requests of its routes become dead letters until it is created", "topic", topic)
+			p.gone.lost(topic, fmt.Errorf("topic %s: %w", topic, sarama.ErrUnknownTopicOrPartition), time.Now())
+		}
+		needs.Outputs = slices.DeleteFunc(needs.Outputs, func(topic string) bool { return slices.Contains(missing, topic) })
 	}
 	partitions, err := topics.Ensure(ctx, needs)
 	if err != nil {

@@ -24,8 +24,15 @@ func (p *Processor) reply(ctx goka.Context, a *attempt, o outcome) {
 			break
 		}
 	}
+	parcel := newParcel(len(records), func(reason string) wire.Record {
+		cause := a.source.cause(reason)
+		if cause.Attempts = o.attempts; cause.Attempts > 0 {
+			cause.Code = o.status
+		}
+		return p.letter(a.record, cause)
+	})
 	for _, r := range records {
-		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, r)
+		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, outgoing{r, parcel})
 	}
 }
 

@@ -30,7 +30,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		var ready time.Duration
 		var err error
 		if !prepared {
-			err = p.prepare(ctx) // the topics may have changed
+			err = p.prepare(ctx, true) // the topics may have changed
 		}
 		if err == nil {
 			ready, err = p.runOnce(ctx)

@@ -22,3 +22,9 @@ func Rejected(err error) bool {
 	var configuration sarama.ConfigurationError // what sarama refuses by itself, such as a record above its limit
 	return errors.As(err, &configuration)
 }
+
+// Gone tells the errors of a topic that cannot be written at all, until somebody creates it or allows it.
+func Gone(err error) bool {
+	return errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrInvalidTopic) ||
+		errors.Is(err, sarama.ErrTopicAuthorizationFailed)
+}

@@ -86,6 +86,15 @@ func (t *Topics) MaxRecordBytes(topic string) (int, error) {
 	return f.maxBytes - batchOverhead, nil
 }
 
+// Missing answers those of the topics that do not exist.
+func (t *Topics) Missing(topics []string) ([]string, error) {
+	found, err := t.describe(topics)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(topics), func(name string) bool { return !found[name].missing }), nil
+}
+
 // DeleteRetention is how long a compacted topic keeps the null record of a removed key, at least.
 func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
 	found, err := t.describe([]string{topic})
