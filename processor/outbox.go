@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
@@ -25,9 +25,6 @@ type outbox struct {
 	returns sync.WaitGroup // replies that become dead letters; at most as many as there are requests in flight
 }
 
-// errStalled ends goka's processor; the next one begins with what the table holds by then.
-var errStalled = errors.New("not sent: the process stood still for so long that its partitions may have another owner; it starts anew")
-
 // Emit implements goka.Producer.
 func (o *outbox) Emit(topic, key string, value []byte) *goka.Promise {
 	return o.EmitWithHeaders(topic, key, value, nil)
@@ -43,8 +40,8 @@ func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers
 			return finish(nil, fmt.Errorf("no record to emit to %s under key %q", topic, key))
 		}
 	}
-	if o.stalled() {
-		return finish(nil, fmt.Errorf("topic %s, key %q: %w", topic, key, errStalled))
+	if o.stalled() { // the error ends goka's processor; the next one begins with what the table holds by then
+		return finish(nil, fmt.Errorf("topic %s, key %q: not sent: %w", topic, key, consumergroup.ErrStoodStill))
 	}
 	record.Topic = topic
 	if record.parcel != nil {
@@ -98,7 +95,7 @@ func (o *outbox) end(topic string, p *parcel) func() {
 		case !whole:
 			finish(err) // a part of the reply is out: goka's processor ends, and the next one writes the whole
 		case o.stalled():
-			finish(fmt.Errorf("topic %s: %w", topic, errStalled))
+			finish(fmt.Errorf("topic %s: not sent: %w", topic, consumergroup.ErrStoodStill))
 		default:
 			letter := p.letter(fmt.Sprintf("the reply could not be written to topic %s: %v", topic, err))
 			letter.Topic = o.letters

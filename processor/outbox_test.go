@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/wire"
 )
 
@@ -18,7 +19,7 @@ func TestNothingIsSentWhileStalled(t *testing.T) {
 	for topic, value := range map[string][]byte{"table": []byte("row"), "replies": reply} {
 		var got error
 		o.Emit(topic, "key", value).Then(func(err error) { got = err })
-		if !errors.Is(got, errStalled) {
+		if !errors.Is(got, consumergroup.ErrStoodStill) {
 			t.Errorf("%s: %v", topic, got)
 		}
 	}

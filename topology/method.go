@@ -19,6 +19,11 @@ func (p MethodPattern) Matches(method string) bool {
 		!strings.Contains(method[len(service)+1:], "/")
 }
 
+// allMatch reports whether every pattern takes the method: a call passes all conditions on its way.
+func allMatch(patterns []MethodPattern, method string) bool {
+	return !slices.ContainsFunc(patterns, func(p MethodPattern) bool { return !p.Matches(method) })
+}
+
 // Method is what a catalog knows of one method.
 type Method struct {
 	ClientStreams bool

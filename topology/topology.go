@@ -58,12 +58,7 @@ type NorthRoute struct {
 
 // Matches reports whether the route takes a method, given as "package.Service/Method".
 func (r NorthRoute) Matches(method string) bool {
-	for _, p := range r.Methods {
-		if !p.Matches(method) {
-			return false
-		}
-	}
-	return true
+	return allMatch(r.Methods, method)
 }
 
 // Cluster is one Kafka cluster, as a kafka client binding names it.
@@ -118,12 +113,7 @@ type RemoteRoute struct {
 
 // Matches reports whether the route takes a method, given as "package.Service/Method".
 func (r RemoteRoute) Matches(method string) bool {
-	for _, p := range r.Methods {
-		if !p.Matches(method) {
-			return false
-		}
-	}
-	return true
+	return allMatch(r.Methods, method)
 }
 
 // Target is a gRPC service. Equal targets share one connection.
