@@ -9,11 +9,11 @@ import (
 	"kafkagrpc/internal/kafka"
 )
 
-// A topic that is gone is found out within some 20 seconds, in which the producer holds up what else goes there. So one
-// reply at a time tries it again; the others become dead letters at once.
+// A topic that is gone is found out within some seconds. One reply at a time tries it again; the others become dead
+// letters at once.
 const (
 	goneRest  = 10 * time.Second
-	goneProbe = 30 * time.Second // longer than a try takes
+	goneProbe = 30 * time.Second // longer than a try takes, also while a cluster cannot be reached
 	// A producer that has found a topic gone refuses further records for a while without saying so.
 	goneEcho = time.Minute
 )

@@ -86,7 +86,12 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
 			cluster := p.cluster
 			cluster.MaxRecordBytes = p.maxRecord
-			producer, err := kafka.NewProducer(cluster)
+			producer, err := kafka.NewFencedProducer(cluster, func() error {
+				if group.Stalled() {
+					return consumergroup.ErrStoodStill
+				}
+				return nil
+			})
 			if err != nil {
 				return nil, err
 			}

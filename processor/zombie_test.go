@@ -2,12 +2,14 @@ package processor_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -115,4 +117,65 @@ func TestFrozenInstanceRepliesForNothingThatItLost(t *testing.T) {
 		}
 	}
 	heir.stop()
+}
+
+// Rows that were inside its producer at the freeze, sent already or waiting to be sent, must not be sent after it.
+func TestFrozenInstanceSendsNothingThatWasOnItsWay(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	b := newBench(t, 2)
+	var mu sync.Mutex
+	executions := map[string]int{}
+	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		executions[call.message]++
+		return []byte(fmt.Sprintf("%s: execution %d", call.message, executions[call.message])), nil
+	})
+	cluster := b.kafka.Cluster()
+	reached, lost := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
+			if topic.Topic == b.remote.Table && first.CompareAndSwap(false, true) {
+				close(reached)
+				cluster.SleepControl(func() { <-lost })
+				return nil, errors.New("connection lost"), true
+			}
+		}
+		cluster.KeepControl()
+		return nil, nil, false
+	})
+	zombie := b.startChild(t, 0)
+	for i := range n {
+		key := strconv.Itoa(i)
+		r := attempt(key, "call "+key)
+		r.Deadline = time.Now().Add(5 * time.Minute)
+		b.send(r, key)
+	}
+	<-reached
+	b.service.wait(t, n) // all but the first rows wait behind those that Kafka does not acknowledge
+	zombie.signal(syscall.SIGSTOP)
+
+	b.started()
+	got := b.results(n)
+	b.committed()
+	close(lost)
+	zombie.signal(syscall.SIGCONT)
+	zombie.says("the process stood still")
+	zombie.says("partitions assigned") // when its producer is closed
+	for i := range n {
+		key := strconv.Itoa(i)
+		got["call "+key].check(t, codes.OK, "", key+": execution 2")
+	}
+	for _, row := range b.log(b.remote.Table) {
+		if text := string(row.Value); strings.Contains(text, "execution 1") {
+			t.Fatalf("a row of the frozen instance is on the table topic: %q", text)
+		}
+	}
+	for _, reply := range b.log(replies) {
+		if text := string(reply.Value); strings.Contains(text, "execution 1") {
+			t.Fatalf("a reply of the frozen instance is on its topic: %q", text)
+		}
+	}
 }

@@ -36,6 +36,9 @@ const (
 	producerMetadataTimeout = 20 * time.Second
 )
 
+// retryBackoff is the pause before a producer sends a record again.
+const retryBackoff = 100 * time.Millisecond
+
 // Config is what all clients of the cluster have in common: the one place where a base sarama.Config is made.
 // Each call returns a new one, as sarama and goka write to configurations that they are given.
 func (c Cluster) Config() *sarama.Config {
@@ -69,10 +72,11 @@ func (c Cluster) ProducerConfig() *sarama.Config {
 	s.Producer.Idempotent = true
 	s.Net.MaxOpenRequests = 1
 	s.Producer.Retry.Max = 100
-	s.Producer.Retry.Backoff = 100 * time.Millisecond
-	// An unreachable cluster ends a record when the search for its leader ends, before the retries are used up.
+	s.Producer.Retry.Backoff = retryBackoff
+	// An unreachable cluster ends a record when the search for its leader ends, before the retries are used up. That
+	// search is metadataClient's.
 	s.Metadata.Timeout = producerMetadataTimeout
-	s.Metadata.Retry.Max = int(producerMetadataTimeout / metadataBackoff)
+	s.Metadata.Retry.Max = 0
 	// No linger: what arrives while a request is on its way makes the next batch. A frequency of zero alone
 	// would wait for ever for enough bytes or messages.
 	s.Producer.Flush.Frequency = 0

@@ -35,7 +35,6 @@ func TestConfigs(t *testing.T) {
 		"uncompressed":                                  producer.Producer.Compression == sarama.CompressionNone,
 		"answers to success and failure":                producer.Producer.Return.Successes && producer.Producer.Return.Errors,
 		"retries outlast a broker's restart":            time.Duration(producer.Producer.Retry.Max)*producer.Producer.Retry.Backoff >= 10*time.Second,
-		"metadata retries outlast a restart":            time.Duration(producer.Metadata.Retry.Max)*producer.Metadata.Retry.Backoff > 15*time.Second && producer.Metadata.Timeout > 15*time.Second,
 		"an ack that comes in time is read":             producer.Net.ReadTimeout > producer.Producer.Timeout,
 		"a batch fits the brokers' default":             producer.Producer.MaxMessageBytes+61 <= 1048588,
 		"a limit that is set":                           kafka.Cluster{MaxRecordBytes: 1000}.ProducerConfig().Producer.MaxMessageBytes == 1000,

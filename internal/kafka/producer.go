@@ -37,34 +37,68 @@ type Producer struct {
 	mu      sync.Mutex // guards pending
 	pending map[*sarama.ProducerMessage]func(int64, error)
 
+	fenced   chan struct{} // closed once the fence has answered an error, which is in fenceErr then
+	fenceErr error
+
 	abandon chan struct{} // tells deliver to fail what is still pending
 	failed  chan int      // deliver's answer: how many that were
 	drained chan struct{} // closed when deliver is done
 }
 
 // NewProducer connects to the cluster. It fails within about 20 seconds when the cluster cannot be reached.
-func NewProducer(c Cluster) (*Producer, error) {
-	client, err := sarama.NewClient(c.Brokers, c.ProducerConfig())
-	if err != nil {
-		return nil, fmt.Errorf("connecting a producer to Kafka at %s: %w", strings.Join(c.Brokers, ", "), err)
-	}
-	async, err := sarama.NewAsyncProducerFromClient(client)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a producer on Kafka at %s: %w", strings.Join(c.Brokers, ", "), err),
-			client.Close())
-	}
+func NewProducer(c Cluster) (*Producer, error) { return NewFencedProducer(c, nil) }
+
+// NewFencedProducer is NewProducer for records that must not be written any more once fence answers an error, which
+// it then does for good. It is asked before each write to a connection, so it must be quick: also a record that was
+// handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
+func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	p := &Producer{
-		client:   client,
-		async:    async,
 		maxBytes: c.maxRecordBytes(),
 		closing:  make(chan struct{}),
 		pending:  map[*sarama.ProducerMessage]func(int64, error){},
+		fenced:   make(chan struct{}),
 		abandon:  make(chan struct{}),
 		failed:   make(chan int, 1),
 		drained:  make(chan struct{}),
 	}
+	config := c.ProducerConfig()
+	if fence != nil {
+		var once sync.Once
+		config.Net.Proxy.Enable = true
+		config.Net.Proxy.Dialer = newFenceDialer(func() error {
+			err := fence()
+			if err != nil {
+				once.Do(func() {
+					p.fenceErr = err
+					close(p.fenced)
+				})
+			}
+			return err
+		}, config.Net.DialTimeout, config.Net.KeepAlive)
+	}
+	client := &metadataClient{gone: make(map[string]time.Time)}
+	config.Producer.Retry.BackoffFunc = client.backoff
+	at := strings.Join(c.Brokers, ", ")
+	var err error
+	if client.Client, err = connect(c.Brokers, config); err != nil {
+		return nil, fmt.Errorf("connecting a producer to Kafka at %s: %w", at, err)
+	}
+	p.client = client
+	if p.async, err = sarama.NewAsyncProducerFromClient(client); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting a producer on Kafka at %s: %w", at, err), client.Close())
+	}
 	go p.deliver()
 	return p, nil
+}
+
+// connect waits for a cluster that is just starting, as config does not.
+func connect(brokers []string, config *sarama.Config) (client sarama.Client, err error) {
+	for begun := time.Now(); ; time.Sleep(metadataBackoff) {
+		client, err = sarama.NewClient(brokers, config)
+		if err == nil || !errors.Is(err, sarama.ErrOutOfBrokers) || time.Since(begun) >= producerMetadataTimeout {
+			return client, err
+		}
+	}
 }
 
 // Send writes a record and returns before it is acknowledged; it waits only while too much is on its way already.
@@ -73,10 +107,24 @@ func NewProducer(c Cluster) (*Producer, error) {
 //
 // done is called exactly once: with the offset when all in-sync replicas have the record (-1 where the broker
 // does not tell it), or with an error. All callbacks run on one goroutine, so done must neither wait nor Send;
-// only a record that Close was faster than is answered on the caller's.
+// only a record that Close, or a fence, was faster than is answered on the caller's.
 func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
 	if !p.send(r, done) {
-		done(-1, fmt.Errorf("producing to topic %q: %w", r.Topic, ErrProducerClosed))
+		err := p.stopped()
+		if err == nil {
+			err = ErrProducerClosed
+		}
+		done(-1, fmt.Errorf("producing to topic %q: %w", r.Topic, err))
+	}
+}
+
+// stopped is the error of the fence, nil while it lets records through.
+func (p *Producer) stopped() error {
+	select {
+	case <-p.fenced:
+		return p.fenceErr
+	default:
+		return nil
 	}
 }
 
@@ -93,20 +141,22 @@ func (p *Producer) send(r wire.Record, done func(int64, error)) bool {
 	p.mu.Lock()
 	p.pending[m] = done
 	p.mu.Unlock()
-	select {
-	case p.async.Input() <- m:
-		return true
-	case <-p.closing:
-		_, mine := p.take(m)
-		return !mine
+	if p.stopped() == nil { // asked again: what is pending now, deliver sees when it is fenced
+		select {
+		case p.async.Input() <- m:
+			return true
+		case <-p.closing:
+		}
 	}
+	_, mine := p.take(m)
+	return !mine
 }
 
 // deliver calls the callbacks. It ends when sarama has answered every record after Close.
 func (p *Producer) deliver() {
 	defer close(p.drained)
 	successes, failures := p.async.Successes(), p.async.Errors()
-	abandon := p.abandon
+	abandon, fenced := p.abandon, p.fenced
 	for successes != nil || failures != nil {
 		select {
 		case m, ok := <-successes:
@@ -125,18 +175,26 @@ func (p *Producer) deliver() {
 			if done, ok := p.take(e.Msg); ok {
 				done(-1, fmt.Errorf("producing to topic %q: %w", e.Msg.Topic, e.Err))
 			}
+		case <-fenced:
+			fenced = nil
+			p.failPending(p.fenceErr) // sarama would try again for long
 		case <-abandon:
 			abandon = nil
-			p.mu.Lock()
-			left := p.pending
-			p.pending = map[*sarama.ProducerMessage]func(int64, error){}
-			p.mu.Unlock()
-			for m, done := range left {
-				done(-1, fmt.Errorf("producing to topic %q: not acknowledged before the end: %w", m.Topic, ErrProducerClosed))
-			}
-			p.failed <- len(left)
+			p.failed <- p.failPending(fmt.Errorf("not acknowledged before the end: %w", ErrProducerClosed))
 		}
 	}
+}
+
+// failPending answers what is not answered yet, and says how much that was.
+func (p *Producer) failPending(err error) int {
+	p.mu.Lock()
+	left := p.pending
+	p.pending = map[*sarama.ProducerMessage]func(int64, error){}
+	p.mu.Unlock()
+	for m, done := range left {
+		done(-1, fmt.Errorf("producing to topic %q: %w", m.Topic, err))
+	}
+	return len(left)
 }
 
 func (p *Producer) take(m *sarama.ProducerMessage) (func(int64, error), bool) {
@@ -170,6 +228,7 @@ func (p *Producer) close() error {
 	select {
 	case <-p.drained:
 		return p.client.Close()
+	case <-p.fenced: // nothing can be acknowledged any more
 	case <-timeout.C:
 	}
 	// Without its client sarama gives up what it is retrying, at the latest when a search for the leader ends.
@@ -178,6 +237,9 @@ func (p *Producer) close() error {
 	close(p.abandon)
 	select {
 	case n := <-p.failed:
+		if n == 0 {
+			return err
+		}
 		return errors.Join(fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", n, closeTimeout), err)
 	case <-p.drained:
 		return err
