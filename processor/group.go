@@ -59,6 +59,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 
 	stores := stores{
 		dir:    p.storeDir(),
+		id:     p.tableID,
 		maxAge: p.storeAge,
 		end: func(topic string, partition int32) (int64, error) {
 			return client.GetOffset(topic, partition, sarama.OffsetNewest)

@@ -70,6 +70,7 @@ type Processor struct {
 	partitions int32
 	maxRecord  int // bytes, of any topic that is written
 	maxRow     int
+	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
 	calls sync.WaitGroup // calls in flight
@@ -175,6 +176,9 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	}
 	retention, err := topics.DeleteRetention(p.remote.Table)
 	if err != nil {
+		return err
+	}
+	if p.tableID, err = topics.ID(p.remote.Table); err != nil {
 		return err
 	}
 	p.storeAge = retention / 2 // the other half is for the recovery to come by what is about to be forgotten

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 	offsetKey = "__offset"
 	// corruptFile in the folder of a store says that reading it has failed.
 	corruptFile = "corrupt"
+	// topicIDFile in the folder of a store names the topic that it is a copy of.
+	topicIDFile = "topic-id"
 )
 
 // stores opens the local stores of a table, one LevelDB a partition. A store is only a copy of the changelog: one that
@@ -33,9 +36,10 @@ const (
 //
 //   - that is corrupt (it is moved aside to <store>.corrupt, in place of an older one);
 //   - that was last up to date so long ago that the changelog may have forgotten the removal of rows which the store has;
-//   - that has more than the changelog, which then is not the one it is a copy of.
+//   - that has more than the changelog, or says that it is a copy of another topic: the topic was deleted and made anew.
 type stores struct {
 	dir    string
+	id     string                                             // of the changelog topic; "" where it is not known
 	maxAge time.Duration                                      // of a store that is continued
 	end    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
 	tend   func(ctx context.Context, s *store)                // runs from the recovery of a store to its closing
@@ -86,7 +90,7 @@ func (b stores) open(topic string, partition int32, path string) (*store, error)
 	}
 	if offset == nil {
 		// An empty store is as good as the moment at which it begins to read the changelog.
-		err = writeFreshness(path)
+		err = errors.Join(writeFreshness(path), b.writeTopicID(path))
 	}
 	inner, newErr := storage.New(db)
 	if err := errors.Join(err, newErr); err != nil {
@@ -106,6 +110,13 @@ func (b stores) outdated(topic string, partition int32, path string, offset int6
 	if offset >= end {
 		return fmt.Sprintf("it has offset %d of the changelog, which ends at %d: the topic was made anew, or has lost records", offset, end), nil
 	}
+	id, err := os.ReadFile(filepath.Join(path, topicIDFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if got := strings.TrimSpace(string(id)); b.id != "" && got != b.id {
+		return fmt.Sprintf("it is a copy of the topic with id %q, and the topic has id %q: it was made anew", got, b.id), nil
+	}
 	current, err := readFreshness(path)
 	if err != nil {
 		return fmt.Sprintf("its age is not known: %v", err), nil
@@ -115,6 +126,13 @@ func (b stores) outdated(topic string, partition int32, path string, offset int6
 			current.Format(time.RFC3339), b.maxAge), nil
 	}
 	return "", nil
+}
+
+func (b stores) writeTopicID(path string) error {
+	if err := os.WriteFile(filepath.Join(path, topicIDFile), []byte(b.id+"\n"), 0o644); err != nil {
+		return fmt.Errorf("noting which topic the local store is a copy of: %w", err)
+	}
+	return nil
 }
 
 // openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.

@@ -109,7 +109,7 @@ func TestStoreOfADeletedTableIsRemoved(t *testing.T) {
 	tests := []struct {
 		name string
 		rows int // in the new table
-	}{{"empty", 0}, {"shorter", 1}}
+	}{{"empty", 0}, {"shorter", 1}, {"longer", 20}}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -60,7 +60,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 	}
 	a.stateDir = o.stateDir
 	if a.stateDir == "" {
-		a.stateDir = filepath.Join(userStateDir(), a.topology.Namespace)
+		a.stateDir = defaultStateDir(a.topology)
 	}
 	state, err := processor.OpenStateDir(a.stateDir)
 	if err != nil {
@@ -281,6 +281,9 @@ func (a *app) readyLine() string {
 	}
 	return b.String()
 }
+
+// defaultStateDir is the state folder of a file's instance where none is named.
+func defaultStateDir(t *topology.Topology) string { return filepath.Join(userStateDir(), t.Namespace) }
 
 // userStateDir is the folder for the state of programs, as the XDG base directory specification names it.
 func userStateDir() string {

@@ -124,7 +124,7 @@ func defineBinding(c *cobra.Command, binding *string) {
 // remotesOf are the remotes of a file, or the one with a binding.
 func remotesOf(t *topology.Topology, binding string) ([]topology.Remote, error) {
 	if len(t.Remotes) == 0 {
-		return nil, fmt.Errorf("%s has no kafka-grpc binding, and so no dead letters", t.File)
+		return nil, fmt.Errorf("%s has no kafka-grpc binding", t.File)
 	}
 	if binding == "" {
 		return t.Remotes, nil

@@ -25,6 +25,7 @@ const lettersTopic = "example-west_kafka_grpc_remote_server-dead-letters"
 type lettersBench struct {
 	t      *testing.T
 	kafka  *embedded.Kafka
+	echo   *embedded.Echo
 	client *kgo.Client
 	env    func(string) (string, bool)
 	file   string // answers on echo-responses
@@ -58,7 +59,7 @@ func newLettersBench(t *testing.T) *lettersBench {
 	}
 	t.Cleanup(client.Close)
 	b := &lettersBench{
-		t: t, kafka: kafka, client: client, env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: seedFile(t), state: t.TempDir(),
+		t: t, kafka: kafka, echo: echo, client: client, env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: seedFile(t), state: t.TempDir(),
 	}
 	text, err := os.ReadFile(b.file)
 	if err != nil {
@@ -254,7 +255,7 @@ func TestDeadLettersAreListedAndReplayed(t *testing.T) {
 	stop = b.run(b.fixed)
 	defer stop()
 	b.expect(b.command(0, "replay", mistaken.Letter, mistaken.Letter), mistaken.Letter+" replayed to echo-requests\n1 replayed, 0 were replayed before")
-	b.answered("mistaken", 2)
+	b.answered("other-responses", "mistaken", 2)
 	if rest := b.list(); len(rest) != 2 || rest[0].Letter == mistaken.Letter || rest[1].Letter == mistaken.Letter {
 		t.Errorf("not replayed are %+v", rest)
 	}
@@ -268,7 +269,7 @@ func TestDeadLettersAreListedAndReplayed(t *testing.T) {
 		b.expect(b.command(0, "replay", mistaken.Letter), mistaken.Letter+" not replayed: it was at ", "--force", "0 replayed, 1 were replayed before")
 	})
 	b.expect(b.command(0, "replay", mistaken.Letter, "--force"), "1 replayed, 0 were")
-	b.answered("mistaken", 4)
+	b.answered("other-responses", "mistaken", 4)
 
 	// Nothing helps the others: they come back as new letters.
 	b.expect(b.command(0, "replay", "--all"), "2 replayed, 1 were replayed before, 0 cannot")
@@ -279,9 +280,9 @@ func TestDeadLettersAreListedAndReplayed(t *testing.T) {
 }
 
 // answered waits for the records on other-responses: each reply is a message and an end.
-func (b *lettersBench) answered(id string, n int) {
+func (b *lettersBench) answered(topic, id string, n int) {
 	b.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.ConsumeTopics("other-responses"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		b.t.Fatal(err)
 	}

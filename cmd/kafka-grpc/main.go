@@ -79,7 +79,7 @@ Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFK
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newVersionCommand())
+	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newResetCommand(env), newVersionCommand())
 	return root
 }
 

@@ -95,6 +95,19 @@ func (t *Topics) Missing(topics []string) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(topics), func(name string) bool { return !found[name].missing }), nil
 }
 
+// ID is what tells a topic from another one that was made under its name later; "" where the brokers do not say it.
+func (t *Topics) ID(topic string) (string, error) {
+	found, err := t.describe([]string{topic})
+	if err != nil {
+		return "", err
+	}
+	f := found[topic]
+	if f.missing {
+		return "", fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
+	}
+	return f.id, nil
+}
+
 // DeleteRetention is how long a compacted topic keeps the null record of a removed key, at least.
 func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
 	found, err := t.describe([]string{topic})
@@ -136,7 +149,8 @@ func (t *Topics) Ensure(ctx context.Context, n Needs) (partitions int, err error
 // topicState is what matters of a topic.
 type topicState struct {
 	missing     bool
-	leaders     bool // every partition has one
+	id          string // "" where it is not known
+	leaders     bool   // every partition has one
 	partitions  int
 	replication int
 	policy      string // cleanup.policy
@@ -168,6 +182,9 @@ func (t *Topics) describe(names []string) (map[string]topicState, error) {
 			continue
 		}
 		f := topicState{partitions: len(m.Partitions), leaders: m.Err == sarama.ErrNoError}
+		if m.Uuid != (sarama.Uuid{}) {
+			f.id = m.Uuid.String()
+		}
 		for _, p := range m.Partitions {
 			f.replication = max(f.replication, len(p.Replicas))
 			f.leaders = f.leaders && p.Leader >= 0

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const resetGroup = "example-west_kafka_grpc_remote_server"
+
+// reset runs the command, and answers its exit code and all that it printed.
+func (b *lettersBench) reset(args ...string) (code int, out string) {
+	b.t.Helper()
+	var stdout, stderr bytes.Buffer
+	args = append([]string{"reset", "-c", b.file, "--brokers", b.kafka.Brokers()[0], "--state-dir", b.state}, args...)
+	code = execute(b.t.Context(), args, &stdout, &stderr, b.env)
+	return code, stdout.String() + stderr.String()
+}
+
+// left waits until the members of the group have timed out.
+func (b *lettersBench) left() {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		groups, err := kadm.NewClient(b.client).DescribeGroups(b.t.Context(), resetGroup)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if len(groups[resetGroup].Members) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("members %+v", groups[resetGroup].Members)
+		}
+	}
+}
+
+func (b *lettersBench) committedOffsets() int {
+	b.t.Helper()
+	offsets, err := kadm.NewClient(b.client).FetchOffsets(b.t.Context(), resetGroup)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		b.t.Fatal(err)
+	}
+	return len(offsets.Offsets()["echo-requests"])
+}
+
+func (b *lettersBench) topics() []string {
+	b.t.Helper()
+	found, err := kadm.NewClient(b.client).ListTopics(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return found.Names()
+}
+
+// A group that is reset reads its topics again, but executes again only what its table was made to forget.
+func TestResetForgetsOffsetsAndStateOfAStoppedGroup(t *testing.T) {
+	b := newLettersBench(t)
+	stores := filepath.Join(b.state, resetGroup)
+	table, loop := resetGroup+"-table", resetGroup+"-loop"
+
+	stop := b.run(b.file)
+	request := requestRecord("once", "echo-responses")
+	request.Headers = slices.DeleteFunc(request.Headers, func(h kgo.RecordHeader) bool { return h.Key == "grpc:deadline" })
+	b.produce(request)
+	b.answered("echo-responses", "once", 2)
+	if code, out := b.reset(); code != 1 || !strings.Contains(out, "group "+resetGroup+" has members: ") {
+		t.Errorf("reset of a running group: exit code %d, %s", code, out)
+	}
+	stop()
+	b.left()
+
+	code, out := b.reset("--dry-run", "--table")
+	for _, want := range []string{
+		"would do: group " + resetGroup, "would do: topic " + table + ": deleted", "would do: topic " + loop, "would do: folder " + stores,
+	} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, no %q in:\n%s", code, want, out)
+		}
+	}
+	if _, err := os.Stat(stores); err != nil || b.committedOffsets() == 0 || !slices.Contains(b.topics(), table) {
+		t.Fatalf("a dry run has changed something: %v, %d offsets, topics %v", err, b.committedOffsets(), b.topics())
+	}
+
+	if code, out := b.reset(); code != 0 || strings.Contains(out, table) || !strings.Contains(out, "folder "+stores+": removed") {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	if _, err := os.Stat(stores); !os.IsNotExist(err) || b.committedOffsets() != 0 {
+		t.Fatalf("after the reset: %v, %d offsets", err, b.committedOffsets())
+	}
+	stop = b.run(b.file)
+	b.answered("echo-responses", "once", 4)
+	stop()
+	if calls := b.echo.Calls(); calls != 1 {
+		t.Errorf("%d calls: a result in the table was executed again", calls)
+	}
+	b.left()
+
+	if code, out := b.reset("--table"); code != 0 || !strings.Contains(out, "topic "+table+": deleted") {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	if topics := b.topics(); slices.Contains(topics, table) || slices.Contains(topics, loop) {
+		t.Errorf("topics %v", topics)
+	}
+	defer b.run(b.file)()
+	b.answered("echo-responses", "once", 6)
+	if calls := b.echo.Calls(); calls != 2 {
+		t.Errorf("%d calls, want one more", calls)
+	}
+}
