@@ -13,6 +13,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/wire"
 )
 
@@ -57,15 +58,15 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 	}
 	graph := goka.DefineGroup(goka.Group(p.remote.Group), edges...)
 
-	stores := stores{
-		dir:    p.storeDir(),
-		id:     p.tableID,
-		maxAge: p.storeAge,
-		end: func(topic string, partition int32) (int64, error) {
+	stores := tablestore.Stores{
+		Dir:    p.storeDir(),
+		ID:     p.tableID,
+		MaxAge: p.storeAge,
+		End: func(topic string, partition int32) (int64, error) {
 			return client.GetOffset(topic, partition, sarama.OffsetNewest)
 		},
-		tend: func(ctx context.Context, s *store) { p.tend(ctx, group, s) },
-		log:  p.log,
+		Tend: func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
+		Log:  p.log,
 	}
 
 	options := []goka.ProcessorOption{
@@ -74,7 +75,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithRebalanceCallback(p.assigned),
-		goka.WithStorageBuilder(stores.build),
+		goka.WithStorageBuilder(stores.Build),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
 		goka.WithTopicManagerBuilder(p.topicManager),
 		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor/rowpb"
 )
 
@@ -36,20 +37,14 @@ type expired struct{ step chan struct{} }
 // swept is injected when the removal of the last row of a step is acknowledged.
 type swept struct{ step chan struct{} }
 
-// tend keeps the store of a partition until ctx ends: it says that the store is up to date, and sweeps it.
-func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *store) {
-	fresh := time.NewTicker(freshnessInterval)
-	defer fresh.Stop()
+// tend sweeps the store of a partition now and then, until ctx ends.
+func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
 	sweep := time.NewTimer(p.sweepInterval)
 	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-fresh.C:
-			if err := writeFreshness(s.path); err != nil {
-				p.log.Warn("a local store will be recovered anew at its next opening", "store", s.path, "error", err)
-			}
 		case <-sweep.C:
 			sweep.Reset(max(p.sweepInterval, time.Until(p.sweep(ctx, group, s))))
 		}
@@ -58,10 +53,10 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *sto
 
 // sweep removes the rows that have expired by now, and answers when the next one may have. A standby copy is left to
 // the partition's owner.
-func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *store) (next time.Time) {
+func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) (next time.Time) {
 	begun := time.Now()
 	next = begun.Add(p.remote.Expiry)
-	if p.partition(s.partition) == nil {
+	if p.partition(s.Partition) == nil {
 		return begun
 	}
 	removed := 0
@@ -73,7 +68,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *st
 			if i == len(step)-1 {
 				payload.step = done
 			}
-			if !group.Inject(p.remote.Loop, s.partition, key, payload) {
+			if !group.Inject(p.remote.Loop, s.Partition, key, payload) {
 				return false
 			}
 		}
@@ -92,7 +87,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *st
 		}
 	}
 	whole := true
-	err := s.each(func(key, row []byte) bool {
+	err := s.Each(func(key, row []byte) bool {
 		switch ms := expiryOf(row); {
 		case ctx.Err() != nil:
 			whole = false
@@ -118,7 +113,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *st
 		next = begun
 	}
 	if removed > 0 {
-		p.log.Debug("expired rows were removed", "partition", s.partition, "rows", removed, "took", time.Since(begun))
+		p.log.Debug("expired rows were removed", "partition", s.Partition, "rows", removed, "took", time.Since(begun))
 	}
 	return next
 }

@@ -1,4 +1,4 @@
-package processor
+package tablestore
 
 import (
 	"context"
@@ -31,24 +31,33 @@ const (
 	topicIDFile = "topic-id"
 )
 
-// stores opens the local stores of a table, one LevelDB a partition. A store is only a copy of the changelog: one that
+// Stores opens the local stores of a table, one LevelDB a partition. A store is only a copy of the changelog: one that
 // cannot be trusted is begun anew and recovered. That is one
 //
 //   - that is corrupt (it is moved aside to <store>.corrupt, in place of an older one);
 //   - that was last up to date so long ago that the changelog may have forgotten the removal of rows which the store has;
 //   - that has more than the changelog, or says that it is a copy of another topic: the topic was deleted and made anew.
-type stores struct {
-	dir    string
-	id     string                                             // of the changelog topic; "" where it is not known
-	maxAge time.Duration                                      // of a store that is continued
-	end    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
-	tend   func(ctx context.Context, s *store)                // runs from the recovery of a store to its closing
-	log    *slog.Logger
+type Stores struct {
+	Dir    string
+	ID     string                                             // of the changelog topic; "" where it is not known
+	MaxAge time.Duration                                      // of a store that is continued
+	End    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
+	Tend   func(ctx context.Context, s *Store)                // runs from the recovery of a store to its closing; nil: nothing
+	Log    *slog.Logger
 }
 
-// build is a storage.Builder.
-func (b stores) build(topic string, partition int32) (storage.Storage, error) {
-	path := filepath.Join(b.dir, fmt.Sprintf("%s.%d", topic, partition))
+// Build is a storage.Builder.
+func (b Stores) Build(topic string, partition int32) (storage.Storage, error) {
+	s, err := b.Open(topic, partition)
+	if err != nil {
+		return nil, err // without a type of its own, which would be a store that is nil
+	}
+	return s, nil
+}
+
+// Open opens the store of one partition, or begins it.
+func (b Stores) Open(topic string, partition int32) (*Store, error) {
+	path := filepath.Join(b.Dir, fmt.Sprintf("%s.%d", topic, partition))
 	s, err := b.open(topic, partition, path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the local store %s: %w", path, err)
@@ -56,11 +65,11 @@ func (b stores) build(topic string, partition int32) (storage.Storage, error) {
 	return s, nil
 }
 
-func (b stores) open(topic string, partition int32, path string) (*store, error) {
+func (b Stores) open(topic string, partition int32, path string) (*Store, error) {
 	db, offset, err := openLevelDB(path)
 	if leveldberrors.IsCorrupted(err) {
 		aside := path + ".corrupt"
-		b.log.Error("the local store of a partition is corrupt: moving it aside and recovering from the changelog",
+		b.Log.Error("the local store of a partition is corrupt: moving it aside and recovering from the changelog",
 			"store", path, "aside", aside, "error", err)
 		if err := os.RemoveAll(aside); err != nil {
 			return nil, fmt.Errorf("removing an older corrupt store: %w", err)
@@ -79,7 +88,7 @@ func (b stores) open(topic string, partition int32, path string) (*store, error)
 			return nil, errors.Join(err, db.Close())
 		}
 		if reason != "" {
-			b.log.Warn("the local store of a partition is removed and recovered from the changelog", "store", path, "reason", reason)
+			b.Log.Warn("the local store of a partition is removed and recovered from the changelog", "store", path, "reason", reason)
 			if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
 				return nil, err
 			}
@@ -98,12 +107,12 @@ func (b stores) open(topic string, partition int32, path string) (*store, error)
 	}
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
-	return &store{Storage: inner, db: db, path: path, partition: partition, tend: b.tend, log: b.log, tending: tending, stopTending: stop}, nil
+	return &Store{Storage: inner, db: db, path: path, Partition: partition, tend: b.Tend, log: b.Log, tending: tending, stopTending: stop}, nil
 }
 
 // outdated says why a store that has the changelog up to offset cannot be continued from there; "" if it can.
-func (b stores) outdated(topic string, partition int32, path string, offset int64) (string, error) {
-	end, err := b.end(topic, partition)
+func (b Stores) outdated(topic string, partition int32, path string, offset int64) (string, error) {
+	end, err := b.End(topic, partition)
 	if err != nil {
 		return "", fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err)
 	}
@@ -114,22 +123,22 @@ func (b stores) outdated(topic string, partition int32, path string, offset int6
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if got := strings.TrimSpace(string(id)); b.id != "" && got != b.id {
-		return fmt.Sprintf("it is a copy of the topic with id %q, and the topic has id %q: it was made anew", got, b.id), nil
+	if got := strings.TrimSpace(string(id)); b.ID != "" && got != b.ID {
+		return fmt.Sprintf("it is a copy of the topic with id %q, and the topic has id %q: it was made anew", got, b.ID), nil
 	}
 	current, err := readFreshness(path)
 	if err != nil {
 		return fmt.Sprintf("its age is not known: %v", err), nil
 	}
-	if age := time.Since(current); age.Abs() > b.maxAge { // also after a jump of the clock
+	if age := time.Since(current); age.Abs() > b.MaxAge { // also after a jump of the clock
 		return fmt.Sprintf("it was up to date at %s, and the changelog may have forgotten removals that are older than %s",
-			current.Format(time.RFC3339), b.maxAge), nil
+			current.Format(time.RFC3339), b.MaxAge), nil
 	}
 	return "", nil
 }
 
-func (b stores) writeTopicID(path string) error {
-	if err := os.WriteFile(filepath.Join(path, topicIDFile), []byte(b.id+"\n"), 0o644); err != nil {
+func (b Stores) writeTopicID(path string) error {
+	if err := os.WriteFile(filepath.Join(path, topicIDFile), []byte(b.ID+"\n"), 0o644); err != nil {
 		return fmt.Errorf("noting which topic the local store is a copy of: %w", err)
 	}
 	return nil
@@ -169,14 +178,14 @@ func openLevelDB(path string) (*leveldb.DB, *int64, error) {
 	return db, &offset, nil
 }
 
-// store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry, and notes
+// Store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry, and notes
 // a corruption that shows only as it is read: the error ends goka's processor, and the next one opens a new store.
-type store struct {
+type Store struct {
 	storage.Storage // goka's, for its handling of the offset
 	db              *leveldb.DB
 	path            string
-	partition       int32
-	tend            func(context.Context, *store)
+	Partition       int32
+	tend            func(context.Context, *Store) // nil for none
 	log             *slog.Logger
 
 	mu          sync.Mutex
@@ -189,7 +198,7 @@ type store struct {
 
 // MarkRecovered is called when the store has caught up with the changelog. From then on it is up to date: the
 // owner of the partition writes each row to both, and a standby copy follows.
-func (s *store) MarkRecovered() error {
+func (s *Store) MarkRecovered() error {
 	if err := s.Storage.MarkRecovered(); err != nil {
 		return s.note(err)
 	}
@@ -199,12 +208,31 @@ func (s *store) MarkRecovered() error {
 		return nil
 	}
 	s.recovered = true
-	s.tenders.Go(func() { s.tend(s.tending, s) })
+	s.tenders.Go(s.stayFresh)
+	if s.tend != nil {
+		s.tenders.Go(func() { s.tend(s.tending, s) })
+	}
 	return writeFreshness(s.path)
 }
 
+// stayFresh notes now and then that the store is up to date, as a crash would not.
+func (s *Store) stayFresh() {
+	fresh := time.NewTicker(freshnessInterval)
+	defer fresh.Stop()
+	for {
+		select {
+		case <-s.tending.Done():
+			return
+		case <-fresh.C:
+			if err := writeFreshness(s.path); err != nil {
+				s.log.Warn("a local store will be recovered anew at its next opening", "store", s.path, "error", err)
+			}
+		}
+	}
+}
+
 // Close also waits for what tends the store.
-func (s *store) Close() error {
+func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	recovered := s.recovered
@@ -218,12 +246,12 @@ func (s *store) Close() error {
 	return errors.Join(err, s.Storage.Close())
 }
 
-func (s *store) Has(key string) (bool, error) {
+func (s *Store) Has(key string) (bool, error) {
 	has, err := s.db.Has([]byte(keyPrefix+key), nil)
 	return has, s.note(err)
 }
 
-func (s *store) Get(key string) ([]byte, error) {
+func (s *Store) Get(key string) ([]byte, error) {
 	value, err := s.db.Get([]byte(keyPrefix+key), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, nil
@@ -231,17 +259,17 @@ func (s *store) Get(key string) ([]byte, error) {
 	return value, s.note(err)
 }
 
-func (s *store) Set(key string, value []byte) error {
+func (s *Store) Set(key string, value []byte) error {
 	return s.note(s.db.Put([]byte(keyPrefix+key), value, nil))
 }
 
-func (s *store) Delete(key string) error {
+func (s *Store) Delete(key string) error {
 	return s.note(s.db.Delete([]byte(keyPrefix+key), nil))
 }
 
-// each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
+// Each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
 // and value are only good within visit.
-func (s *store) each(visit func(key, value []byte) bool) error {
+func (s *Store) Each(visit func(key, value []byte) bool) error {
 	rows := s.db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
 	defer rows.Release()
 	for rows.Next() {
@@ -253,7 +281,7 @@ func (s *store) each(visit func(key, value []byte) bool) error {
 }
 
 // note leaves a mark for openStore where the error is a corruption, and says which store it is about.
-func (s *store) note(err error) error {
+func (s *Store) note(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -266,9 +294,9 @@ func (s *store) note(err error) error {
 	return fmt.Errorf("local store %s: %w", s.path, err)
 }
 
-func (s *store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
+func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
 
-func (s *store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
+func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
 	all := util.BytesPrefix([]byte(keyPrefix))
 	from := append([]byte(keyPrefix), start...)
 	to := all.Limit
@@ -284,7 +312,7 @@ func (s *store) IteratorWithRange(start, limit []byte) (storage.Iterator, error)
 
 type storeIterator struct {
 	storage.Iterator
-	store *store
+	store *Store
 }
 
 func (i storeIterator) Key() []byte { return i.Iterator.Key()[len(keyPrefix):] }
