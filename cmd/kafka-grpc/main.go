@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	// The public certificate authorities, for systems that have none of their own, such as the container image.
+	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
 // Exit codes.
@@ -79,7 +81,8 @@ Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFK
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newResetCommand(env), newVersionCommand())
+	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newResetCommand(env),
+		newHealthCommand(), newEchoCommand(), newVersionCommand())
 	return root
 }
 
