@@ -105,7 +105,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 	if t := o.Listener.TLS; t != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t))))
+		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))
 	}
 	s.server = grpc.NewServer(options...)
 	return s, nil

@@ -2,31 +2,67 @@ package grpcin
 
 import (
 	"crypto/tls"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"kafkagrpc/topology"
 )
 
+// presented is what a listener shows to its clients, and asks them for. It follows the stores on disk.
+type presented struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	now    *topology.ServerTLS
+	config *tls.Config
+}
+
 // tlsConfig presents a listener's certificates. Where server names are listed, a client that asks for another
 // one is refused; one that asks for none, as clients do that connect to an address, is not.
-func tlsConfig(t *topology.ServerTLS) *tls.Config {
-	config := &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: t.Certificates,
-		NextProtos:   t.ALPN, // grpc-go adds h2 where it is missing
-	}
-	if len(t.ServerNames) == 0 {
-		return config
-	}
+func tlsConfig(t *topology.ServerTLS, log *slog.Logger) *tls.Config {
+	p := &presented{log: log, now: t, config: configOf(t)}
+	config := p.config.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		listed := slices.ContainsFunc(t.ServerNames, func(name string) bool { return strings.EqualFold(name, hello.ServerName) })
-		if hello.ServerName == "" || listed {
-			return nil, nil // the one above
+		if len(t.ServerNames) == 0 || hello.ServerName == "" || listed {
+			return p.current(), nil
 		}
 		// A configuration without a certificate makes crypto/tls answer "unrecognized name"; an error would
 		// become "internal error".
-		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: t.ALPN}, nil
+		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}, nil
 	}
 	return config
+}
+
+// configOf presents the certificate that suits a client, else the first.
+func configOf(t *topology.ServerTLS) *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: t.Certificates,
+		NextProtos:   []string{"h2"},
+		ClientAuth:   t.ClientAuth,
+		ClientCAs:    t.ClientCAs,
+	}
+}
+
+// current is the configuration for the next connection. Stores that cannot be read leave it as it was.
+func (p *presented) current() *tls.Config {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now.Renew == nil {
+		return p.config
+	}
+	next, err := p.now.Renew()
+	switch {
+	case err != nil:
+		p.log.Error("the certificates have changed and cannot be used, so new connections get the old ones", "error", err)
+	case next != nil:
+		p.now, p.config = next, configOf(next)
+		for _, c := range next.Certificates {
+			p.log.Info("new connections get another certificate", "subject", c.Leaf.Subject.String(), "expires", c.Leaf.NotAfter)
+		}
+	}
+	return p.config
 }

@@ -7,8 +7,10 @@ package grpcout
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +18,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -28,13 +29,19 @@ import (
 // Options of a client. The zero value has the defaults.
 type Options struct {
 	MaxMessageBytes int // largest message in either direction, default 4 MiB
+
+	// Lookup resolves the names of services; default is the system's way.
+	Lookup func(ctx context.Context, host string) ([]string, error)
+	// Refresh is how often names are resolved again while their connections are well, default 10s.
+	Refresh time.Duration
 }
 
-// Target is a service. Calls to equal targets share one connection.
+// Target is a service. Calls to equal targets share its connections: one to each address of its name, in turn.
 type Target struct {
-	Scheme    string // http: plaintext HTTP/2
-	Authority string // the :authority that calls carry, default Address
-	Address   string // host:port
+	Scheme    string      // http: plaintext HTTP/2; https: HTTP/2 over TLS
+	Authority string      // the :authority that calls carry, default Address
+	Address   string      // host:port, or unix:/path
+	TLS       *tls.Config // for https. Without a ServerName the certificate must be for the authority's host
 }
 
 // Call is what is sent.
@@ -61,6 +68,7 @@ type Result struct {
 // target, and is safe for concurrent use.
 type Client struct {
 	maxMessageBytes int
+	names           names
 	closing         chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
@@ -76,7 +84,13 @@ func New(o Options) *Client {
 	if o.MaxMessageBytes == 0 {
 		o.MaxMessageBytes = 4 << 20
 	}
-	return &Client{maxMessageBytes: o.MaxMessageBytes, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
+	if o.Lookup == nil {
+		o.Lookup = net.DefaultResolver.LookupHost
+	}
+	if o.Refresh == 0 {
+		o.Refresh = namesRefresh
+	}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -159,17 +173,18 @@ func (c *Client) isClosed() bool {
 
 // connect prepares a connection; grpc-go opens it when the first call needs it.
 func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
-	if t.Scheme != "http" {
-		return nil, fmt.Errorf("scheme %q is not supported; use http", t.Scheme)
+	creds, err := security(t)
+	if err != nil {
+		return nil, err
 	}
 	authority := t.Authority
 	if authority == "" {
 		authority = t.Address
 	}
-	// The name is resolved anew at each connection attempt. grpc-go's own resolver would ask at most every 30
-	// seconds, which is how long a service would stay lost that came back at another address.
-	return grpc.NewClient("passthrough:///"+t.Address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	return grpc.NewClient(dialTarget(t.Address),
+		grpc.WithResolvers(c.names),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithAuthority(authority),
 		grpc.WithUserAgent("kafka-grpc"),
 		grpc.WithNoProxy(),

@@ -333,7 +333,8 @@ func TestUnaryUnavailable(t *testing.T) {
 		{"no such host", grpcout.Target{Scheme: "http", Address: "no-such-host.invalid:80"}, "no-such-host.invalid:80: "},
 		{"address without port", grpcout.Target{Scheme: "http", Address: "127.0.0.1"}, "127.0.0.1: "},
 		{"no address", grpcout.Target{Scheme: "http"}, ": "},
-		{"other scheme", grpcout.Target{Scheme: "https", Address: address}, address + `: scheme "https" is not supported`},
+		{"other scheme", grpcout.Target{Scheme: "ftp", Address: address}, address + `: scheme "ftp" is not supported`},
+		{"https without TLS", grpcout.Target{Scheme: "https", Address: address}, address + `: scheme "https" contradicts`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

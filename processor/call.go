@@ -53,7 +53,7 @@ func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt
 			defer cancel()
 		}
 		t := a.route.Target
-		result := p.caller.Unary(ctx, grpcout.Target{Scheme: t.Scheme, Authority: t.Authority, Address: t.Address}, grpcout.Call{
+		result := p.caller.Unary(ctx, targetOf(t), grpcout.Call{
 			Method:   a.request.FullMethod(),
 			Metadata: a.request.Metadata.MD(),
 			Message:  a.message,

@@ -105,7 +105,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		instance: c.InstanceID,
 		session:  c.SessionTimeout,
 		budget:   c.Budget,
-		cluster:  kafka.Cluster{Brokers: c.Remote.Cluster.Brokers, ClientID: c.Remote.Group},
+		cluster:  kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
 		gone:     newGone(),
 		parts:    make(map[int32]*partition),
 		changed:  make(chan struct{}),

@@ -27,7 +27,7 @@ type Reset struct {
 // Run resets, and answers what it has done, or would do, a line each; also with an error. It refuses while the group has
 // members, or the state directory has an owner, and then has done nothing.
 func (r Reset) Run(ctx context.Context) (done []string, err error) {
-	topics, err := kafka.OpenTopics(kafka.Cluster{Brokers: r.Remote.Cluster.Brokers, ClientID: r.Remote.Group + "-reset"})
+	topics, err := kafka.OpenTopics(kafka.ClusterOf(r.Remote.Cluster, r.Remote.Group+"-reset"))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,17 @@ func (c *compiler) cluster(b *binding, spec *kafkaClient) *Cluster {
 	}
 	k := &Cluster{Binding: b.name, Brokers: c.options.Brokers}
 	c.clusters[b.name] = k
+	if next := c.ahead(b); next != nil {
+		if through, ok := next.spec.(*tlsClient); ok {
+			k.TLS = c.clientTLS(next, through)
+		}
+	}
+	if s := spec.Options.SASL; s.given {
+		k.SASL = &SASL{Mechanism: s.values.Mechanism.value, Username: s.values.Username.value, Password: Secret(s.values.Password.value)}
+		if k.TLS == nil && s.values.Mechanism.ok && s.values.Mechanism.value == "plain" {
+			c.report.warn(s.values.at, "%s: without a tls client binding the password is sent in the clear; add one, or use scram-sha-512", s.values.place)
+		}
+	}
 	if len(k.Brokers) > 0 {
 		return k
 	}

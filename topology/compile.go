@@ -19,13 +19,16 @@ type compiler struct {
 	clusters  map[string]*Cluster // by name of the kafka client binding
 	north     map[string][]NorthRoute
 	tls       map[string]*ServerTLS
-	keystores map[string]*keystore // by vault; nil: cannot be used, which is reported
+	outward   map[string]*ClientTLS  // by name of the tls client binding
+	keystores map[string]*keystore   // by vault; nil: cannot be used, which is reported
+	trusted   map[string]*trustStore // the same
 }
 
 // compile checks everything and builds the topology. It is complete only if no problem was reported.
 func (c *compiler) compile(file string) *Topology {
 	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
-	c.tls, c.keystores = map[string]*ServerTLS{}, map[string]*keystore{}
+	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
+	c.keystores, c.trusted = map[string]*keystore{}, map[string]*trustStore{}
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	c.methods = c.loadCatalogs()
@@ -56,6 +59,8 @@ func (c *compiler) binding(b *binding) {
 	switch spec := b.spec.(type) {
 	case *tlsServer:
 		c.serverTLS(b, spec)
+	case *tlsClient:
+		c.clientTLS(b, spec)
 	case *httpServer:
 		c.httpVersions(b, spec.Options.Versions)
 	case *httpClient:

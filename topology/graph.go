@@ -15,10 +15,11 @@ var followers = map[string][]string{
 	"grpc-kafka proxy":         {"kafka cache_client"},
 	"kafka cache_client":       {"kafka cache_server"},
 	"kafka cache_server":       {"kafka client"},
-	"kafka client":             {"tcp client"},
+	"kafka client":             {"tls client", "tcp client"},
 	"kafka-grpc remote_server": {"grpc client"},
 	"grpc client":              {"http client"},
-	"http client":              {"tcp client"},
+	"http client":              {"tls client", "tcp client"},
+	"tls client":               {"tcp client"},
 }
 
 // entries are the kinds that the `entry` of a kafka-grpc binding may lead to.

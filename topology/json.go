@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ type tlsJSON struct {
 	ServerNames  []string          `json:"server-names"`
 	ALPN         []string          `json:"alpn"`
 	Certificates []certificateJSON `json:"certificates"`
+	Mutual       string            `json:"mutual,omitempty"` // required or requested
 }
 
 type certificateJSON struct {
@@ -61,8 +63,16 @@ type contractJSON struct {
 }
 
 type clusterJSON struct {
-	Binding string   `json:"binding"`
-	Brokers []string `json:"brokers"`
+	Binding string         `json:"binding"`
+	Brokers []string       `json:"brokers"`
+	TLS     *clientTLSJSON `json:"tls,omitempty"`
+	SASL    string         `json:"sasl,omitempty"` // the mechanism
+}
+
+type clientTLSJSON struct {
+	Binding      string            `json:"binding"`
+	ServerName   string            `json:"server-name,omitempty"`
+	Certificates []certificateJSON `json:"certificates"`
 }
 
 type remoteJSON struct {
@@ -106,6 +116,7 @@ type remoteRouteJSON struct {
 	Scheme    string          `json:"scheme"`
 	Authority string          `json:"authority"`
 	Address   string          `json:"address"`
+	TLS       *clientTLSJSON  `json:"tls,omitempty"`
 }
 
 type methodJSON struct {
@@ -135,7 +146,7 @@ func (t *Topology) JSON() ([]byte, error) {
 		j.Listeners = append(j.Listeners, lj)
 	}
 	for _, c := range t.Clusters() {
-		j.Clusters = append(j.Clusters, clusterJSON{c.Binding, list(c.Brokers)})
+		j.Clusters = append(j.Clusters, clusterJSON{c.Binding, list(c.Brokers), clientTLSOf(c.TLS), c.mechanism()})
 	}
 	for _, r := range t.Remotes {
 		j.Remotes = append(j.Remotes, remoteOf(r))
@@ -154,11 +165,22 @@ func tlsOf(t *ServerTLS) *tlsJSON {
 	if t == nil {
 		return nil
 	}
-	j := &tlsJSON{ServerNames: list(t.ServerNames), ALPN: list(t.ALPN), Certificates: []certificateJSON{}}
-	for _, c := range t.Certificates {
-		j.Certificates = append(j.Certificates, certificateJSON{c.Leaf.Subject.String(), c.Leaf.NotAfter.UTC()})
+	return &tlsJSON{ServerNames: list(t.ServerNames), ALPN: list(t.ALPN), Certificates: certificatesOf(t.Certificates), Mutual: t.mutual()}
+}
+
+func clientTLSOf(t *ClientTLS) *clientTLSJSON {
+	if t == nil {
+		return nil
 	}
-	return j
+	return &clientTLSJSON{t.Binding, t.Config.ServerName, certificatesOf(t.Config.Certificates)}
+}
+
+func certificatesOf(all []tls.Certificate) []certificateJSON {
+	out := []certificateJSON{}
+	for _, c := range all {
+		out = append(out, certificateJSON{c.Leaf.Subject.String(), c.Leaf.NotAfter.UTC()})
+	}
+	return out
 }
 
 func contractOf(c wire.Contract) contractJSON {
@@ -189,6 +211,7 @@ func remoteOf(r Remote) remoteJSON {
 	for _, route := range r.Routes {
 		j.Routes = append(j.Routes, remoteRouteJSON{
 			route.Topic, route.ReplyTo, route.Methods, route.Target.Scheme, route.Target.Authority, route.Target.Address,
+			clientTLSOf(route.Target.TLS),
 		})
 	}
 	return j

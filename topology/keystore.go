@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -59,7 +58,7 @@ func openKeystore(data []byte, password string) (*keystore, error) {
 		blocks, err = pkcs12.ToPEM(data, password)
 		return err
 	})
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption) {
+	if wrongPassword(err) {
 		return nil, err
 	}
 	if err != nil {
@@ -111,6 +110,10 @@ func openKeystore(data []byte, password string) (*keystore, error) {
 		return nil, errors.New("it holds no private key with a certificate")
 	}
 	return store, nil
+}
+
+func wrongPassword(err error) bool {
+	return errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption)
 }
 
 // openSingle decodes a store with one private key, without its alias.
@@ -189,58 +192,6 @@ func chain(key crypto.Signer, leaf *x509.Certificate, all []*x509.Certificate) t
 	return t
 }
 
-// serverTLS is what a tls server presents. It is made once for each binding.
-func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
-	if t, done := c.tls[b.name]; done {
-		return t
-	}
-	t := &ServerTLS{ALPN: []string{"h2"}}
-	c.tls[b.name] = t
-	for _, name := range spec.Options.SNI {
-		if name.ok {
-			t.ServerNames = append(t.ServerNames, name.value)
-		}
-	}
-	h2 := len(spec.Options.ALPN) == 0
-	for _, name := range spec.Options.ALPN {
-		h2 = h2 || !name.ok || name.value == "h2"
-		if name.ok && name.value != "h2" {
-			c.report.warn(name.position, "%s has no effect: only h2 is spoken", name.place)
-		}
-	}
-	if !h2 {
-		c.report.problem(spec.Options.ALPN[0].position, "%s must name h2: gRPC needs HTTP/2", place{b.place.owner, "options.alpn"})
-	}
-	if !spec.Vault.ok {
-		return t
-	}
-	v, ok := c.doc.Vaults.get(spec.Vault.value)
-	if !ok {
-		c.report.problem(spec.Vault.position, "%s names vault `%s`, which does not exist%s", spec.Vault.place, spec.Vault.raw, hint(spec.Vault.value, c.doc.Vaults.names()))
-		return t
-	}
-	keys := c.keystore(spec.Vault.value, v)
-	if keys == nil {
-		return t
-	}
-	for _, alias := range spec.Options.Keys {
-		if !alias.ok {
-			continue
-		}
-		certificate, found := keys.find(alias.value)
-		if !found {
-			c.report.problem(alias.position, "%s: keystore `%s` has no key `%s`; it has %s", alias.place, v.Options.Keys.Store.raw, alias.raw,
-				listed(keys.aliases()))
-			continue
-		}
-		if end := certificate.Leaf.NotAfter; time.Now().After(end) {
-			c.report.warn(alias.position, "%s: the certificate of key `%s` expired on %s; clients will refuse it", alias.place, alias.raw, end.Format(time.DateOnly))
-		}
-		t.Certificates = append(t.Certificates, certificate)
-	}
-	return t
-}
-
 func listed(aliases []string) string {
 	quoted := make([]string, len(aliases))
 	for i, a := range aliases {
@@ -260,7 +211,7 @@ func (c *compiler) keystore(name string, v *vault) *keystore {
 	c.keystores[name] = nil
 	s := v.Options.Keys
 	if !s.Store.given && v.Type.ok {
-		c.report.problem(v.at, "%s has no `options.keys`; add the `store` with the keys of the tls servers", v.place)
+		c.report.problem(v.at, "%s has no `options.keys`; add the `store` with the keys of the tls bindings", v.place)
 	}
 	if !s.Store.ok || s.Password.given && !s.Password.ok || s.Type.given && !s.Type.ok {
 		return nil
@@ -272,7 +223,7 @@ func (c *compiler) keystore(name string, v *vault) *keystore {
 	}
 	k, err := openKeystore(data, s.Password.value)
 	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
+	case wrongPassword(err):
 		c.report.cause(err, s.Store.position, "the password of %s does not open keystore `%s`; check `options.keys.password`", v.place, s.Store.raw)
 		return nil
 	case err != nil:

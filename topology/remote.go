@@ -1,9 +1,7 @@
 package topology
 
 import (
-	"net"
 	"slices"
-	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -162,30 +160,4 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 		}
 	}
 	return all
-}
-
-// target is the service behind an http client, as a route names it.
-func (c *compiler) target(route kafkaGRPCRoute, http *binding) (Target, bool) {
-	tcp := c.ahead(http)
-	if tcp == nil {
-		return Target{}, false
-	}
-	o := tcp.spec.(*tcpClient).Options
-	if !o.Host.given || len(o.Port) == 0 {
-		c.report.problem(tcp.at, "%s is the way to a gRPC service, so it needs `options.host` and `options.port`", tcp.place)
-		return Target{}, false
-	}
-	if len(o.Port) != 1 || o.Port[0].low != o.Port[0].high {
-		c.report.problem(o.Port[0].position, "%s must be one port: it is the way to one gRPC service", place{tcp.place.owner, "options.port"})
-		return Target{}, false
-	}
-	if !o.Host.ok || !o.Port[0].ok {
-		return Target{}, false
-	}
-	t := Target{Scheme: "http", Address: net.JoinHostPort(o.Host.value, strconv.Itoa(o.Port[0].low))}
-	t.Authority = t.Address
-	if a := route.With.Authority; a.given {
-		t.Authority = a.value
-	}
-	return t, true
 }

@@ -22,15 +22,26 @@ type document struct {
 	} `yaml:"telemetry"`
 }
 
-// vault is a key store on disk.
+// vault is a key store and a trust store on disk.
 type vault struct {
 	spot
 	Type    text `yaml:"type" need:"true" oneof:"filesystem"`
 	Options struct {
-		Keys    store    `yaml:"keys"`
-		Trust   anything `yaml:"trust" idle:"client certificates are not checked"`
-		Signers anything `yaml:"signers" idle:"client certificates are not checked"`
+		Keys    storeFile `yaml:"keys"`
+		Trust   storeFile `yaml:"trust"`
+		Signers anything  `yaml:"signers" idle:"a certificate is named by keys, not found by its signer"`
 	} `yaml:"options"`
+}
+
+// storeFile is a store that a vault may do without: the bindings that need it say so.
+type storeFile struct {
+	store
+	given bool
+}
+
+func (s *storeFile) decode(d *decoder, n ast.Node, at position, p place) {
+	s.given = true
+	d.value(n, at, valueOf(&s.store), p, "")
 }
 
 type store struct {

@@ -21,7 +21,7 @@ type binding struct {
 func specs() map[string]map[string]any {
 	return map[string]map[string]any{
 		"tcp":        {"server": &tcpServer{}, "client": &tcpClient{}},
-		"tls":        {"server": &tlsServer{}, "client": nil},
+		"tls":        {"server": &tlsServer{}, "client": &tlsClient{}},
 		"http":       {"server": &httpServer{}, "client": &httpClient{}},
 		"grpc":       {"server": &grpcServer{}, "client": &grpcClient{}},
 		"grpc-kafka": {"proxy": &grpcKafka{}},
@@ -131,10 +131,10 @@ func (s *tcpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 type tcpClient struct {
 	common
 	Options struct {
-		Host      host     `yaml:"host"`
-		Port      ports    `yaml:"port"`
-		NoDelay   anything `yaml:"nodelay" idle:"it is always on"`
-		KeepAlive anything `yaml:"keepalive" idle:"it is always on"`
+		Host      serviceHost `yaml:"host"`
+		Port      ports       `yaml:"port"`
+		NoDelay   anything    `yaml:"nodelay" idle:"it is always on"`
+		KeepAlive anything    `yaml:"keepalive" idle:"it is always on"`
 	} `yaml:"options"`
 	Routes anything `yaml:"routes" later:"*"`
 }
@@ -147,16 +147,35 @@ type tlsServer struct {
 		Keys         []text   `yaml:"keys" need:"true"`
 		SNI          []text   `yaml:"sni"`
 		ALPN         []text   `yaml:"alpn"`
-		Trust        anything `yaml:"trust" later:"*"`
-		TrustCACerts anything `yaml:"trustcacerts" later:"*"`
+		Trust        []text   `yaml:"trust"`
+		TrustCACerts toggle   `yaml:"trustcacerts"`
 		Signers      anything `yaml:"signers" later:"*"`
-		Mutual       anything `yaml:"mutual" later:"*"`
+		Mutual       text     `yaml:"mutual" oneof:"required requested none"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes"`
 	Exit   text     `yaml:"exit"`
 }
 
 func (s *tlsServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
+
+type tlsClient struct {
+	common
+	Vault   text `yaml:"vault"`
+	Options struct {
+		Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
+		Keys         []text   `yaml:"keys"`
+		SNI          []text   `yaml:"sni"`
+		ALPN         []text   `yaml:"alpn"`
+		Trust        []text   `yaml:"trust"`
+		TrustCACerts toggle   `yaml:"trustcacerts"`
+		Signers      anything `yaml:"signers" later:"*"`
+		Mutual       anything `yaml:"mutual" idle:"the server decides whether it asks for a certificate"`
+	} `yaml:"options"`
+	Routes []always `yaml:"routes"`
+	Exit   text     `yaml:"exit"`
+}
+
+func (c *tlsClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
 type httpServer struct {
 	common
@@ -290,12 +309,30 @@ type kafkaClient struct {
 	common
 	Options struct {
 		Servers []text   `yaml:"servers"`
-		SASL    anything `yaml:"sasl" later:"*"`
+		SASL    sasl     `yaml:"sasl"`
 		Merged  anything `yaml:"merged" idle:"nothing is cached"`
 		Topics  anything `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes"`
 	Exit   text     `yaml:"exit"`
+}
+
+// sasl is how a client names itself to the brokers; it may be missing.
+type sasl struct {
+	given  bool
+	values saslValues
+}
+
+type saslValues struct {
+	spot
+	Mechanism text `yaml:"mechanism" need:"true" oneof:"plain scram-sha-256 scram-sha-512" later:"scram-sha-1 gssapi oauthbearer"`
+	Username  text `yaml:"username" need:"true"`
+	Password  text `yaml:"password" need:"true"`
+}
+
+func (s *sasl) decode(d *decoder, n ast.Node, at position, p place) {
+	s.given = true
+	d.value(n, at, valueOf(&s.values), p, "")
 }
 
 func (k *kafkaClient) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
@@ -350,7 +387,7 @@ func (c *codeList) decode(d *decoder, n ast.Node, at position, p place) {
 type kafkaGRPCRoute struct {
 	route[kafkaGRPCWhen]
 	With struct {
-		Scheme    text      `yaml:"scheme" oneof:"http" later:"https"`
+		Scheme    text      `yaml:"scheme" oneof:"http https"`
 		Authority authority `yaml:"authority"`
 	} `yaml:"with"`
 }

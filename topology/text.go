@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"crypto/tls"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ func (t *Topology) Text() string {
 	}
 	fmt.Fprintf(w, "\nKafka clusters\n")
 	for _, c := range t.Clusters() {
-		fmt.Fprintf(w, "  %s\t%s\n", c.Binding, strings.Join(c.Brokers, ", "))
+		fmt.Fprintf(w, "  %s\t%s%s\n", c.Binding, strings.Join(c.Brokers, ", "), c.security())
 	}
 	for _, r := range t.Remotes {
 		fmt.Fprintf(w, "\nremote %s\n", r.Binding)
@@ -68,6 +69,42 @@ func (t *Topology) Clusters() []*Cluster {
 	return all
 }
 
+// security says how the brokers are spoken to, where it is not in the clear.
+func (c *Cluster) security() string {
+	var how []string
+	if c.TLS != nil {
+		how = append(how, "TLS")
+		if len(c.TLS.Config.Certificates) > 0 {
+			how[0] = "mutual TLS"
+		}
+	}
+	if m := c.mechanism(); m != "" {
+		how = append(how, "SASL "+m)
+	}
+	if len(how) == 0 {
+		return ""
+	}
+	return "\t" + strings.Join(how, ", ")
+}
+
+func (c *Cluster) mechanism() string {
+	if c.SASL == nil {
+		return ""
+	}
+	return c.SASL.Mechanism
+}
+
+// mutual is the word of the file for what clients must show, "" for nothing.
+func (t *ServerTLS) mutual() string {
+	switch t.ClientAuth {
+	case tls.RequireAndVerifyClientCert:
+		return "required"
+	case tls.VerifyClientCertIfGiven:
+		return "requested"
+	}
+	return ""
+}
+
 // northRoutes are the routes of all listeners, each once: ports of one server share theirs.
 func (t *Topology) northRoutes() []NorthRoute {
 	var all []NorthRoute
@@ -96,10 +133,14 @@ func transport(t *ServerTLS) string {
 	if t == nil {
 		return "plaintext"
 	}
-	if len(t.ServerNames) == 0 {
-		return "TLS"
+	how := "TLS"
+	if len(t.ServerNames) > 0 {
+		how += " for " + strings.Join(t.ServerNames, ", ")
 	}
-	return "TLS for " + strings.Join(t.ServerNames, ", ")
+	if m := t.mutual(); m != "" {
+		how += ", client certificates " + m
+	}
+	return how
 }
 
 // methods joins the patterns that must all match, leaving out what adds nothing.

@@ -8,6 +8,7 @@ package topology
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"strconv"
 	"time"
@@ -44,7 +45,34 @@ type ServerTLS struct {
 	Certificates []tls.Certificate // in the order of `keys`
 	ServerNames  []string          // `sni`; empty: any name
 	ALPN         []string          // always h2 alone: gRPC needs HTTP/2
+
+	ClientAuth tls.ClientAuthType // `mutual`
+	ClientCAs  *x509.CertPool     // whose clients are let in; nil where none are asked
+
+	// Renew answers what the stores on disk say now, or nil as long as they have not changed. A change that cannot be
+	// read is told once, and tried again at the next change. Safe for concurrent use; nil where there is no store.
+	Renew func() (*ServerTLS, error)
 }
+
+// ClientTLS is how connections that go through a tls client binding are secured. There is one for each binding.
+type ClientTLS struct {
+	Binding string
+	Config  *tls.Config `json:"-"` // read-only, and holds keys. ServerName is `sni`, "" for the host that is connected to
+}
+
+// SASL is how a Kafka client names itself.
+type SASL struct {
+	Mechanism string // plain, scram-sha-256 or scram-sha-512
+	Username  string
+	Password  Secret
+}
+
+// Secret is a text that shows nowhere by accident: formatted, logged or encoded it is three stars.
+type Secret string
+
+func (Secret) String() string               { return "***" }
+func (Secret) GoString() string             { return "***" }
+func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // NorthRoute produces the calls of some methods to a request topic. The first route that matches is taken.
 type NorthRoute struct {
@@ -65,6 +93,8 @@ func (r NorthRoute) Matches(method string) bool {
 type Cluster struct {
 	Binding string // name of the kafka client binding
 	Brokers []string
+	TLS     *ClientTLS // nil: plaintext
+	SASL    *SASL      // nil: none
 }
 
 // Remote is one kafka-grpc remote_server binding: a consumer group that calls services.
@@ -118,9 +148,10 @@ func (r RemoteRoute) Matches(method string) bool {
 
 // Target is a gRPC service. Equal targets share one connection.
 type Target struct {
-	Scheme    string // http
-	Authority string // the :authority that calls carry
-	Address   string // host:port to connect to
+	Scheme    string     // http, or https where TLS is set
+	Authority string     // the :authority that calls carry
+	Address   string     // host:port to connect to
+	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
 }
 
 // Processing bounds the work of a remote binding.

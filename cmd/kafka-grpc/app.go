@@ -99,7 +99,7 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 	senders := make(map[string]grpcin.Sender, len(clusters))
 	calls := grpcin.NewCalls(a.topology.Listeners, 0)
 	for _, n := range clusters {
-		cluster := kafka.Cluster{Brokers: n.cluster.Brokers, ClientID: "kafka-grpc-" + a.topology.Namespace}
+		cluster := kafka.ClusterOf(n.cluster, "kafka-grpc-"+a.topology.Namespace)
 		limit, err := n.ensureTopics(ctx, cluster, o.createTopics)
 		if err != nil {
 			return err

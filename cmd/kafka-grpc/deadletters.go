@@ -170,7 +170,7 @@ func withLetters(ctx context.Context, remote topology.Remote, use func(*deadlett
 }
 
 func lettersCluster(remote topology.Remote) kafka.Cluster {
-	return kafka.Cluster{Brokers: remote.Cluster.Brokers, ClientID: "kafka-grpc-dead-letters"}
+	return kafka.ClusterOf(remote.Cluster, "kafka-grpc-dead-letters")
 }
 
 // listing prints the letters of some remotes.

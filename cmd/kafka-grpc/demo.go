@@ -150,7 +150,7 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 		"              <- %s <- %s <- kafka-grpc <-\n\n",
 		d.app.listeners[0].Addr().String(), route.Topic, d.echo.Addr(), d.app.listeners[0].Addr().String(), route.ReplyTo)
 
-	watched, err := watchTopics(ctx, *route.Cluster, route.Topic, route.ReplyTo)
+	watched, err := watchTopics(ctx, route.Cluster, route.Topic, route.ReplyTo)
 	if err != nil {
 		return err
 	}
@@ -252,9 +252,9 @@ type watchedTopics struct {
 	changed chan struct{} // has room for one: something was added
 }
 
-func watchTopics(ctx context.Context, cluster topology.Cluster, topics ...string) (_ *watchedTopics, err error) {
+func watchTopics(ctx context.Context, cluster *topology.Cluster, topics ...string) (_ *watchedTopics, err error) {
 	w := &watchedTopics{records: make(map[string][]wire.Record), changed: make(chan struct{}, 1)}
-	w.tail, err = kafka.NewTail(ctx, kafka.Cluster{Brokers: cluster.Brokers, ClientID: "kafka-grpc-demo"}, topics, func(r wire.Record) {
+	w.tail, err = kafka.NewTail(ctx, kafka.ClusterOf(cluster, "kafka-grpc-demo"), topics, func(r wire.Record) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.records[r.Topic] = append(w.records[r.Topic], r)

@@ -41,6 +41,11 @@ calls, those in flight finish within processing.drain, their results are stored.
 			if err != nil {
 				return err
 			}
+			if embeddedKafka {
+				for _, cluster := range t.Clusters() {
+					cluster.TLS, cluster.SASL = nil, nil // it speaks neither, and loopback needs neither
+				}
+			}
 			for _, w := range t.Warnings {
 				o.log.Warn(w.String())
 			}

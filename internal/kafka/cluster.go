@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"crypto/tls"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -10,6 +11,9 @@ import (
 type Cluster struct {
 	Brokers  []string // host:port of one or more brokers; the others are found through them
 	ClientID string   // what brokers see in their logs and quotas, default "kafka-grpc"
+
+	TLS  *tls.Config // nil: plaintext. Without a ServerName the host of each broker must be in its certificate
+	SASL *SASL       // nil: none
 
 	// MaxRecordBytes is the largest record, as Size counts it, that a producer of this cluster sends, default
 	// DefaultMaxRecordBytes. It also bounds the batches that a producer makes of small records, so it must not
@@ -49,6 +53,7 @@ func (c Cluster) Config() *sarama.Config {
 	if s.ClientID == "" {
 		s.ClientID = "kafka-grpc"
 	}
+	c.secure(s)
 	s.Net.DialTimeout = dialTimeout
 	s.Net.ReadTimeout = readTimeout
 	s.Net.WriteTimeout = writeTimeout

@@ -16,7 +16,7 @@ func (c Cluster) Committed(group string, partitions map[string][]int32) (_ *sara
 			err = fmt.Errorf("asking Kafka at %s for the offsets of group %s: %w", strings.Join(c.Brokers, ", "), group, err)
 		}
 	}()
-	admin, err := sarama.NewClusterAdmin(c.Brokers, c.adminConfig())
+	admin, err := c.admin()
 	if err != nil {
 		return nil, err
 	}

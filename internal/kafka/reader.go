@@ -43,9 +43,12 @@ func NewReader(c Cluster) (*Reader, error) {
 	config := c.ConsumerConfig()
 	// A reader works for somebody who waits: a cluster or a topic that is not there is told soon.
 	config.Metadata.Retry.Max = 8
+	if err := c.refused(config); err != nil {
+		return nil, err
+	}
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
-		return nil, fmt.Errorf("connecting a reader to Kafka at %s: %w", at, err)
+		return nil, c.unreachable(err)
 	}
 	return &Reader{client: client, at: at}, nil
 }

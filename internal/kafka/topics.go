@@ -50,12 +50,11 @@ type Topics struct {
 
 // OpenTopics connects to the cluster, waiting up to about 10 seconds for a cluster that is just starting.
 func OpenTopics(c Cluster) (*Topics, error) {
-	at := strings.Join(c.Brokers, ", ")
-	admin, err := sarama.NewClusterAdmin(c.Brokers, c.adminConfig())
+	admin, err := c.admin()
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach Kafka at %s; is it running, and is the address right? %w", at, err)
+		return nil, err
 	}
-	return &Topics{admin: admin, at: at}, nil
+	return &Topics{admin: admin, at: strings.Join(c.Brokers, ", ")}, nil
 }
 
 // adminConfig is for questions that are asked now and then.
@@ -68,6 +67,19 @@ func (c Cluster) adminConfig() *sarama.Config {
 	config.Metadata.Retry.Max = int(config.Metadata.Timeout / metadataBackoff)
 	config.Admin.Timeout = 5 * time.Second
 	return config
+}
+
+// admin connects for questions, unless the brokers refuse this client.
+func (c Cluster) admin() (sarama.ClusterAdmin, error) {
+	config := c.adminConfig()
+	if err := c.refused(config); err != nil {
+		return nil, err
+	}
+	admin, err := sarama.NewClusterAdmin(c.Brokers, config)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return admin, nil
 }
 
 // Close ends the connection.

@@ -1,0 +1,85 @@
+package topology
+
+import (
+	"net"
+	"strconv"
+	"strings"
+)
+
+// target is the service behind an http client, as a route names it.
+func (c *compiler) target(route kafkaGRPCRoute, http *binding) (Target, bool) {
+	next := c.ahead(http)
+	if next == nil {
+		return Target{}, false
+	}
+	t := Target{Scheme: "http"}
+	if through, ok := next.spec.(*tlsClient); ok {
+		t.Scheme, t.TLS = "https", c.clientTLS(next, through)
+		next = c.ahead(next)
+		if next == nil {
+			return Target{}, false
+		}
+	}
+	// As in the original the bindings decide how a service is reached; a scheme that says otherwise is a mistake.
+	switch scheme := route.With.Scheme; {
+	case scheme.ok && scheme.value == "https" && t.TLS == nil:
+		c.report.problem(scheme.position, "%s is https, but %s leads to %s without TLS; let it exit to a tls client", scheme.place, http.place, next.place)
+		return Target{}, false
+	case scheme.ok && scheme.value == "http" && t.TLS != nil:
+		c.report.problem(scheme.position, "%s is http, but %s leads through a tls client; make it https", scheme.place, http.place)
+		return Target{}, false
+	}
+	address, ok := c.serviceAddress(next)
+	if !ok {
+		return Target{}, false
+	}
+	t.Address, t.Authority = address, address
+	if strings.HasPrefix(address, unixPrefix) {
+		t.Authority = "localhost" // what gRPC sends where there is no host
+	}
+	if a := route.With.Authority; a.given {
+		t.Authority = a.value
+	}
+	return t, true
+}
+
+// serviceAddress is where a tcp client on the way to a service leads: host:port, or unix:PATH.
+func (c *compiler) serviceAddress(tcp *binding) (string, bool) {
+	o := tcp.spec.(*tcpClient).Options
+	if o.Host.ok && strings.HasPrefix(o.Host.value, unixPrefix) {
+		if len(o.Port) > 0 {
+			c.report.problem(o.Port[0].position, "%s: a unix socket has no port; remove it", o.Port[0].place)
+			return "", false
+		}
+		return o.Host.value, true
+	}
+	if !o.Host.given || len(o.Port) == 0 {
+		c.report.problem(tcp.at, "%s is the way to a gRPC service, so it needs `options.host` and `options.port`", tcp.place)
+		return "", false
+	}
+	if len(o.Port) != 1 || o.Port[0].low != o.Port[0].high {
+		c.report.problem(o.Port[0].position, "%s must be one port: it is the way to one gRPC service", place{tcp.place.owner, "options.port"})
+		return "", false
+	}
+	if !o.Host.ok || !o.Port[0].ok {
+		return "", false
+	}
+	return net.JoinHostPort(o.Host.value, strconv.Itoa(o.Port[0].low)), true
+}
+
+// unixPrefix begins the host of a tcp client that is a unix socket.
+const unixPrefix = "unix:"
+
+// serviceHost is a host, or a unix socket as unix:/absolute/path.
+type serviceHost struct{ host }
+
+func (h *serviceHost) parse(value string) string {
+	if path, ok := strings.CutPrefix(value, unixPrefix); ok {
+		if path = strings.TrimPrefix(path, "//"); !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\x00\r\n") {
+			return "must name a unix socket by its absolute path, such as unix:/run/echo.sock"
+		}
+		h.text.value = unixPrefix + path
+		return ""
+	}
+	return h.host.parse(value)
+}

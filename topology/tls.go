@@ -1,0 +1,192 @@
+package topology
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"slices"
+	"time"
+)
+
+// serverTLS is what a tls server presents. It is made once for each binding.
+func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
+	if t, done := c.tls[b.name]; done {
+		return t
+	}
+	o := &spec.Options
+	t := &ServerTLS{ALPN: []string{"h2"}}
+	c.tls[b.name] = t
+	for _, name := range o.SNI {
+		if name.ok {
+			t.ServerNames = append(t.ServerNames, name.value)
+		}
+	}
+	c.alpn(b, o.ALPN)
+	v := c.vault(spec.Vault)
+	if v == nil {
+		return t
+	}
+	watched := &renewal{keys: c.watch(v.Options.Keys.store, o.Keys)} // before the stores are read
+	if len(o.Trust) > 0 {
+		watched.trust = c.watch(v.Options.Trust.store, o.Trust)
+	}
+	t.Certificates = c.certificates(spec.Vault, v, o.Keys)
+	for _, name := range o.SNI {
+		covers := func(certificate tls.Certificate) bool { return certificate.Leaf.VerifyHostname(name.value) == nil }
+		if name.ok && len(t.Certificates) > 0 && !slices.ContainsFunc(t.Certificates, covers) {
+			c.report.warn(name.position, "%s: no certificate of `options.keys` is for `%s`; clients that ask for it will refuse what they get", name.place, name.raw)
+		}
+	}
+	// As the original: a trust store means that clients must show a certificate, unless `mutual` says otherwise.
+	mutual := "none"
+	if len(o.Trust) > 0 {
+		mutual = "required"
+	}
+	if o.Mutual.given {
+		mutual = o.Mutual.value
+	}
+	t.ClientAuth = map[string]tls.ClientAuthType{
+		"required": tls.RequireAndVerifyClientCert, "requested": tls.VerifyClientCertIfGiven,
+	}[mutual]
+	if t.ClientAuth == tls.NoClientCert {
+		for _, alias := range o.Trust {
+			c.report.warn(alias.position, "%s has no effect: `mutual` is none, so clients are not asked for a certificate", alias.place)
+		}
+		watched.constant = *t
+		t.Renew = watched.renew
+		return t
+	}
+	t.ClientCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
+	if len(o.Trust) == 0 && o.Mutual.ok {
+		c.report.warn(o.Mutual.position, "%s: without `trust` every client with a certificate of the system's authorities is let in; name yours", o.Mutual.place)
+	}
+	watched.system, watched.constant = trustsSystem(o.Trust, o.TrustCACerts), *t
+	t.Renew = watched.renew
+	return t
+}
+
+// clientTLS is how connections through a tls client are secured. It is made once for each binding.
+func (c *compiler) clientTLS(b *binding, spec *tlsClient) *ClientTLS {
+	if t, done := c.outward[b.name]; done {
+		return t
+	}
+	o := &spec.Options
+	t := &ClientTLS{Binding: b.name, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	c.outward[b.name] = t
+	c.alpn(b, o.ALPN)
+	if len(o.SNI) > 1 {
+		c.report.problem(o.SNI[1].position, "%s: a tls client takes one name, which the server's certificate must have; remove the others", o.SNI[1].place)
+	}
+	if len(o.SNI) > 0 && o.SNI[0].ok {
+		t.Config.ServerName = o.SNI[0].value
+	}
+	if needs := slices.Concat(o.Keys, o.Trust); len(needs) > 0 && !spec.Vault.given {
+		c.report.problem(needs[0].position, "%s: %s names no `vault` to take it from; add one", needs[0].place, b.place)
+		return t
+	}
+	if len(o.Keys) > 0 {
+		if v := c.vault(spec.Vault); v != nil {
+			t.Config.Certificates = c.certificates(spec.Vault, v, o.Keys)
+		}
+	}
+	t.Config.RootCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
+	return t
+}
+
+// alpn checks the protocols that a tls binding offers.
+func (c *compiler) alpn(b *binding, names []text) {
+	h2 := len(names) == 0
+	for _, name := range names {
+		h2 = h2 || !name.ok || name.value == "h2"
+		if name.ok && name.value != "h2" {
+			c.report.warn(name.position, "%s has no effect: only h2 is spoken", name.place)
+		}
+	}
+	if !h2 {
+		c.report.problem(names[0].position, "%s must name h2: gRPC needs HTTP/2", place{b.place.owner, "options.alpn"})
+	}
+}
+
+// vault is what a binding names, or nil, which is reported.
+func (c *compiler) vault(name text) *vault {
+	if !name.ok {
+		return nil
+	}
+	v, ok := c.doc.Vaults.get(name.value)
+	if !ok {
+		c.report.problem(name.position, "%s names vault `%s`, which does not exist%s", name.place, name.raw, hint(name.value, c.doc.Vaults.names()))
+		return nil
+	}
+	return v
+}
+
+// certificates are the keys of a vault that a binding names, with their certificates.
+func (c *compiler) certificates(vault text, v *vault, aliases []text) []tls.Certificate {
+	keys := c.keystore(vault.value, v)
+	if keys == nil {
+		return nil
+	}
+	var all []tls.Certificate
+	for _, alias := range aliases {
+		if !alias.ok {
+			continue
+		}
+		certificate, found := keys.find(alias.value)
+		if !found {
+			c.report.problem(alias.position, "%s: keystore `%s` has no key `%s`; it has %s", alias.place, v.Options.Keys.Store.raw, alias.raw,
+				listed(keys.aliases()))
+			continue
+		}
+		if end := certificate.Leaf.NotAfter; time.Now().After(end) {
+			c.report.warn(alias.position, "%s: the certificate of key `%s` expired on %s; the other side will refuse it", alias.place, alias.raw, end.Format(time.DateOnly))
+		}
+		all = append(all, certificate)
+	}
+	return all
+}
+
+// trustsSystem: the authorities of the system count where `trustcacerts` says so, or where nothing says whom to trust.
+func trustsSystem(aliases []text, system toggle) bool {
+	return system.value || !system.given && len(aliases) == 0
+}
+
+// roots are the authorities that a binding trusts: those that it names, and the system's where it says so or names none.
+func (c *compiler) roots(b *binding, vault text, aliases []text, system toggle) *x509.CertPool {
+	pool := x509.NewCertPool()
+	if trustsSystem(aliases, system) {
+		var err error
+		if pool, err = x509.SystemCertPool(); err != nil {
+			c.report.cause(err, b.at, "%s trusts the authorities of the system, which cannot be read: %v; name yours in `options.trust`", b.place, err)
+			return nil
+		}
+	}
+	if len(aliases) == 0 {
+		if system.ok && !system.value {
+			c.report.problem(system.position, "%s trusts nobody: `trustcacerts` is false and `options.trust` is missing; add it", b.place)
+		}
+		return pool
+	}
+	v := c.vault(vault)
+	if v == nil {
+		return pool
+	}
+	store := c.trustStore(vault.value, v)
+	if store == nil {
+		return pool
+	}
+	for _, alias := range aliases {
+		if !alias.ok {
+			continue
+		}
+		certificate, found := store.find(alias.value)
+		if !found {
+			c.report.problem(alias.position, "%s: trust store `%s` has no certificate `%s`; it has %s", alias.place, v.Options.Trust.Store.raw, alias.raw,
+				listed(store.aliases()))
+			continue
+		}
+		if end := certificate.NotAfter; time.Now().After(end) {
+			c.report.warn(alias.position, "%s: the certificate `%s` expired on %s; nobody whom it signed is trusted", alias.place, alias.raw, end.Format(time.DateOnly))
+		}
+		pool.AddCert(certificate)
+	}
+	return pool
+}
