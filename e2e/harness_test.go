@@ -38,6 +38,7 @@ const (
 	tlsAddress   = "127.0.0.1:7153"
 
 	grpcurlModule = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
+	ghzModule     = "github.com/bojand/ghz/cmd/ghz@v0.93.0"
 )
 
 // binaries are built once for all tests.
@@ -57,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary is the path of kafka-grpc, echoservice or grpcurl.
+// binary is the path of kafka-grpc, echoservice, grpcurl or ghz.
 func binary(t testing.TB, name string) string {
 	t.Helper()
 	binaries.once.Do(func() {
@@ -69,6 +70,7 @@ func binary(t testing.TB, name string) string {
 			{"build", "-trimpath", "-ldflags=-s -w", "-o", binaries.dir + "/kafka-grpc", "kafkagrpc/cmd/kafka-grpc"},
 			{"build", "-o", binaries.dir + "/echoservice", "kafkagrpc/e2e/echoservice"},
 			{"install", grpcurlModule},
+			{"install", ghzModule},
 		} {
 			c := exec.Command("go", args...)
 			c.Env = append(os.Environ(), "GOBIN="+binaries.dir, "CGO_ENABLED=0")
@@ -361,9 +363,14 @@ func (p *process) kill() {
 // output runs a command to its end and answers what it printed and its exit code.
 func output(t testing.TB, c *exec.Cmd) (stdout, stderr string, code int) {
 	t.Helper()
+	return outputWithin(t, patience, c)
+}
+
+func outputWithin(t testing.TB, most time.Duration, c *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.Process.Kill() })
 	defer stop()

@@ -1,4 +1,4 @@
-// Command echoservice is the gRPC service of the end-to-end tests, in a process of its own. It echoes every unary call and
+// Command echoservice is the gRPC service of the end-to-end tests, in a process of its own. It echoes calls of all four kinds and
 // writes a line for each, "call <idempotency-key> <method>", to standard output. Calls whose key begins with "gate-" wait
 // until the line "open" comes in on standard input, which also ends the program at its end.
 package main
@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/rawcodec"
 )
 
@@ -42,12 +43,9 @@ func serve(addr string, quiet bool) error {
 	open := sync.OnceFunc(func() { close(gate) })
 	server := grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(
 		func(_ any, stream grpc.ServerStream) error {
-			var message []byte
-			if err := stream.RecvMsg(&message); err != nil {
-				return err
-			}
 			key := "-"
-			if md, ok := metadata.FromIncomingContext(stream.Context()); ok && len(md["idempotency-key"]) > 0 {
+			md, _ := metadata.FromIncomingContext(stream.Context())
+			if len(md["idempotency-key"]) > 0 {
 				key = md["idempotency-key"][0]
 			}
 			method, _ := grpc.MethodFromServerStream(stream)
@@ -65,7 +63,7 @@ func serve(addr string, quiet bool) error {
 				return err
 			}
 			stream.SetTrailer(metadata.Pairs("spent", "1", "proof-bin", "\x00\xff"))
-			return stream.SendMsg(&message)
+			return embedded.AnswerEcho(stream, md)
 		}))
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)

@@ -64,10 +64,10 @@ func StartEcho(addr string) (*Echo, error) {
 		HandlerType: (*any)(nil),
 		// A stream that both sides use is the general case: each handler takes from it what its method is.
 		Streams: []grpc.StreamDesc{
-			{StreamName: "UnaryEcho", Handler: e.handle(e.unary), ServerStreams: true, ClientStreams: true},
-			{StreamName: "ServerStreamingEcho", Handler: e.handle(e.serverStreaming), ServerStreams: true, ClientStreams: true},
-			{StreamName: "ClientStreamingEcho", Handler: e.handle(e.clientStreaming), ServerStreams: true, ClientStreams: true},
-			{StreamName: "BidirectionalStreamingEcho", Handler: e.handle(e.bidirectional), ServerStreams: true, ClientStreams: true},
+			{StreamName: "UnaryEcho", Handler: e.handle(unary), ServerStreams: true, ClientStreams: true},
+			{StreamName: "ServerStreamingEcho", Handler: e.handle(serverStreaming), ServerStreams: true, ClientStreams: true},
+			{StreamName: "ClientStreamingEcho", Handler: e.handle(clientStreaming), ServerStreams: true, ClientStreams: true},
+			{StreamName: "BidirectionalStreamingEcho", Handler: e.handle(bidirectional), ServerStreams: true, ClientStreams: true},
 		},
 		Metadata: "proto/echo.proto",
 	}, e)
@@ -139,6 +139,22 @@ func (e *Echo) handle(kind func(grpc.ServerStream, metadata.MD) error) grpc.Stre
 	}
 }
 
+// AnswerEcho answers a call as [Echo] does, for servers that do more with it. What was asked for is in md.
+func AnswerEcho(stream grpc.ServerStream, md metadata.MD) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	switch strings.TrimPrefix(method, "/grpc.examples.echo.Echo/") {
+	case "UnaryEcho":
+		return unary(stream, md)
+	case "ServerStreamingEcho":
+		return serverStreaming(stream, md)
+	case "ClientStreamingEcho":
+		return clientStreaming(stream, md)
+	case "BidirectionalStreamingEcho":
+		return bidirectional(stream, md)
+	}
+	return status.Errorf(codes.Unimplemented, "unknown method %s", method)
+}
+
 func (e *Echo) count(md metadata.MD) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -150,7 +166,7 @@ func (e *Echo) count(md metadata.MD) {
 	}
 }
 
-func (e *Echo) unary(stream grpc.ServerStream, md metadata.MD) error {
+func unary(stream grpc.ServerStream, md metadata.MD) error {
 	var message []byte
 	if err := stream.RecvMsg(&message); err != nil {
 		return err
@@ -161,7 +177,7 @@ func (e *Echo) unary(stream grpc.ServerStream, md metadata.MD) error {
 	return stream.SendMsg(&message)
 }
 
-func (e *Echo) serverStreaming(stream grpc.ServerStream, md metadata.MD) error {
+func serverStreaming(stream grpc.ServerStream, md metadata.MD) error {
 	n, err := number(md, EchoCount, 3)
 	if err != nil {
 		return err
@@ -178,7 +194,7 @@ func (e *Echo) serverStreaming(stream grpc.ServerStream, md metadata.MD) error {
 	return asAsked(stream.Context(), md)
 }
 
-func (e *Echo) clientStreaming(stream grpc.ServerStream, md metadata.MD) error {
+func clientStreaming(stream grpc.ServerStream, md metadata.MD) error {
 	var texts []string
 	for {
 		var message []byte
@@ -199,7 +215,7 @@ func (e *Echo) clientStreaming(stream grpc.ServerStream, md metadata.MD) error {
 	return stream.SendMsg(&answer)
 }
 
-func (e *Echo) bidirectional(stream grpc.ServerStream, md metadata.MD) error {
+func bidirectional(stream grpc.ServerStream, md metadata.MD) error {
 	for {
 		var message []byte
 		err := stream.RecvMsg(&message)
