@@ -133,7 +133,7 @@ func (w *world) command(args ...string) *exec.Cmd {
 	}
 	c := exec.Command(binary(w.t, "kafka-grpc"), args...)
 	c.Env = append(os.Environ(), "ECHO_SERVER_HOST="+host, "ECHO_SERVER_PORT="+port, "KEYSTORE_PASSWORD="+password,
-		"KAFKA_GRPC_BROKERS="+strings.Join(w.kafka.Brokers(), ","))
+		"KAFKA_GRPC_BROKERS="+strings.Join(w.kafka.Brokers(), ","), "KAFKA_GRPC_ADMIN_ADDR=127.0.0.1:0")
 	return c
 }
 

@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"kafkagrpc/grpcin"
 	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -25,6 +27,7 @@ type appOptions struct {
 	stateDir     string // default: one for the file's name below the user's state folder
 	instanceID   string
 	createTopics int
+	adminAddr    string // "" or "off": none
 	log          *slog.Logger
 }
 
@@ -35,6 +38,8 @@ type app struct {
 	stateDir   string
 	processors []*processor.Processor
 	listeners  []net.Listener
+	admin      *admin.Server // nil where switched off
+	phase      atomic.Int32
 
 	failed chan error     // has room for one: the first part that ended by itself
 	stops  []func() error // in the order of starting
@@ -44,13 +49,17 @@ type app struct {
 // returns; the partitions may still be recovering.
 func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, error) {
 	a := &app{topology: t, log: o.log, failed: make(chan error, 1)}
-	err := a.startProcessors(ctx, o)
+	err := a.startAdmin(ctx, o.adminAddr) // first, so that it says what the others wait for
+	if err == nil {
+		err = a.startProcessors(ctx, o)
+	}
 	if err == nil {
 		err = a.startNorth(ctx, o)
 	}
 	if err != nil {
 		return nil, errors.Join(err, a.stop())
 	}
+	a.phase.Store(serving)
 	return a, nil
 }
 
@@ -79,6 +88,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)
 		}
 		a.processors = append(a.processors, p)
+		a.addPart(processorPart(remote.Binding, p))
 		a.run(ctx, p.Run)
 	}
 	return nil
@@ -219,6 +229,7 @@ func (a *app) onStop(f func() error) { a.stops = append(a.stops, f) }
 
 // stop ends everything in reverse order: listeners first, as their calls still need the processors' answers.
 func (a *app) stop() error {
+	a.phase.Store(stopping)
 	var errs []error
 	for _, f := range slices.Backward(a.stops) {
 		errs = append(errs, f())
@@ -278,6 +289,9 @@ func (a *app) readyLine() string {
 	}
 	if a.stateDir != "" {
 		fmt.Fprintf(&b, " state=%s", a.stateDir)
+	}
+	if a.admin != nil {
+		fmt.Fprintf(&b, " admin=http://%s", a.admin.Addr())
 	}
 	return b.String()
 }

@@ -50,7 +50,7 @@ ready, and 1 if it is not or cannot be reached: for the health checks of contain
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&address, "admin-addr", "127.0.0.1:7190", "admin address of the instance, as given to run")
+	f.StringVar(&address, "admin-addr", defaultAdminAddr, "admin address of the instance, as given to run")
 	f.BoolVar(&live, "live", false, "ask whether it is alive, not whether it is ready")
 	f.DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 	return c

@@ -63,6 +63,6 @@ func TestHealth(t *testing.T) {
 	check(exitFailure, "no answer within 50ms", environment(), "--admin-addr", silent.Addr().String(), "--timeout", "50ms")
 	check(exitUsage, "HOST:PORT", environment(), "--admin-addr", "off")
 	check(exitUsage, "HOST:PORT", environment(), "--admin-addr", "127.0.0.1:0")
-	check(exitUsage, "--timeout", environment(), "--timeout", "0s")
+	check(exitUsage, "--timeout", environment(), "--admin-addr", address, "--timeout", "0s")
 	check(exitUsage, "unexpected argument", environment(), "now")
 }

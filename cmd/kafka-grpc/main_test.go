@@ -67,6 +67,7 @@ func (o *output) await(t *testing.T, text string) {
 func environment(pairs ...string) func(string) (string, bool) {
 	values := map[string]string{
 		"ECHO_SERVER_HOST": "127.0.0.1", "ECHO_SERVER_PORT": "50051", "KEYSTORE_PASSWORD": "changeit",
+		"KAFKA_GRPC_ADMIN_ADDR": "127.0.0.1:0", // tests run beside each other
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		values[pairs[i]] = pairs[i+1]

@@ -41,7 +41,8 @@ func (i *Instance) Start() error {
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", i.Name, err)
 	}
-	c := exec.Command(i.Binary, append([]string{"run", "--state-dir", i.State, "--instance-id", "chaos-" + i.Name}, i.Args...)...)
+	c := exec.Command(i.Binary, append([]string{"run", "--state-dir", i.State, "--instance-id", "chaos-" + i.Name,
+		"--admin-addr", "127.0.0.1:0"}, i.Args...)...)
 	c.Env = append(os.Environ(), i.Env...)
 	c.SysProcAttr = childAttributes()
 	output, err := c.StderrPipe()

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"kafkagrpc/internal/admin"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor"
+	"kafkagrpc/topology"
+)
+
+const (
+	defaultAdminAddr = "127.0.0.1:7190"
+
+	// pingAge is how often Kafka is asked whether it is there, at most: each time takes a connection.
+	pingAge = 5 * time.Second
+)
+
+// What an app is about, for /readyz.
+const (
+	starting int32 = iota
+	serving
+	stopping
+)
+
+// startAdmin opens the admin address. The parts of the app add themselves when they start.
+func (a *app) startAdmin(ctx context.Context, addr string) error {
+	if addr == "" || addr == "off" {
+		return nil
+	}
+	server, err := admin.Listen(admin.Options{Addr: addr, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.admin = server
+	a.addPart(admin.Part{Name: "app", Check: func(context.Context) error {
+		switch a.phase.Load() {
+		case starting:
+			return errors.New("starting")
+		case stopping:
+			return errors.New("stopping: calls in flight are finished first")
+		default:
+			return nil
+		}
+	}})
+	for _, n := range a.clusters() {
+		a.addPart(admin.Part{Name: "kafka " + n.Binding, MaxAge: pingAge, Check: kafka.ClusterOf(n, "kafka-grpc-readyz").Ping})
+	}
+	a.run(ctx, server.Serve)
+	return nil
+}
+
+func (a *app) addPart(p admin.Part) {
+	if a.admin != nil {
+		a.admin.AddPart(p)
+	}
+}
+
+func processorPart(binding string, p *processor.Processor) admin.Part {
+	return admin.Part{Name: "processor " + binding, Check: func(context.Context) error {
+		if s := p.State(); !s.Ready {
+			return errors.New(s.Reason)
+		}
+		return nil
+	}}
+}
+
+// clusters are all Kafka clusters of the file, each once.
+func (a *app) clusters() []*topology.Cluster {
+	var out []*topology.Cluster
+	add := func(c *topology.Cluster) {
+		if !slices.ContainsFunc(out, func(known *topology.Cluster) bool { return known.Binding == c.Binding }) {
+			out = append(out, c)
+		}
+	}
+	for _, n := range a.northClusters() {
+		add(n.cluster)
+	}
+	for _, r := range a.topology.Remotes {
+		add(r.Cluster)
+	}
+	return out
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"kafkagrpc/internal/embedded"
+)
+
+// adminAddr is where the line "ready" says that the admin server listens.
+func adminAddr(t *testing.T, stderr *output) string {
+	t.Helper()
+	stderr.await(t, " admin=http://")
+	return regexp.MustCompile(`admin=(http://\S+)`).FindStringSubmatch(stderr.String())[1]
+}
+
+// The line "ready" and /readyz agree, and all parts of the file are among those that are asked.
+func TestReadyzKnowsAllParts(t *testing.T) {
+	t.Parallel()
+	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := newOutput()
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, []string{"run", "-c", "../../e2e/chaos/testdata/zilla.yaml", "--brokers", broker.Brokers()[0], "--create-topics", "--state-dir", t.TempDir()},
+			newOutput(), stderr, environment("SERVICE_HOST", "127.0.0.1", "SERVICE_PORT", "1"))
+	}()
+	url := adminAddr(t, stderr)
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(url + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var got struct {
+		Ready bool
+		Parts []struct{ Name, Reason string }
+	}
+	if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range got.Parts {
+		names = append(names, p.Name)
+	}
+	if !slices.Equal(names, []string{"app", "kafka kafka_client", "processor west"}) || response.StatusCode != http.StatusOK || !got.Ready {
+		t.Errorf("after the line ready: %d %+v", response.StatusCode, got)
+	}
+	cancel()
+	if c := <-code; c != 0 {
+		t.Errorf("exit code %d: %s", c, stderr)
+	}
+}
+
+// Two instances on one machine: the second one says which flag helps.
+func TestAdminAddressThatIsTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	stderr := newOutput()
+	code := execute(t.Context(), []string{"run", "-c", seedFile(t), "--brokers", "127.0.0.1:1", "--admin-addr", l.Addr().String(), "--state-dir", t.TempDir()},
+		newOutput(), stderr, environment())
+	if code != 1 || !strings.Contains(stderr.String(), "--admin-addr") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}

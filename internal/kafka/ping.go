@@ -1,0 +1,46 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// pingTime is what one broker may take to connect, and to answer, when it is asked whether it is there.
+const pingTime = time.Second
+
+// Ping tells whether any broker that the cluster is reached by answers, on a connection of its own. It ends soon after
+// ctx does.
+func (c Cluster) Ping(ctx context.Context) error {
+	config := c.Config()
+	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = pingTime, pingTime, pingTime
+	var failures []error
+	for _, address := range c.Brokers {
+		if ctx.Err() != nil {
+			break
+		}
+		err := ping(address, config)
+		if err == nil {
+			return nil
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", address, err))
+	}
+	return fmt.Errorf("cannot reach Kafka at %s: %w", strings.Join(c.Brokers, ", "), errors.Join(append(failures, context.Cause(ctx))...))
+}
+
+func ping(address string, config *sarama.Config) (err error) {
+	broker := sarama.NewBroker(address)
+	if err := broker.Open(config); err != nil {
+		return err
+	}
+	// Waits for the connection, and answers why there is none.
+	if connected, err := broker.Connected(); err != nil || !connected {
+		return err
+	}
+	_, err = broker.ApiVersions(&sarama.ApiVersionsRequest{})
+	return errors.Join(err, broker.Close())
+}

@@ -1,0 +1,58 @@
+package kafka_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkagrpc/internal/kafka"
+)
+
+func TestPing(t *testing.T) {
+	t.Parallel()
+	_, cluster := start(t, nil)
+	if err := cluster.Ping(within(t)); err != nil {
+		t.Error(err)
+	}
+	// One broker of several is enough.
+	gone := closedPort(t)
+	if err := (kafka.Cluster{Brokers: []string{gone, cluster.Brokers[0]}}).Ping(within(t)); err != nil {
+		t.Error(err)
+	}
+	err := kafka.Cluster{Brokers: []string{gone}}.Ping(within(t))
+	if err == nil || !strings.Contains(err.Error(), gone) {
+		t.Errorf("no broker: %v", err)
+	}
+}
+
+// Something that takes connections and says nothing is no Kafka.
+func TestPingEndsAtABrokerThatHangs(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = kafka.Cluster{Brokers: []string{l.Addr().String()}}.Ping(within(t))
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("a broker that hangs: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	<-ctx.Done()
+	if err := (kafka.Cluster{Brokers: []string{l.Addr().String()}}).Ping(ctx); err == nil {
+		t.Error("no error though the time was over")
+	}
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
