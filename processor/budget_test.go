@@ -6,8 +6,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/topology"
 )
 
@@ -47,4 +51,31 @@ func TestCallsOfTheProcessAreBounded(t *testing.T) {
 		t.Errorf("up to %d calls were in flight, want %d to %d", most, bound, bound+partitions)
 	}
 	b.committed()
+}
+
+// Results count against the bounds as long as Kafka does not take them, new ones and those of the table.
+func TestResultsOnTheirWayCountInBytes(t *testing.T) {
+	t.Parallel()
+	const size = 500_000
+	b := newBench(t, 1)
+	b.budget = consumergroup.NewBudget(0, 0)
+	b.service.answers(func(context.Context, received) ([]byte, error) { return make([]byte, size), nil })
+	b.started()
+	for _, name := range []string{"first", "repeated"} {
+		full := b.kafka.Cluster().Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Produce}, Topic: b.remote.Table, Err: kerr.NotEnoughReplicas, Count: -1,
+		})
+		b.send(attempt("same", name), "k")
+		b.eventually("the result counts", func() bool {
+			_, bytes := b.budget.Used()
+			return bytes > size
+		})
+		full.Remove()
+		b.results(1)
+		b.eventually("it counts no more", func() bool {
+			records, bytes := b.budget.Used()
+			return records == 0 && bytes == 0
+		})
+	}
+	b.wantExecuted("k")
 }

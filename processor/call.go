@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lovoo/goka"
+	"google.golang.org/grpc/metadata"
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
@@ -58,11 +59,28 @@ func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt
 			Metadata: a.request.Metadata.MD(),
 			Message:  a.message,
 		})
+		c.hold.Charge(resultSize(result))
 		if !c.hold.Inject(a.key, completed{c, result}) {
 			p.log.Info("the result of a call came after its partition was given up: the request is executed again",
 				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", result.Status)
 		}
 	})
+}
+
+// resultSize is what a result counts against the bounds.
+func resultSize(r grpcout.Result) int {
+	n := len(r.Message)
+	for _, m := range r.Messages {
+		n += len(m)
+	}
+	for _, md := range []metadata.MD{r.Header, r.Trailer} {
+		for name, values := range md {
+			for _, v := range values {
+				n += len(name) + len(v)
+			}
+		}
+	}
+	return n
 }
 
 // complete writes the row of a call that has returned. The reply follows when the changelog has acknowledged it.

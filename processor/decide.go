@@ -7,6 +7,7 @@ import (
 
 	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/defect"
@@ -166,6 +167,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		}
 		// The local copy of the row may be ahead of the changelog after a crash, so it is written again.
 		ctx.SetValue(row)
+		d.Charge(proto.Size(row))
 		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:
 		if !bytes.Equal(inFlight.fingerprint, a.fingerprint) {

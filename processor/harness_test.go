@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
@@ -54,8 +55,9 @@ type testbench struct {
 	partitions int32 // of the request topic
 	quiet      bool  // without the processor's log
 	sweep      time.Duration
-	heard      io.Writer   // gets the lines of the processors' logs, too
-	client     *kgo.Client // produces, and reads replies and dead letters
+	budget     *consumergroup.Budget // default one of each processor's own
+	heard      io.Writer             // gets the lines of the processors' logs, too
+	client     *kgo.Client           // produces, and reads replies and dead letters
 	admin      *kadm.Client
 }
 
@@ -127,7 +129,7 @@ func (b *testbench) start(dir string) *instance {
 	client := grpcout.New(grpcout.Options{})
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log, SweepInterval: b.sweep,
+		Log: log, SweepInterval: b.sweep, Budget: b.budget,
 	})
 	if err != nil {
 		b.t.Fatal(err)

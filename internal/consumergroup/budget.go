@@ -3,10 +3,11 @@ package consumergroup
 import "sync"
 
 // Budget bounds the records in flight of all claims that share it, of any number of groups: their number, and the
-// bytes of their keys, values and headers. Safe for concurrent use.
+// bytes of their keys, values and headers, and of their results (Delivery.Charge). Safe for concurrent use.
 //
 // A claim with nothing in flight is always served, so that no claim waits for another's end: two partitions that use
-// the budget up cannot stop a third. The bounds may be exceeded by one record a claim.
+// the budget up cannot stop a third. The bounds may be exceeded by one record a claim, and the one of bytes by the
+// results of what was in flight already when it was reached.
 type Budget struct {
 	records int
 	bytes   int64
@@ -41,6 +42,20 @@ func (b *Budget) take(c *claim, bytes int, must bool) bool {
 	b.usedRecords++
 	b.usedBytes += int64(bytes)
 	return true
+}
+
+// charge takes bytes without asking.
+func (b *Budget) charge(bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.usedBytes += int64(bytes)
+}
+
+// Used is what is in flight.
+func (b *Budget) Used() (records int, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.usedRecords, b.usedBytes
 }
 
 // give gives records back. All that wait try again: they are few, and the first may need more room than there is.

@@ -75,6 +75,52 @@ func TestHeldRecordsCountInBytes(t *testing.T) {
 	})
 }
 
+// A result counts with its record, here and in the budget of the process, until it is acknowledged.
+func TestResultsCountInBytes(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]consumergroup.Options{
+		"claim":  {MaxInFlightBytes: 100},
+		"budget": {Budget: consumergroup.NewBudget(0, 100)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				if o.Budget == nil {
+					o.Budget = consumergroup.NewBudget(0, 0)
+				}
+				r := newRig(o).consume(t)
+				s := r.broker.assign(requests)
+				s.claims[requests].produceSized(0, 10)
+				c := r.wantOffsets(t, 0)[0]
+				h := c.Hold()
+				c.mark()
+				h.Charge(85) // 5 are left
+				s.claims[requests].produceSized(1, 10)
+				r.quiet(t)
+				h.Inject("", "result")
+				result := r.next()
+				result.Charge(1000) // what the result makes of it
+				if records, bytes := o.Budget.Used(); records != 1 || bytes != 1095 {
+					t.Errorf("%d records and %d bytes are in flight, want 1 and 1095", records, bytes)
+				}
+				result.mark()
+				next := r.wantOffsets(t, 1)[0]
+				h.Charge(1000) // finished
+				if records, bytes := o.Budget.Used(); records != 1 || bytes != 10 {
+					t.Errorf("%d records and %d bytes are in flight, want 1 and 10", records, bytes)
+				}
+				next.Charge(50)
+				s.end(sarama.ErrUnknownMemberId)
+				<-s.released
+				next.Charge(50)
+				next.mark()
+				if records, bytes := o.Budget.Used(); records != 0 || bytes != 0 {
+					t.Errorf("%d records and %d bytes are in flight after the session, want none", records, bytes)
+				}
+			})
+		})
+	}
+}
+
 func TestSessionEndsWhileARecordWaitsForRoom(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(consumergroup.Options{MaxInFlightBytes: 10}).consume(t)

@@ -33,7 +33,7 @@ type claim struct {
 	window    window
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
-	bytes     int                 // the sum of their sizes
+	bytes     int                 // the sum of their sizes, and of what they were charged
 	injected  []*Delivery         // not yet handed to the handler; each stands for a hold, so bounded by them
 	synthetic int64
 	closed    bool
@@ -201,7 +201,7 @@ func size(m *sarama.ConsumerMessage) int {
 // leave takes a record that is no longer in flight from the bounds. The caller holds c.mu.
 func (c *claim) leave(d *Delivery) {
 	delete(c.pending, d.offset)
-	bytes := size(d.Record)
+	bytes := size(d.Record) + d.charged
 	c.records--
 	c.bytes -= bytes
 	if !c.closed { // else all has been given back

@@ -24,6 +24,8 @@ type Delivery struct {
 	parent *Delivery  // what an injected delivery was injected for
 	next   *injection // what follows once it is marked
 
+	charged int // bytes of a record's results, on top of its own
+
 	followers []int64 // offsets of records that are worth nothing without this one
 }
 
@@ -57,6 +59,24 @@ func (d *Delivery) Then(key string, payload any) {
 	d.next = &injection{key, payload}
 }
 
+// Charge counts bytes that are kept for the delivery, such as a result on its way, against the bounds until its record
+// is finished: reading pauses while they are used up. It never waits and is never refused.
+func (d *Delivery) Charge(bytes int) {
+	c := d.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	root := d
+	for root.parent != nil {
+		root = root.parent
+	}
+	if root.Record == nil || root.open == 0 || c.closed { // nobody's, finished, or given back
+		return
+	}
+	root.charged += bytes
+	c.bytes += bytes
+	c.options.Budget.charge(bytes)
+}
+
 // Follow says that d, a record that adds to an earlier one of the same claim, must be delivered again after a crash as
 // long as the earlier one must. It may be finished before that one, and then is not in flight any more.
 func (d *Delivery) Follow(earlier *Hold) {
@@ -78,6 +98,9 @@ type Hold struct {
 	delivery *Delivery
 	used     bool // guarded by claim.mu
 }
+
+// Charge is Delivery.Charge for the delivery that is held.
+func (h *Hold) Charge(bytes int) { h.delivery.Charge(bytes) }
 
 // Release gives the hold up. When the claim takes no injections any more it does nothing: work that was cut short
 // must not finish its record, not even through a deferred Release.
