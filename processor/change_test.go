@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
@@ -122,62 +123,147 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 		return replied() > 0
 	})
 	b.wantExecuted(append(sent, "meanwhile", "afterwards", "restart")...)
-	if n := log.count(ended); n != 1 {
-		t.Errorf("the processor ended %d times, want the once that was wanted", n)
+	if n := log.count(ended); n != 2 {
+		t.Errorf("the processor ended %d times, want once for the fault and once for the topic that is there again", n)
+	}
+	if left := i.State().LeftOut; len(left) != 0 {
+		t.Errorf("left out: %v", left)
 	}
 }
 
-func TestTopicThatBecomesUnusableIsNamed(t *testing.T) {
+// A topic that cannot be used any more stops its own routes only, also when the processor is made again, and they go on
+// when it can.
+func TestTopicThatBecomesUnusableStopsOnlyItsRoutes(t *testing.T) {
 	t.Parallel()
+	remove := func(b *testbench, topic string) error {
+		deleted, err := b.admin.DeleteTopics(context.Background(), topic)
+		if err == nil {
+			err = deleted.Error()
+		}
+		return err
+	}
+	create := func(b *testbench, topic string) error { return b.kafka.Cluster().CreateTopic(topic, 1, nil) }
 	tests := []struct {
 		name   string
-		change func(*testbench) error
-		undo   func(*testbench) error // nil: cannot be undone
+		topic  string
+		change func(*testbench, string) error
+		undo   func(*testbench, string) error
 		reason string
 	}{
-		{"compacted reply topic", func(b *testbench) error { return b.cleanup(replies, "compact") },
-			func(b *testbench) error { return b.cleanup(replies, "delete") },
-			`topic "echo-replies" has cleanup.policy=compact`},
-		{"more partitions of the request topic", func(b *testbench) error {
-			added, err := b.admin.CreatePartitions(context.Background(), 1, requests)
-			if err == nil {
-				err = added.Error()
-			}
-			return err
-		}, nil, `table topic "test-remote-table" has 2 partitions but the request topics have 3`},
+		{"reply topic that becomes compacted", "other-replies",
+			func(b *testbench, topic string) error { return b.cleanup(topic, "compact") },
+			func(b *testbench, topic string) error { return b.cleanup(topic, "delete") },
+			"cleanup.policy=compact"},
+		{"request topic that becomes compacted", "other-requests",
+			func(b *testbench, topic string) error { return b.cleanup(topic, "compact") },
+			func(b *testbench, topic string) error { return b.cleanup(topic, "delete") },
+			"cleanup.policy=compact"},
+		{"request topic that is deleted", "other-requests", remove, create, "does not exist"},
+		{"request topic with more partitions", "other-requests",
+			func(b *testbench, topic string) error {
+				added, err := b.admin.CreatePartitions(context.Background(), 1, topic)
+				if err == nil {
+					err = added.Error()
+				}
+				return err
+			},
+			func(b *testbench, topic string) error {
+				if err := remove(b, topic); err != nil {
+					return err
+				}
+				return create(b, topic)
+			}, "has 2 partitions but table topic"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, 2)
+			b := newBench(t, 1, twoRoutes)
+			for _, topic := range []string{"other-requests", "other-replies"} {
+				if err := create(b, topic); err != nil {
+					t.Fatal(err)
+				}
+			}
 			log := new(lines)
 			b.heard = log
 			i := b.started()
-			b.call(attempt("before", "before"), "before").check(t, codes.OK, "", "before")
-			if err := test.change(b); err != nil {
+			other := func(text string) {
+				t.Helper()
+				r := foreign(text)
+				r.ReplyTo = "other-replies"
+				b.produceTo("other-requests", 0, message(r, text))
+			}
+			other("before")
+			b.service.wait(t, 1)
+			b.eventually("the request is done", func() bool { return len(b.log("other-replies")) == 2 })
+			if err := test.change(b, test.topic); err != nil {
 				t.Fatal(err)
 			}
-			// What is running goes on, as far as it can.
-			b.call(attempt("running", "running"), "running").check(t, codes.OK, "", "running")
 			b.restart(log, "restart")
-			b.eventually("the state names the topic", func() bool {
-				s := i.State()
-				return !s.Ready && strings.Contains(s.Reason, test.reason)
-			})
-			if got := b.log(replies); len(got) != 4 {
-				t.Errorf("%d reply records, want those of the first two calls: %v", len(got), describe(got))
+			b.results(1)["restart"].check(t, codes.OK, "", "restart")
+			b.ready(i)
+			if why := i.State().LeftOut[test.topic]; why == nil || !strings.Contains(why.Error(), test.reason) {
+				t.Errorf("the state says %v of the topic, want %q", why, test.reason)
 			}
-			b.wantExecuted("before", "running", "restart")
-			if test.undo == nil {
-				return
+			if test.topic == "other-replies" {
+				other("no place")
+				if letter, reason := b.letter(); string(letter.Value) != "no place" || !strings.Contains(reason, test.reason) {
+					t.Errorf("the letter is %q, %s", letter.Value, reason)
+				}
 			}
-			if err := test.undo(b); err != nil {
+			b.call(attempt("meanwhile", "meanwhile"), "meanwhile").check(t, codes.OK, "", "meanwhile")
+			if err := test.undo(b, test.topic); err != nil {
 				t.Fatal(err)
 			}
-			b.results(1)["restart"].check(t, codes.OK, "", "restart")
-			b.wantExecuted("before", "running", "restart")
+			client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(client.Close)
+			anew := *b // without memory of the topic as it was
+			anew.client = client
+			if test.topic == "other-replies" { // else the request waits
+				b.eventually("the topic is used again", func() bool { s := i.State(); return s.Ready && len(s.LeftOut) == 0 })
+			}
+			r := foreign("after")
+			r.ReplyTo = "other-replies"
+			anew.produceTo("other-requests", 0, message(r, "after"))
+			b.eventually("a reply on the route that is back", func() bool {
+				for _, r := range b.log("other-replies") {
+					if string(r.Value) == "after" {
+						return true
+					}
+				}
+				return false
+			})
+			if left := i.State().LeftOut; len(left) != 0 {
+				t.Errorf("left out: %v", left)
+			}
 		})
 	}
+}
+
+// Without any request topic that can be used, the state says what is wrong with it.
+func TestOnlyRequestTopicThatBecomesUnusableIsNamed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	log := new(lines)
+	b.heard = log
+	i := b.started()
+	b.call(attempt("before", "before"), "before").check(t, codes.OK, "", "before")
+	if added, err := b.admin.CreatePartitions(context.Background(), 1, requests); err != nil || added.Error() != nil {
+		t.Fatal(err, added.Error())
+	}
+	// What is running goes on, as far as it can.
+	b.call(attempt("running", "running"), "running").check(t, codes.OK, "", "running")
+	b.restart(log, "restart")
+	b.eventually("the state names the topic", func() bool {
+		s := i.State()
+		return !s.Ready && strings.Contains(s.Reason, `table topic "test-remote-table" has 2 partitions but the request topics have 3`)
+	})
+	if got := b.log(replies); len(got) != 4 {
+		t.Errorf("%d reply records, want those of the first two calls: %v", len(got), describe(got))
+	}
+	b.wantExecuted("before", "running", "restart")
 }
 
 // cleanup sets cleanup.policy of a topic.

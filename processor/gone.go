@@ -23,6 +23,7 @@ const (
 type gone struct {
 	mu     sync.Mutex
 	topics map[string]goneTopic
+	closed map[string]error // topics that are not even tried, and why
 }
 
 type goneTopic struct {
@@ -54,6 +55,9 @@ func (g *gone) lost(topic string, err error, now time.Time) bool {
 func (g *gone) skip(topic string, now time.Time) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if why := g.closed[topic]; why != nil {
+		return why
+	}
 	t, known := g.topics[topic]
 	if !known || t.next.IsZero() {
 		return nil
@@ -64,6 +68,13 @@ func (g *gone) skip(topic string, now time.Time) error {
 	t.next = now.Add(goneProbe)
 	g.topics[topic] = t
 	return nil
+}
+
+// close sets the topics that are not even tried.
+func (g *gone) close(topics map[string]error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = topics
 }
 
 // back is told of each record that the topic has taken.

@@ -50,7 +50,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		goka.Persist(rowCodec{}),
 		goka.Output(goka.Stream(p.remote.Processing.DeadLetter), records),
 	}
-	for _, topic := range p.remote.Inputs() {
+	for _, topic := range p.inputs {
 		edges = append(edges, goka.Input(goka.Stream(topic), codec, p.handle))
 	}
 	for _, topic := range p.remote.Outputs() {

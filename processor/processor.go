@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/grpcout"
@@ -67,6 +66,7 @@ type Processor struct {
 	sweepInterval time.Duration
 
 	// Set by prepare, before the callbacks run.
+	inputs     []string // the request topics that can be used
 	partitions int32
 	maxRecord  int // bytes, of any topic that is written
 	maxRow     int
@@ -82,6 +82,7 @@ type Processor struct {
 	changed chan struct{}        // closed and replaced when running changes
 	ended   error                // why the last one ended; nil when another is ready
 	nextTry time.Time            // when another is made; zero but for the wait for it
+	left    map[string]error     // topics that are left out because they cannot be used, and why
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
@@ -133,35 +134,25 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	return p, nil
 }
 
-// prepare checks and creates topics, and learns their limits. At the start a missing reply topic is an error; again, when
-// the program has run already, the other routes must not stand still for it.
+// prepare checks and creates topics, and learns their limits. At the start a topic that cannot be used is an error; again,
+// when the program has run already, the other routes must not stand still for it.
 func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	topics, err := kafka.OpenTopics(p.cluster)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, topics.Close()) }()
-	needs := kafka.Needs{
-		Inputs: p.remote.Inputs(), Outputs: p.remote.Outputs(),
-		Table: p.remote.Table, Loop: p.remote.Loop, DeadLetters: p.remote.Processing.DeadLetter,
-		Create: p.create,
-	}
-	if again && p.create == 0 {
-		missing, err := topics.Missing(needs.Outputs)
-		if err != nil {
+	needs := p.needs()
+	if again {
+		if err := p.leaveOut(topics, &needs); err != nil {
 			return err
 		}
-		for _, topic := range missing {
-			p.log.Warn("a reply topic does not exist any more: the requests of its routes become dead letters until it is created", "topic", topic)
-			p.gone.lost(topic, fmt.Errorf("topic %s: %w", topic, sarama.ErrUnknownTopicOrPartition), time.Now())
-		}
-		needs.Outputs = slices.DeleteFunc(needs.Outputs, func(topic string) bool { return slices.Contains(missing, topic) })
 	}
 	partitions, err := topics.Ensure(ctx, needs)
 	if err != nil {
 		return err
 	}
-	p.partitions = int32(partitions)
+	p.partitions, p.inputs = int32(partitions), needs.Inputs
 	p.maxRecord = kafka.DefaultMaxRecordBytes
 	for _, topic := range append(needs.Outputs, needs.Table, needs.Loop, needs.DeadLetters) {
 		limit, err := topics.MaxRecordBytes(topic)

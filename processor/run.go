@@ -70,12 +70,18 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		return 0, err
 	}
 	p.setCurrent(g)
-	// Ends also when goka does, so that the goroutine below is always waited for.
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	// Ends also when goka does, so that the goroutines below are always waited for.
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	var since time.Time
 	watching.Go(func() { since = p.watch(watch, g) })
+	watching.Go(func() { p.watchLeftOut(watch, end) })
 	err = g.Run(ctx)
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errUsable) {
+		err = cause
+	}
 	stop()
 	watching.Wait()
 	p.setCurrent(nil)

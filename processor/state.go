@@ -14,6 +14,10 @@ type State struct {
 	// Reason says what is not ready, and why; empty when Ready.
 	Reason string
 
+	// LeftOut are the topics that cannot be used, and why, while the others are; it can be Ready nevertheless. Requests
+	// in them wait there, and requests that they should take the replies of become dead letters.
+	LeftOut map[string]error
+
 	Partitions int // assigned to this instance; with 0 of them it can be Ready, too
 
 	// Recovering is the number of partitions whose rows are still read from the changelog, among them standby copies;
@@ -29,7 +33,7 @@ type State struct {
 // State tells whether the processor answers requests, and if not, what it waits for.
 func (p *Processor) State() State {
 	p.mu.RLock()
-	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry}
+	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry, LeftOut: p.left}
 	current, running := p.current, p.running
 	p.mu.RUnlock()
 

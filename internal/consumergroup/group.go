@@ -3,7 +3,9 @@ package consumergroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,7 +95,7 @@ func (g *Group) Wrap(inner sarama.ConsumerGroup) *Group {
 }
 
 // Consume joins the group and goes on joining it after each rebalance, until ctx ends (nil), the handler fails (its
-// error) or the group is closed. Errors of the brokers are logged and tried again, with a backoff from 100ms to 5s:
+// error), a topic does not exist (any more) or the group is closed. Errors of the brokers are logged and tried again, with a backoff from 100ms to 5s:
 // a caller such as goka would take them for the end, and sleep 5s between two sessions.
 func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.ConsumerGroupHandler) error {
 	const first, most = 100 * time.Millisecond, 5 * time.Second
@@ -120,6 +122,8 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return ErrStoodStill
 		case errors.Is(err, sarama.ErrClosedConsumerGroup):
 			return err
+		case errors.Is(err, sarama.ErrUnknownTopicOrPartition): // after sarama has searched for it
+			return fmt.Errorf("joining the consumer group for topics %s: %w", strings.Join(topics, ", "), err)
 		case err == nil && time.Since(begun) >= settled:
 			backoff = first
 			continue

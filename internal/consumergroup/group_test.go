@@ -33,6 +33,12 @@ func TestConsumeEnds(t *testing.T) {
 		}, nil},
 		{"when closed", nil, func(r *rig) { _ = r.Close() }, sarama.ErrClosedConsumerGroup},
 		{"when closed in a session", nil, func(r *rig) { <-r.broker.assign(requests).started; _ = r.Close() }, sarama.ErrClosedConsumerGroup},
+		{"when a topic is gone", nil, func(r *rig) {
+			s := r.broker.assign(requests)
+			<-s.started
+			r.broker.fail(fmt.Errorf("topic: %w", sarama.ErrUnknownTopicOrPartition))
+			s.end(sarama.ErrRebalanceInProgress)
+		}, sarama.ErrUnknownTopicOrPartition},
 		{"with an error of Setup", failing, func(r *rig) { r.broker.assign(requests) }, errTest},
 		{
 			"with an error of Cleanup",

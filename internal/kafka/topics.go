@@ -120,6 +120,29 @@ func (t *Topics) ID(topic string) (string, error) {
 	return f.id, nil
 }
 
+// Unusable tells which of the inputs and outputs cannot be used as they are, and why: those that are missing and are not
+// to be created, that are compacted, and inputs with another partition count than the table has.
+func (t *Topics) Unusable(n Needs) (map[string]error, error) {
+	found, err := t.describe(n.all())
+	if err != nil {
+		return nil, err
+	}
+	unusable := make(map[string]error)
+	for _, name := range slices.Concat(n.Inputs, n.Outputs) {
+		if err := n.plain("topic", name, found[name], t.at); err != nil {
+			unusable[name] = err
+		}
+	}
+	if table, ok := found[n.Table]; ok && !table.missing {
+		for _, name := range n.Inputs {
+			if f := found[name]; unusable[name] == nil && !f.missing && f.partitions != table.partitions {
+				unusable[name] = fmt.Errorf("request topic %q has %d partitions but table topic %q has %d", name, f.partitions, n.Table, table.partitions)
+			}
+		}
+	}
+	return unusable, nil
+}
+
 // DeleteRetention is how long a compacted topic keeps the null record of a removed key, at least.
 func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
 	found, err := t.describe([]string{topic})
@@ -368,18 +391,16 @@ func (n Needs) check(found map[string]topicState, at string) error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 
-	checkPlain := func(kind string, names []string) {
-		for _, name := range names {
-			switch f := found[name]; {
-			case f.missing && n.Create == 0:
-				problem("%s %q does not exist on Kafka at %s: create it, or run with --create-topics", kind, name, at)
-			case f.compacted():
-				problem("%s %q has cleanup.policy=%s: compaction would erase calls, set it to delete", kind, name, f.policy)
-			}
+	for _, name := range n.Inputs {
+		if err := n.plain("request topic", name, found[name], at); err != nil {
+			problems = append(problems, err)
 		}
 	}
-	checkPlain("request topic", n.Inputs)
-	checkPlain("topic", slices.DeleteFunc(slices.Clone(n.Outputs), func(name string) bool { return slices.Contains(n.Inputs, name) }))
+	for _, name := range n.Outputs {
+		if err := n.plain("topic", name, found[name], at); err != nil && !slices.Contains(n.Inputs, name) {
+			problems = append(problems, err)
+		}
+	}
 
 	var counts []string
 	equal := true
@@ -418,4 +439,15 @@ func (n Needs) check(found map[string]topicState, at string) error {
 		problem("dead-letter topic %q has cleanup.policy=%s: compaction would erase dead letters, set it to delete", n.DeadLetters, f.policy)
 	}
 	return errors.Join(problems...)
+}
+
+// plain tells what is wrong with a topic that holds calls or replies.
+func (n Needs) plain(kind, name string, f topicState, at string) error {
+	switch {
+	case f.missing && n.Create == 0:
+		return fmt.Errorf("%s %q does not exist on Kafka at %s: create it, or run with --create-topics", kind, name, at)
+	case f.compacted():
+		return fmt.Errorf("%s %q has cleanup.policy=%s: compaction would erase calls, set it to delete", kind, name, f.policy)
+	}
+	return nil
 }
