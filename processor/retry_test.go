@@ -107,7 +107,10 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 		deadline time.Duration // 0: none
 		parked   bool          // the call is in flight for long enough
 	}{
-		{"at max-elapsed", func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 100 * time.Millisecond }, 0, true},
+		// Without the breaker, whose pauses do not count.
+		{"at max-elapsed", func(r *topology.Remote) {
+			r.Processing.RetryMaxElapsed, r.Processing.BreakerFailures = 100*time.Millisecond, 0
+		}, 0, true},
 		// The first pause would end after the deadline, so it is not made: no attempt can be cut off by the deadline.
 		{"at the deadline", func(r *topology.Remote) {
 			const years = 10_000 * time.Hour
