@@ -65,6 +65,9 @@ func (c Contract) passes(name string) bool {
 	switch name {
 	case "", "content-type", "te", "user-agent", "service-name":
 		return false
+	case "content-length", "connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		// They are true of one message on one connection. On the next one HTTP/2 calls the whole message malformed.
+		return false
 	case "authorization", "cookie":
 		return slices.ContainsFunc(c.AllowMetadata, func(allowed string) bool { return strings.EqualFold(allowed, name) })
 	}

@@ -96,6 +96,8 @@ func TestEncodeRequest(t *testing.T) {
 				return wire.Request{Metadata: wire.Metadata{
 					{":authority", "x"}, {"grpc-timeout", "1S"}, {"GRPC-Trace-Bin", "x"}, {"Content-Type", "x"}, {"te", "trailers"},
 					{"user-agent", "x"}, {"service-name", "x"}, {"authorization", "secret"}, {"Cookie", "secret"}, {"", "x"},
+					{"Content-Length", "9"}, {"connection", "x"}, {"host", "x"}, {"keep-alive", "x"}, {"proxy-connection", "x"},
+					{"transfer-encoding", "x"}, {"upgrade", "x"},
 					{"X-Kept", "y"},
 				}}
 			}, nil, pairs("meta:x-kept", "y"),
