@@ -1,33 +1,81 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"kafkagrpc/internal/preflight"
 	"kafkagrpc/topology"
 )
 
 func newCheckCommand(env func(string) (string, bool)) *cobra.Command {
 	var file fileFlags
 	var output string
+	var connect bool
 	c := &cobra.Command{
 		Use:   "check -c zilla.yaml",
 		Short: "Validate a configuration and print what it means",
 		Long: `Reads the configuration with its protos and keystores, and prints the listeners, routes, topics, groups and targets.
-It connects to nothing. If the file is wrong, all its errors are printed, each with file:line:column, and the exit code is 1.`,
+If the file is wrong, all its errors are printed, each with file:line:column, and the exit code is 1.
+
+It connects to nothing, unless --connect is given: then every broker, topic, service and certificate is tried, and a table says what
+works, and for how long the certificates do. Nothing is created or changed. The exit code is 1 where something failed.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := file.load(env)
 			if err != nil {
 				return err
 			}
+			if connect {
+				return tryConnections(c, t, output)
+			}
 			return printTopology(c, t, output)
 		},
 	}
 	file.define(c)
 	c.Flags().StringVarP(&output, "output", "o", "text", "format: text, json or mermaid")
+	c.Flags().BoolVar(&connect, "connect", false, "try every broker, topic, service and certificate, and print what works (text or json)")
 	return c
+}
+
+// tryConnections prints what was tried, and ends with an error where something failed.
+func tryConnections(c *cobra.Command, t *topology.Topology, output string) error {
+	if output != "text" && output != "json" {
+		return usageError{fmt.Errorf("unknown output format %q of --connect: it is text or json", output)}
+	}
+	found := preflight.Run(c.Context(), t)
+	failed := 0
+	for _, f := range found {
+		if f.Result == preflight.Failed {
+			failed++
+		}
+	}
+	if output == "json" {
+		b, err := json.MarshalIndent(found, "", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(c.OutOrStdout(), string(b)); err != nil {
+			return err
+		}
+	} else {
+		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "WHAT\tNAME\tRESULT\tDETAIL")
+		for _, f := range found {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.What, f.Name, f.Result, strings.ReplaceAll(f.Detail, "\n", "; "))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d trials failed", failed, len(found))
+	}
+	return nil
 }
 
 func printTopology(c *cobra.Command, t *topology.Topology, output string) error {

@@ -32,24 +32,35 @@ type broker struct {
 	dir  string // server.properties, data and logs
 	port int    // the controller has the next one
 
+	listeners map[string]int // ports of Options.Listeners
+
 	process *exec.Cmd
 	exited  chan struct{} // closed when the process has ended
 }
 
 // newBroker writes a configuration and formats the storage.
-func newBroker(ctx context.Context, lib, dir string, properties map[string]string) (*broker, error) {
+func newBroker(ctx context.Context, lib, dir string, o Options) (*broker, error) {
 	port, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
-	b := &broker{lib: lib, dir: dir, port: port}
+	b := &broker{lib: lib, dir: dir, port: port, listeners: map[string]int{}}
+	listeners := fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, port+1)
+	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL"
+	for name, protocol := range o.Listeners {
+		if b.listeners[name], err = b.freeListener(); err != nil {
+			return nil, err
+		}
+		listeners += fmt.Sprintf(",%s://127.0.0.1:%d", strings.ToUpper(name), b.listeners[name])
+		protocols += fmt.Sprintf(",%s:%s", strings.ToUpper(name), protocol)
+	}
 	all := map[string]string{
 		"process.roles":                            "broker,controller",
 		"node.id":                                  "1",
 		"controller.quorum.voters":                 "1@127.0.0.1:" + strconv.Itoa(port+1),
 		"controller.listener.names":                "CONTROLLER",
-		"listeners":                                fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, port+1),
-		"listener.security.protocol.map":           "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL",
+		"listeners":                                listeners,
+		"listener.security.protocol.map":           protocols,
 		"log.dirs":                                 filepath.Join(dir, "data"),
 		"num.partitions":                           "1",
 		"auto.create.topics.enable":                "false",
@@ -61,7 +72,7 @@ func newBroker(ctx context.Context, lib, dir string, properties map[string]strin
 		"group.initial.rebalance.delay.ms":         "0",
 		"group.min.session.timeout.ms":             "1000",
 	}
-	maps.Copy(all, properties)
+	maps.Copy(all, o.Properties)
 	var file strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&file, "%s=%s\n", name, all[name])
@@ -91,6 +102,20 @@ func freePorts() (int, error) {
 		problems = append(problems, err)
 	}
 	return 0, fmt.Errorf("finding a free port for Kafka: %w", errors.Join(problems...))
+}
+
+// freeListener finds a port that no listener of the broker has yet.
+func (b *broker) freeListener() (int, error) {
+	for {
+		port, err := freePorts()
+		if err != nil {
+			return 0, err
+		}
+		taken := slices.Collect(maps.Values(b.listeners))
+		if port != b.port && port != b.port+1 && !slices.Contains(taken, port) {
+			return port, nil
+		}
+	}
 }
 
 func free(port int) error {

@@ -15,6 +15,11 @@ type Options struct {
 	// Properties are added to server.properties or replace what is there, for example listeners with SASL.
 	// An external cluster is what it is.
 	Properties map[string]string
+
+	// Listeners are added to the one that Brokers names: the security protocol (SSL, SASL_SSL, SASL_PLAINTEXT) by name, in
+	// small letters and digits. Their settings are Properties that begin with listener.name.<name>. A test that needs
+	// them is skipped on an external cluster.
+	Listeners map[string]string
 }
 
 // Kafka is a cluster for one test. Its methods are for the test's goroutine; they end the test on failure.
@@ -50,13 +55,16 @@ func Start(t testing.TB, o Options) *Kafka {
 	t.Helper()
 	Need(t)
 	if brokers := os.Getenv("KAFKA_BROKERS"); brokers != "" {
+		if len(o.Listeners) > 0 {
+			t.Skip("cannot add listeners to the Kafka of KAFKA_BROKERS: unset it to run this test")
+		}
 		return &Kafka{t: t, external: strings.Split(brokers, ",")}
 	}
 	lib, err := jars(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := newBroker(t.Context(), lib, t.TempDir(), o.Properties)
+	own, err := newBroker(t.Context(), lib, t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +87,16 @@ func (k *Kafka) Brokers() []string {
 		return k.external
 	}
 	return []string{address(k.own.port)}
+}
+
+// Listener is the address of one of Options.Listeners.
+func (k *Kafka) Listener(name string) string {
+	k.t.Helper()
+	port, ok := k.own.listeners[name]
+	if !ok {
+		k.t.Fatalf("this Kafka has no listener %q", name)
+	}
+	return address(port)
 }
 
 // Kill ends the broker as a crash does, with SIGKILL.

@@ -21,7 +21,7 @@ func (c Cluster) refused(config *sarama.Config) error {
 	answers := make([]error, len(c.Brokers))
 	var asking sync.WaitGroup
 	for i, address := range c.Brokers {
-		asking.Go(func() { answers[i] = greet(address, config) })
+		asking.Go(func() { _, _, answers[i] = greet(address, config) })
 	}
 	asking.Wait()
 	problems := make([]error, 0, len(answers))
@@ -38,21 +38,25 @@ func (c Cluster) refused(config *sarama.Config) error {
 // greetTimeout bounds each step of a greeting.
 const greetTimeout = 3 * time.Second
 
-// greet opens a connection with all that belongs to it, and closes it.
-func greet(address string, config *sarama.Config) error {
+// greet opens a connection with all that belongs to it, asks for the brokers and topics of the cluster, and closes it.
+func greet(address string, config *sarama.Config) (*sarama.MetadataResponse, *tls.ConnectionState, error) {
 	hasty := *config
 	hasty.Net.DialTimeout, hasty.Net.ReadTimeout, hasty.Net.WriteTimeout = greetTimeout, greetTimeout, greetTimeout
 	broker := sarama.NewBroker(address)
 	if err := broker.Open(&hasty); err != nil {
-		return err
+		return nil, nil, err
 	}
 	// Not all that goes wrong while a connection is opened is told before its first request; a listener that wants SASL
 	// takes none before.
-	_, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, nil))
+	metadata, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, nil))
+	var security *tls.ConnectionState
+	if state, ok := broker.TLSConnectionState(); ok && state.HandshakeComplete {
+		security = &state
+	}
 	if closed := broker.Close(); err == nil && !errors.Is(closed, sarama.ErrNotConnected) {
 		err = closed
 	}
-	return err
+	return metadata, security, err
 }
 
 // refusal says in the words of the configuration what an error of a connection means. final: trying again is no use.

@@ -1,0 +1,100 @@
+package preflight
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/topology"
+)
+
+// cluster tries the brokers of a cluster, and its topics where one of them answers.
+func cluster(t *topology.Topology, c *topology.Cluster) []Finding {
+	var all []Finding
+	k := kafka.ClusterOf(c, "kafka-grpc-check")
+	answered := false
+	for _, b := range k.Probe() {
+		f := Finding{What: "broker", Name: b.Address + " of " + c.Binding, Result: OK, Detail: "answers"}
+		if !b.Named {
+			f.Detail += ", found through the others"
+		}
+		if k.SASL != nil {
+			f.Detail += ", SASL " + string(k.SASL.Mechanism)
+		}
+		if b.Err != nil {
+			f.Result, f.Detail = Failed, b.Err.Error()
+		} else {
+			f.secured(b.TLS)
+			answered = true
+		}
+		all = append(all, f)
+	}
+	if !answered {
+		return all
+	}
+	topics, err := topics(t, c, k)
+	if err != nil {
+		topics = append(topics, Finding{"topic", "all of " + c.Binding, Failed, err.Error()})
+	}
+	return append(all, topics...)
+}
+
+// topics looks at what the listeners and remotes of a cluster need.
+func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []Finding, err error) {
+	inspector, err := kafka.OpenTopics(k)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, inspector.Close()) }()
+	inspect := func(n kafka.Needs, created ...string) error {
+		found, problems, err := inspector.Inspect(n)
+		if err != nil {
+			return err
+		}
+		for _, topic := range found {
+			f := Finding{What: "topic", Name: topic.Name, Result: OK, Detail: fmt.Sprintf("%d partitions", topic.Partitions)}
+			switch {
+			case topic.Partitions == 0 && slices.Contains(created, topic.Name):
+				f.Detail = "does not exist; run creates it"
+			case topic.Partitions == 0:
+				continue // a problem
+			}
+			if !slices.Contains(all, f) {
+				all = append(all, f)
+			}
+		}
+		for _, p := range problems {
+			f := Finding{"topic", "of " + c.Binding, Failed, p.Error()}
+			if !slices.Contains(all, f) {
+				all = append(all, f)
+			}
+		}
+		return nil
+	}
+	var north kafka.Needs
+	for _, l := range t.Listeners {
+		for _, r := range l.Routes {
+			if r.Cluster == c {
+				north.Outputs = append(north.Outputs, r.Topic, r.ReplyTo)
+			}
+		}
+	}
+	for _, r := range t.Remotes {
+		if r.Cluster != c {
+			continue
+		}
+		north.Outputs = slices.DeleteFunc(north.Outputs, func(topic string) bool {
+			return slices.Contains(r.Inputs(), topic) || slices.Contains(r.Outputs(), topic)
+		})
+		own := []string{r.Table, r.Loop, r.Processing.DeadLetter}
+		if err := inspect(kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Table: own[0], Loop: own[1], DeadLetters: own[2]}, own...); err != nil {
+			return all, err
+		}
+	}
+	north.Outputs = slices.DeleteFunc(north.Outputs, func(topic string) bool { return topic == "" })
+	if len(north.Outputs) > 0 {
+		return all, inspect(north)
+	}
+	return all, nil
+}
