@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed
+	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed, and for Target.Compression
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -42,6 +42,9 @@ type Target struct {
 	Authority string      // the :authority that calls carry, default Address
 	Address   string      // host:port, or unix:/path
 	TLS       *tls.Config // for https. Without a ServerName the certificate must be for the authority's host
+
+	MaxMessageBytes int    // largest message in either direction; 0: that of the client
+	Compression     string // of request messages: "" or "gzip"
 }
 
 // Call is what is sent.
@@ -122,17 +125,28 @@ func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answ
 		r.Messages = [][]byte{reply}
 		return r, answered
 	}
+	if c.cut(ctx, err) {
+		answered = false
+	}
+	return c.failed(ctx, t, r, err, answered), answered
+}
+
+// failed adds the status of a call that err ended to its result.
+func (c *Client) failed(ctx context.Context, t Target, r Result, err error, answered bool) Result {
 	s := status.Convert(err)
 	r.Status, r.Message = s.Code(), s.Message()
-	if r.Status == codes.Canceled && ctx.Err() == nil && c.isClosed() {
-		// It was Close that cut the call, not the caller: it may be made again.
+	if c.cut(ctx, err) {
 		r.Status, r.Message = codes.Unavailable, errClosed.Error()
-		answered = false
 	}
 	if !answered {
 		r.Message = t.Address + ": " + r.Message
 	}
-	return r, answered
+	return r
+}
+
+// cut reports whether it was Close that ended a call, not its caller: it may be made again.
+func (c *Client) cut(ctx context.Context, err error) bool {
+	return status.Code(err) == codes.Canceled && ctx.Err() == nil && c.isClosed()
 }
 
 // enter lets Close wait for a call until inFlight.Done. It is false once the client is closed.
@@ -181,6 +195,18 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 	if authority == "" {
 		authority = t.Address
 	}
+	limit := c.maxMessageBytes
+	if t.MaxMessageBytes > 0 {
+		limit = t.MaxMessageBytes
+	}
+	calls := []grpc.CallOption{
+		grpc.ForceCodecV2(rawcodec.Codec{}),
+		grpc.MaxCallRecvMsgSize(limit),
+		grpc.MaxCallSendMsgSize(limit),
+	}
+	if t.Compression != "" {
+		calls = append(calls, grpc.UseCompressor(t.Compression))
+	}
 	return grpc.NewClient(dialTarget(t.Address),
 		grpc.WithResolvers(c.names),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
@@ -188,7 +214,7 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 		grpc.WithAuthority(authority),
 		grpc.WithUserAgent("kafka-grpc"),
 		grpc.WithNoProxy(),
-		grpc.WithDisableRetry(),
+		grpc.WithDisableRetry(), // but for streams that the service says it has not looked at
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// Calls fail fast while grpc-go waits to connect again, so the wait bounds how long a service that
@@ -199,10 +225,7 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 		// grpc-go servers end connections that ping more often than every 5 minutes. Data that a dead peer does
 		// not acknowledge ends a connection after Timeout in any case.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 10 * time.Second}),
-		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(rawcodec.Codec{}),
-			grpc.MaxCallRecvMsgSize(c.maxMessageBytes),
-			grpc.MaxCallSendMsgSize(c.maxMessageBytes)))
+		grpc.WithDefaultCallOptions(calls...))
 }
 
 // Close cuts the calls in flight, waits until they have returned, and closes all connections. Cut calls, and

@@ -56,7 +56,7 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-func serve(t testing.TB, address string, handler grpc.StreamHandler) *service {
+func serve(t testing.TB, address string, handler grpc.StreamHandler, more ...grpc.ServerOption) *service {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -64,7 +64,7 @@ func serve(t testing.TB, address string, handler grpc.StreamHandler) *service {
 	}
 	s := &service{
 		target: grpcout.Target{Scheme: "http", Authority: "echo.example:80", Address: l.Addr().String()},
-		server: grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(handler), grpc.WaitForHandlers(true)),
+		server: grpc.NewServer(append(more, grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(handler), grpc.WaitForHandlers(true))...),
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.server.Serve(countingListener{l, &s.connections}) }()

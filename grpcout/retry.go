@@ -41,7 +41,8 @@ type Retry struct {
 type Caller struct {
 	client *Client
 	policy Policy
-	once   func(context.Context, Target, Call) (r Result, answered bool) // one attempt
+	once   func(context.Context, Target, Call) (r Result, answered bool)                  // one attempt
+	stream func(context.Context, Target, Stream, *sent, func()) (r Result, answered bool) // one attempt
 
 	mu       sync.Mutex // guards what follows
 	breakers map[Target]*breaker
@@ -49,13 +50,22 @@ type Caller struct {
 
 // NewCaller makes a caller, which ends with its client.
 func NewCaller(c *Client, p Policy) *Caller {
-	return &Caller{client: c, policy: p, once: c.unary, breakers: map[Target]*breaker{}}
+	return &Caller{client: c, policy: p, once: c.unary, stream: c.stream, breakers: map[Target]*breaker{}}
 }
 
 // Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
 // is DEADLINE_EXCEEDED only where no attempt was made before.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
+	return c.make(ctx, t, func(func(verdict)) (Result, bool, bool) {
+		r, answered := c.attempt(ctx, t, call)
+		return r, answered, true
+	})
+}
+
+// make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
+// whether another one may follow it. It may leave the breaker before its end, once it knows about the target.
+func (c *Caller) make(ctx context.Context, t Target, attempt func(leave func(verdict)) (r Result, answered, again bool)) Result {
 	if !c.client.enter() {
 		return closedResult(t)
 	}
@@ -72,15 +82,22 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 			return notMade(t, r, held > 0, err)
 		}
 		tried, attempts := time.Now(), r.Attempts+1
-		var answered bool
-		r, answered = c.attempt(ctx, t, call)
+		var open bool
+		var left sync.Once
+		leave := func(v verdict, r Result) {
+			left.Do(func() {
+				var did change
+				if did, open = b.leave(p, v); did != unchanged && c.policy.BreakerChanged != nil {
+					c.policy.BreakerChanged(t, did == opened, r)
+				}
+			})
+		}
+		var answered, again bool
+		r, answered, again = attempt(func(v verdict) { leave(v, Result{}) })
 		r.Attempts = attempts
 		retryable := slices.Contains(c.policy.Retry.Codes, r.Status)
-		did, open := b.leave(p, verdictOn(ctx, r, answered, retryable))
-		if did != unchanged && c.policy.BreakerChanged != nil {
-			c.policy.BreakerChanged(t, did == opened, r)
-		}
-		if !retryable || errors.Is(ctx.Err(), context.Canceled) {
+		leave(verdictOn(ctx, r, answered, retryable), r)
+		if !retryable || !again || errors.Is(ctx.Err(), context.Canceled) {
 			return r
 		}
 		now := time.Now()

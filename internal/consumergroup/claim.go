@@ -76,6 +76,9 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 	}
 	for {
 		next, canRead, idle := c.state()
+		if !canRead {
+			c.tellBlocking()
+		}
 		draining := sessionEnd == nil
 		if draining && (idle || c.standing() == lost) {
 			return
@@ -156,6 +159,21 @@ func (c *claim) state() (next *sarama.ConsumerMessage, canRead, idle bool) {
 	}
 	canRead = c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted
 	return next, canRead, len(c.pending) == 0
+}
+
+// tellBlocking tells the first unfinished record that the window is full because of it.
+func (c *claim) tellBlocking() {
+	c.mu.Lock()
+	var tell func()
+	if c.window.len() >= c.options.MaxUncommitted {
+		if d := c.pending[c.window.entries[c.window.head].offset]; d != nil {
+			tell, d.blocking = d.blocking, nil
+		}
+	}
+	c.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
 }
 
 // message is the form in which a delivery passes through the handler's library.
@@ -254,6 +272,9 @@ func (c *claim) mark(offset int64) {
 		return
 	}
 	d.marked = true
+	if a, ok := d.Payload.(Acknowledged); ok {
+		defer a.Acknowledged()
+	}
 	if next := d.next; next != nil {
 		d.next = nil
 		if !c.closed {
@@ -276,16 +297,23 @@ func (c *claim) finish(d *Delivery) {
 		if d.open > 0 {
 			break
 		}
+		then := d.parent
 		if d.Record != nil {
 			c.leave(d)
-			commit, ok = c.window.finish(d.offset)
+			if to, longer := c.window.finish(d.offset); longer {
+				commit, ok = to, true
+			}
 			for _, offset := range d.followers {
 				c.window.follow(offset, false)
+			}
+			if h := d.ends; h != nil && !h.used && !c.closed {
+				h.used = true
+				then = h.delivery
 			}
 		} else {
 			delete(c.pending, d.offset)
 		}
-		d = d.parent
+		d = then
 	}
 	c.signal()
 	c.commit(commit, ok)

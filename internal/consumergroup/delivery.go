@@ -27,7 +27,13 @@ type Delivery struct {
 	charged int // bytes of a record's results, on top of its own
 
 	followers []int64 // offsets of records that are worth nothing without this one
+	ends      *Hold   // given up when this one is finished
+	blocking  func()  // called when no more can be read because of this one
 }
+
+// Acknowledged is what an injected payload implements to learn that everything which its callback wrote is acknowledged.
+// It is called by the goroutine that marks, so it must not wait, nor use the claim.
+type Acknowledged interface{ Acknowledged() }
 
 type injection struct {
 	key     string
@@ -90,6 +96,26 @@ func (d *Delivery) Follow(earlier *Hold) {
 		first.followers = append(first.followers, d.offset)
 		c.window.follow(d.offset, true)
 	}
+}
+
+// Ends gives a hold of an earlier record of the same claim up when d is finished, and not before: no commit stands
+// between the two, so that d is never delivered without the earlier one. At most one for each delivery.
+func (d *Delivery) Ends(h *Hold) {
+	if h.delivery.claim != d.claim {
+		return
+	}
+	d.claim.mu.Lock()
+	defer d.claim.mu.Unlock()
+	d.ends = h
+}
+
+// WhenBlocking says what to call, once, if the claim reads no more because d, which is the first unfinished one, holds
+// back MaxUncommitted records. It is called on a goroutine that must not wait.
+func (d *Delivery) WhenBlocking(f func()) {
+	d.claim.mu.Lock()
+	defer d.claim.mu.Unlock()
+	d.blocking = f
+	d.claim.signal()
 }
 
 // Hold is one reason why a delivery is not finished. It is used up by the first call of Release or Inject; later

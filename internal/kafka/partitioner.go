@@ -13,6 +13,13 @@ func newPartitioner(topic string) sarama.Partitioner {
 	return partitioner{random: sarama.NewRandomPartitioner(topic)}
 }
 
+// Pin keeps the records that are sent with it in the partition of the first one, also when the topic gets more partitions:
+// it is for records of one key and topic whose order must hold. The zero value is ready.
+type Pin struct {
+	set       bool
+	partition int32
+}
+
 // Partition is called by one goroutine per topic.
 func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int32, error) {
 	if m.Key == nil {
@@ -22,7 +29,14 @@ func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int
 	if err != nil {
 		return -1, err
 	}
-	return wire.Partition(key, partitions), nil
+	pin, _ := m.Metadata.(*Pin)
+	if pin == nil {
+		return wire.Partition(key, partitions), nil
+	}
+	if !pin.set || pin.partition >= partitions { // the topic was made anew, smaller
+		pin.set, pin.partition = true, wire.Partition(key, partitions)
+	}
+	return pin.partition, nil
 }
 
 // RequiresConsistency makes sarama count the partitions without a leader too: a key keeps its partition while

@@ -109,7 +109,12 @@ func connect(brokers []string, config *sarama.Config) (client sarama.Client, err
 // does not tell it), or with an error. All callbacks run on one goroutine, so done must neither wait nor Send;
 // only a record that Close, or a fence, was faster than is answered on the caller's.
 func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
-	if !p.send(r, done) {
+	p.SendPinned(r, nil, done)
+}
+
+// SendPinned is Send for one of the records that share a pin; nil is none.
+func (p *Producer) SendPinned(r wire.Record, pin *Pin, done func(offset int64, err error)) {
+	if !p.send(r, pin, done) {
 		err := p.stopped()
 		if err == nil {
 			err = ErrProducerClosed
@@ -129,8 +134,11 @@ func (p *Producer) stopped() error {
 }
 
 // send reports whether the record is on its way and done will be called by deliver.
-func (p *Producer) send(r wire.Record, done func(int64, error)) bool {
+func (p *Producer) send(r wire.Record, pin *Pin, done func(int64, error)) bool {
 	m := ProducerMessage(r)
+	if pin != nil {
+		m.Metadata = pin
+	}
 	m.Offset = -1
 	p.sending.RLock()
 	defer p.sending.RUnlock()
