@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
@@ -12,24 +13,31 @@ import (
 
 // attempt is one request for the result of a key. Many attempts may ask for one key.
 type attempt struct {
-	request wire.Request
-	record  wire.Record // as it was on its topic
-	source  source
-	replyTo string // one of the remote's outputs
-	key     string // of the table
+	request  wire.Request
+	record   wire.Record // the first one, as it was on its topic
+	delivery *consumergroup.Delivery
+	source   source
+	replyTo  string // one of the remote's outputs
+	key      string // of the table
 
 	// Known once the request is found callable.
-	route       *topology.RemoteRoute
-	message     []byte
-	fingerprint []byte
+	route   *topology.RemoteRoute
+	message []byte
+	opening []byte  // fingerprint of method and first message
+	stream  *stream // nil where one message is the whole request
 }
 
-// id names the attempt among those of its key: its own id, or the correlation id for writers without one.
-func (a *attempt) id() string {
-	if a.request.Call != "" {
-		return a.request.Call
+// attemptID names an attempt among those in flight: by its own id, where its writer knows of one, and the correlation id.
+type attemptID struct{ correlation, call string }
+
+func (a *attempt) id() attemptID { return attemptID{a.request.CorrelationID, a.request.Call} }
+
+// fingerprint tells the request, as far as it is known, from another one under the same key.
+func (a *attempt) fingerprint() []byte {
+	if a.stream == nil {
+		return a.opening
 	}
-	return a.request.CorrelationID
+	return a.stream.fingerprint.sum()
 }
 
 func (a *attempt) late(now time.Time) bool {
@@ -44,15 +52,40 @@ type outcome struct {
 	messages [][]byte
 	trailers wire.Metadata
 	attempts int // calls that were made for it
+
+	lost       bool   // the messages were not kept
+	halfClosed bool   // the whole request counts, by its fingerprint
+	whole      []byte // the fingerprint
 }
 
 func outcomeOf(row *rowpb.Row) outcome {
 	return outcome{
-		status:   codes.Code(row.Status),
-		message:  row.Message,
-		metadata: metadataOf(row.Metadata),
-		messages: row.Messages,
-		trailers: metadataOf(row.Trailers),
-		attempts: int(row.Attempts),
+		status:     codes.Code(row.Status),
+		message:    row.Message,
+		metadata:   metadataOf(row.Metadata),
+		messages:   row.Messages,
+		trailers:   metadataOf(row.Trailers),
+		attempts:   int(row.Attempts),
+		lost:       int(row.MessageCount) > len(row.Messages),
+		halfClosed: row.HalfClosed,
+		whole:      row.Fingerprint,
 	}
+}
+
+// endOf is the outcome for the attempt that was executed, whose messages went out already.
+func endOf(row *rowpb.Row) outcome {
+	o := outcomeOf(row)
+	if row.MessageCount > 0 {
+		o.metadata = nil // it was on them
+	}
+	return o.end()
+}
+
+// end is what is left of an outcome when its messages are out.
+func (o outcome) end() outcome {
+	if len(o.messages) > 0 {
+		o.metadata = nil
+	}
+	o.messages, o.lost, o.halfClosed = nil, false, false
+	return o
 }

@@ -2,9 +2,11 @@ package processor
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/lovoo/goka"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"kafkagrpc/grpcout"
@@ -18,6 +20,7 @@ import (
 type call struct {
 	*attempt
 	hold    *consumergroup.Hold // of the request that is executed
+	cancel  context.CancelCauseFunc
 	started time.Time
 	parked  []waiting // bounded by the claim's in-flight bound: each holds a record
 }
@@ -26,45 +29,64 @@ type call struct {
 type waiting struct {
 	attempt *attempt
 	hold    *consumergroup.Hold
+	timer   *time.Timer // until its deadline; nil without one
 }
 
-// completed is injected when the service has answered.
+// completed is injected when a call has ended.
 type completed struct {
 	call   *call
 	result grpcout.Result
+	reply  streamed // of a call whose messages flow
+	end    *ending  // nil: it ended by itself
 }
 
 // answer is injected once the row of a result is acknowledged.
 type answer struct {
 	outcome outcome
 	waiting []waiting
+	own     *outcome          // of the executed attempt, where it differs
 	letter  *deadletter.Cause // of the executed attempt, when its retries are exhausted
+	lost    error             // the executed attempt has no topic to be answered on: a dead letter is all that it gets
 }
 
-// start holds the request's offset and calls the service on a goroutine of its own.
-func (p *Processor) start(d *consumergroup.Delivery, part *partition, a *attempt, now time.Time) {
-	c := &call{attempt: a, hold: d.Hold(), started: now}
+// overdue is injected when the deadline of a parked attempt has passed.
+type overdue struct{ attempt *attempt }
+
+// start calls the service on a goroutine of its own. The hold keeps the request's offset.
+func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold, now time.Time) *call {
+	// Not goka's context, which ends with the session while the claim still drains.
+	ctx, cancel := context.WithCancelCause(a.delivery.Context())
+	c := &call{attempt: a, hold: hold, cancel: cancel, started: now}
 	part.calls[a.key] = c
+	if a.stream != nil {
+		a.stream.execute(c)
+	}
 	p.calls.Go(func() {
-		// Not goka's context, which ends with the session while the claim still drains.
-		ctx := d.Context()
+		defer cancel(nil)
+		ctx := ctx
 		if deadline := a.request.Deadline; !deadline.IsZero() {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, deadline)
-			defer cancel()
+			var stop context.CancelFunc
+			ctx, stop = context.WithDeadlineCause(ctx, deadline, errLate)
+			defer stop()
 		}
-		t := a.route.Target
-		result := p.caller.Unary(ctx, targetOf(t), grpcout.Call{
-			Method:   a.request.FullMethod(),
-			Metadata: a.request.Metadata.MD(),
-			Message:  a.message,
-		})
-		c.hold.Charge(resultSize(result))
-		if !c.hold.Inject(a.key, completed{c, result}) {
-			p.log.Info("the result of a call came after its partition was given up: the request is executed again",
-				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", result.Status)
+		done := completed{call: c}
+		if a.stream == nil {
+			done.result = p.caller.Unary(ctx, targetOf(a.route.Target), grpcout.Call{
+				Method:   a.request.FullMethod(),
+				Metadata: a.request.Metadata.MD(),
+				Message:  a.message,
+			})
+		} else {
+			done.result, done.reply = p.flow(ctx, c)
+		}
+		c.hold.Charge(resultSize(done.result))
+		done.end = endingOf(ctx, done.result)
+		if !c.hold.Inject(a.key, done) {
+			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
+				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status)
 		}
 	})
+	return c
 }
 
 // resultSize is what a result counts against the bounds.
@@ -83,23 +105,101 @@ func resultSize(r grpcout.Result) int {
 	return n
 }
 
-// complete writes the row of a call that has returned. The reply follows when the changelog has acknowledged it.
+// park lets an attempt wait for the result of the call in flight.
+func (c *call) park(d *consumergroup.Delivery, a *attempt) {
+	w := waiting{attempt: a, hold: d.Hold()}
+	if deadline := a.request.Deadline; !deadline.IsZero() {
+		w.timer = time.AfterFunc(time.Until(deadline), func() { w.hold.Inject(a.key, overdue{a}) })
+	}
+	c.parked = append(c.parked, w)
+}
+
+// unpark takes an attempt from those that wait.
+func (c *call) unpark(a *attempt) (waiting, bool) {
+	i := slices.IndexFunc(c.parked, func(w waiting) bool { return w.attempt == a })
+	if i < 0 {
+		return waiting{}, false
+	}
+	w := c.parked[i]
+	c.parked = slices.Delete(c.parked, i, i+1)
+	w.stop()
+	return w, true
+}
+
+func (w waiting) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+var tooLate = outcome{status: codes.DeadlineExceeded, message: "the deadline passed while another request for this idempotency key was executed"}
+
+// overdue answers a parked attempt whose deadline has passed.
+func (p *Processor) overdue(ctx goka.Context, part *partition, a *attempt) {
+	if c := part.calls[a.key]; c != nil {
+		c.unpark(a)
+	}
+	p.settle(ctx, part, a, tooLate)
+}
+
+// cancel ends what an attempt whose caller has gone waits for. Nothing is in flight for it: nothing happens.
+func (p *Processor) cancel(d *consumergroup.Delivery, part *partition, key string, id attemptID) {
+	c := part.calls[key]
+	if c == nil {
+		return
+	}
+	if c.id() == id {
+		d.Follow(c.hold)
+		c.cancel(errCanceled)
+		return
+	}
+	for _, w := range c.parked {
+		if w.attempt.id() == id {
+			d.Follow(w.hold)
+			c.unpark(w.attempt)
+			p.pass(w, answer{outcome: outcome{status: codes.Canceled, message: errCanceled.message}})
+			return
+		}
+	}
+}
+
+// complete writes the row of a call that has ended. The reply follows when the changelog has acknowledged it.
 func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *partition, done completed) {
 	c := done.call
 	delete(part.calls, c.key)
-	all := append([]waiting{{attempt: c.attempt}}, c.parked...)
+	if e := done.end; e != nil {
+		done.result.Exhausted = false
+		done.result.Status = e.status
+		if e.message != "" {
+			done.result.Message = e.message
+		}
+	}
+	executed := waiting{attempt: c.attempt}
+	next := answer{waiting: []waiting{executed}}
+	row := p.newRow(c, done, time.Now())
+	next.outcome = outcomeOf(row)
+	if done.reply.flows {
+		own := endOf(row)
+		next.own = &own
+	}
+	if e := done.end; e != nil {
+		next.lost = e.lost
+	}
+	if done.end != nil && (done.end.own || done.end.lost != nil) {
+		p.next(part, c.parked)
+	} else {
+		next.waiting = append(next.waiting, c.parked...)
+	}
 	if done.result.Attempts == 0 {
 		// The service saw nothing of it: there is no result to keep.
-		p.answer(ctx, answer{outcome: outcome{status: done.result.Status, message: done.result.Message}, waiting: all})
+		p.answer(ctx, part, next)
 		return
 	}
-	row := p.newRow(c, done.result, time.Now())
-	next := answer{outcome: outcomeOf(row), waiting: all}
-	if done.result.Exhausted {
+	if done.result.Exhausted && c.stream == nil {
 		next.letter = c.exhausted(done.result)
 	}
 	if defect.Planted == defect.ReplyFirst {
-		p.answer(ctx, next)
+		p.answer(ctx, part, next)
 		d.Then(c.key, lateRow{row})
 		return
 	}
@@ -112,19 +212,54 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 // lateRow is injected by the planted defect that replies first.
 type lateRow struct{ row *rowpb.Row }
 
-// answer emits the reply for the attempt that the delivery belongs to, and passes it on to the parked ones, whose
-// own deliveries must carry theirs.
-func (p *Processor) answer(ctx goka.Context, done answer) {
-	for _, w := range done.waiting {
-		if w.hold == nil {
-			p.reply(ctx, w.attempt, done.outcome)
-			if done.letter != nil {
-				p.deadLetter(ctx, w.attempt.record, *done.letter)
-			}
+// next starts the call of one of those that waited for one that its own caller has ended.
+func (p *Processor) next(part *partition, parked []waiting) {
+	now := time.Now()
+	for i, w := range parked {
+		if w.attempt.late(now) || w.attempt.stream != nil && !w.attempt.stream.startable() {
 			continue
 		}
-		if !w.hold.Inject(w.attempt.key, answer{outcome: done.outcome, waiting: []waiting{{attempt: w.attempt}}}) {
-			p.log.Debug("a parked request is answered after its partition is read again", "key", w.attempt.key, "source", w.attempt.source)
+		w.stop()
+		p.start(part, w.attempt, w.hold, now).parked = slices.Delete(parked, i, i+1)
+		return
+	}
+	for _, w := range parked {
+		o := outcome{status: codes.Unavailable, message: "the call that this request waited for was ended by its own caller: try again"}
+		if w.attempt.late(now) {
+			o = tooLate
 		}
+		p.pass(w, answer{outcome: o})
+	}
+}
+
+// answer settles the attempt that the delivery belongs to, and passes the outcome on to the parked ones, whose
+// own deliveries must carry theirs.
+func (p *Processor) answer(ctx goka.Context, part *partition, done answer) {
+	for _, w := range done.waiting {
+		if w.hold != nil {
+			p.pass(w, answer{outcome: done.outcome})
+			continue
+		}
+		switch {
+		case done.lost != nil:
+			p.deadLetter(ctx, w.attempt.record, w.attempt.source.cause(done.lost.Error()))
+			p.settled(w.attempt)
+		case done.own != nil:
+			p.settle(ctx, part, w.attempt, *done.own)
+		default:
+			p.settle(ctx, part, w.attempt, done.outcome)
+		}
+		if done.letter != nil {
+			p.deadLetter(ctx, w.attempt.record, *done.letter)
+		}
+	}
+}
+
+// pass injects the answer to a parked attempt.
+func (p *Processor) pass(w waiting, a answer) {
+	w.stop()
+	a.waiting = []waiting{{attempt: w.attempt}}
+	if !w.hold.Inject(w.attempt.key, a) {
+		p.log.Debug("a parked request is answered already, or after its partition is read again", "key", w.attempt.key, "source", w.attempt.source)
 	}
 }

@@ -43,14 +43,20 @@ func (p *Processor) handle(ctx goka.Context, message any) {
 	switch payload := d.Payload.(type) {
 	case nil:
 		p.record(ctx, d, part)
-	case gathered:
-		p.decide(ctx, d, part, payload.attempt)
-	case abandoned:
-		p.abandon(ctx, part, payload.attempt)
+	case opened:
+		ctx.SetValue(payload.row)
+	case flowing:
+		p.emit(ctx, payload)
 	case completed:
 		p.complete(ctx, d, part, payload)
 	case answer:
-		p.answer(ctx, payload)
+		p.answer(ctx, part, payload)
+	case overdue:
+		p.overdue(ctx, part, payload.attempt)
+	case idled:
+		p.idled(ctx, part, payload.attempt)
+	case blocking:
+		p.blocking(ctx, part, payload.attempt)
 	case expired:
 		p.expire(ctx, d, part, payload)
 	case swept:
@@ -86,67 +92,88 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)))
 		return
 	}
-	a := &attempt{request: request, record: record, source: at, replyTo: replyTo, message: record.Value}
+	a := &attempt{request: request, record: record, delivery: d, source: at, replyTo: replyTo, message: record.Value}
+	if open := part.open[a.id()]; open != nil {
+		p.follow(ctx, d, part, open, a)
+		return
+	}
+	if part.answered.takes(a.id(), record.Value == nil) {
+		return
+	}
+	known, isKnown := p.methods[request.FullMethod()]
+	unary := isKnown && known.Unary()
 	if malformed != nil {
-		p.refuse(ctx, a, codes.InvalidArgument, malformed.Error())
+		p.refuse(ctx, part, a, unary, codes.InvalidArgument, malformed.Error())
 		return
 	}
 	if request.Service == "" || request.Method == "" {
-		p.refuse(ctx, a, codes.Internal, "")
+		p.refuse(ctx, part, a, true, codes.Internal, "")
 		return
 	}
 	a.key = p.remote.Contract.TableKey(request)
 	if size := len(a.key); size > maxIdentity {
-		p.refuse(ctx, a, codes.InvalidArgument, fmt.Sprintf("the idempotency key has %d bytes, more than %d", size, maxIdentity))
+		p.refuse(ctx, part, a, unary, codes.InvalidArgument, fmt.Sprintf("the idempotency key has %d bytes, more than %d", size, maxIdentity))
 		return
 	}
 	if !rekeyed && (a.key != string(record.Key) || wire.Partition([]byte(a.key), p.partitions) != ctx.Partition()) {
-		p.rekey(ctx, a)
+		p.rekey(ctx, part, a, unary)
 		return
 	}
-	method := request.FullMethod()
-	known, isKnown := p.methods[method]
-	if a.route = p.route(at.topic, replyTo, method); a.route == nil {
-		p.refuse(ctx, a, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", method, at.topic))
+	if a.route = p.route(a); a.route == nil {
+		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", request.FullMethod(), at.topic))
 		return
 	}
-	if isKnown && !known.Unary() {
-		p.refuse(ctx, a, codes.Unimplemented, fmt.Sprintf("streaming calls are not supported yet: %s", method))
-		return
-	}
-	if !isKnown {
-		p.gather(ctx, d, part, a)
-		return
-	}
-	if record.Value == nil {
+	switch {
+	case !unary:
+		p.streamRecord(ctx, d, part, a)
+	case record.Value != nil:
+		a.opening = newFingerprint(request.FullMethod(), record.Value).sum()
+		p.decide(ctx, d, part, a)
+	case request.Canceled:
+		p.cancel(d, part, a.key, a.id())
+	default:
 		p.halfClose(ctx, part, a)
-		return
 	}
-	p.decide(ctx, d, part, a)
 }
 
-// refuse answers a record without a call. A null record without a message before it is not answered: the refusal
-// of its call's message was the answer.
-func (p *Processor) refuse(ctx goka.Context, a *attempt, status codes.Code, message string) {
-	if a.record.Value == nil {
+// refuse answers the first record of an attempt without a call. A null record of a unary call is not answered: the
+// refusal of its message was the answer.
+func (p *Processor) refuse(ctx goka.Context, part *partition, a *attempt, unary bool, status codes.Code, message string) {
+	null := a.record.Value == nil
+	if null && (unary || a.request.Canceled) {
 		return
+	}
+	if !unary && !null {
+		part.answered.add(a.id())
 	}
 	p.reply(ctx, a, outcome{status: status, message: message})
 }
 
 // rekey sends a record through the loop topic to the partition that owns its key.
-func (p *Processor) rekey(ctx goka.Context, a *attempt) {
+func (p *Processor) rekey(ctx goka.Context, part *partition, a *attempt, unary bool) {
 	record := looped(a.record, a.key, a.source)
 	if size := kafka.Size(record); size > p.maxRecord {
-		p.refuse(ctx, a, codes.ResourceExhausted, fmt.Sprintf("a record of %d bytes cannot be re-keyed (limit %d)", size, p.maxRecord))
+		p.refuse(ctx, part, a, unary, codes.ResourceExhausted, fmt.Sprintf("a record of %d bytes cannot be re-keyed (limit %d)", size, p.maxRecord))
 		return
 	}
 	ctx.Loopback(a.key, record)
 }
 
-// decide answers the attempt from the table, parks it behind the call in flight for its key, or starts the call.
+// halfClose handles the end of a unary request. Mostly its message has been dealt with, in this session or before a
+// restart; a request that never had one is answered here.
+func (p *Processor) halfClose(ctx goka.Context, part *partition, a *attempt) {
+	if part.calls[a.key] != nil || a.late(time.Now()) || ctx.Value() != nil {
+		return
+	}
+	p.reply(ctx, a, outcome{status: codes.InvalidArgument, message: "the request ended without a message"})
+}
+
+// mismatch is the outcome for a request that has the key of another one.
+var mismatch = outcome{status: codes.FailedPrecondition, message: "idempotency key was used with another request"}
+
+// decide answers the attempt from the table, parks it behind the call in flight for its key, or starts the call. Of a
+// stream only the first message is known yet.
 func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt) {
-	a.fingerprint = fingerprint(a.request.FullMethod(), a.message)
 	now := time.Now()
 	var row *rowpb.Row
 	switch value := ctx.Value().(type) {
@@ -155,14 +182,21 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case unreadableRow:
 		p.log.Error("a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted",
 			"key", a.key, "error", value.err, "source", a.source)
-		p.reply(ctx, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
+		p.verdict(ctx, part, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}
 	inFlight := part.calls[a.key]
+	own := inFlight == nil && executed(row, a, now)
 	switch {
+	case own && row.State == rowpb.State_STATE_OPEN:
+		p.interrupted(ctx, d, a, row, true)
+	case own:
+		// It was executed before a restart, and its messages are out.
+		ctx.SetValue(row)
+		d.Then(a.key, answer{outcome: endOf(row), waiting: []waiting{{attempt: a}}})
 	case answers(row, now) && defect.Planted != defect.IgnoreRow:
-		if !sameRequest(row, a.fingerprint) {
-			p.mismatch(ctx, a)
+		if !bytes.Equal(openingOf(row), a.opening) {
+			p.verdict(ctx, part, a, mismatch)
 			return
 		}
 		// The local copy of the row may be ahead of the changelog after a crash, so it is written again.
@@ -170,26 +204,33 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		d.Charge(proto.Size(row))
 		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:
-		if !bytes.Equal(inFlight.fingerprint, a.fingerprint) {
-			p.mismatch(ctx, a)
+		if !bytes.Equal(inFlight.opening, a.opening) {
+			p.verdict(ctx, part, a, mismatch)
 			return
 		}
-		inFlight.parked = append(inFlight.parked, waiting{a, d.Hold()})
+		inFlight.park(d, a)
+	case interrupted(row, now):
+		p.interrupted(ctx, d, a, row, false)
 	case a.late(now):
-		p.reply(ctx, a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
+		p.verdict(ctx, part, a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
 	default:
-		p.start(d, part, a, now)
+		p.start(part, a, d.Hold(), now)
 	}
 }
 
-func (p *Processor) mismatch(ctx goka.Context, a *attempt) {
-	p.reply(ctx, a, outcome{status: codes.FailedPrecondition, message: "idempotency key was used with another request"})
+// verdict answers an attempt at once, whatever more its request has.
+func (p *Processor) verdict(ctx goka.Context, part *partition, a *attempt, o outcome) {
+	p.settle(ctx, part, a, o)
+	if a.stream != nil {
+		p.dismiss(part, a)
+	}
 }
 
 // route finds the first route for a request.
-func (p *Processor) route(topic, replyTo, method string) *topology.RemoteRoute {
+func (p *Processor) route(a *attempt) *topology.RemoteRoute {
+	method := a.request.FullMethod()
 	for i := range p.remote.Routes {
-		if r := &p.remote.Routes[i]; r.Topic == topic && r.ReplyTo == replyTo && r.Matches(method) {
+		if r := &p.remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(method) {
 			return r
 		}
 	}

@@ -18,10 +18,11 @@ type handoff struct {
 	records map[uint64]outgoing // each between Emit's encoding and its sending, so a few per partition
 }
 
-// outgoing is a record, and the reply that it is part of, if it is.
+// outgoing is a record, and what it is part of: a reply, or a reply that flows.
 type outgoing struct {
 	wire.Record
 	parcel *parcel
+	flow   *stream
 }
 
 func newHandoff() *handoff { return &handoff{records: make(map[uint64]outgoing)} }

@@ -74,7 +74,7 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 		Cluster:  &topology.Cluster{Binding: "kafka", Brokers: broker.Brokers()},
 		Contract: wire.DefaultContract(),
 		Processing: topology.Processing{
-			MaxInFlight: 1000, Timeout: 30 * time.Second, Drain: 10 * time.Second,
+			MaxInFlight: 1000, Timeout: 30 * time.Second, StreamIdle: time.Minute, Drain: 10 * time.Second,
 			RetryCodes: []codes.Code{codes.Unavailable}, DeadLetter: "test-remote-dead-letters",
 			RetryInitial: time.Millisecond, RetryMax: 10 * time.Millisecond, RetryMaxElapsed: time.Minute,
 			BreakerFailures: 20, BreakerOpen: 20 * time.Millisecond,
@@ -88,6 +88,8 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 	}
 	b.methods = topology.Methods{
 		service + "/UnaryEcho":                  {},
+		service + "/ClientStreamingEcho":        {ClientStreams: true},
+		service + "/ServerStreamingEcho":        {ServerStreams: true},
 		service + "/BidirectionalStreamingEcho": {ClientStreams: true, ServerStreams: true},
 	}
 	for _, f := range change {

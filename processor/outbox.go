@@ -44,6 +44,10 @@ func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers
 		return finish(nil, fmt.Errorf("topic %s, key %q: not sent: %w", topic, key, consumergroup.ErrStoodStill))
 	}
 	record.Topic = topic
+	if record.flow != nil {
+		o.flow(record, finish)
+		return promise
+	}
 	if record.parcel != nil {
 		o.reply(record, finish)
 		return promise
@@ -55,6 +59,29 @@ func (o *outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers
 	return promise
 }
 
+// flow sends a message of a reply that flows. Where its topic is gone, the call is ended, and becomes a dead letter then.
+func (o *outbox) flow(r outgoing, finish goka.PromiseFinisher) {
+	topic := r.Topic
+	lose := func(err error) {
+		r.flow.lose(fmt.Errorf("a reply message could not be written to topic %s: %w", topic, err))
+		finish(&sarama.ProducerMessage{Topic: topic}, nil)
+	}
+	if err := o.gone.skip(topic, time.Now()); err != nil {
+		lose(err)
+		return
+	}
+	o.producer.SendPinned(r.Record, &r.flow.pin, func(offset int64, err error) {
+		if err != nil && o.gone.lost(topic, err, time.Now()) {
+			lose(err)
+			return
+		}
+		if err == nil {
+			o.gone.back(topic)
+		}
+		finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
+	})
+}
+
 // reply sends a record of a reply. Where its topic is gone, the request becomes a dead letter: the other routes go on.
 func (o *outbox) reply(r outgoing, finish goka.PromiseFinisher) {
 	parcel, topic := r.parcel, r.Topic
@@ -64,7 +91,7 @@ func (o *outbox) reply(r outgoing, finish goka.PromiseFinisher) {
 		}
 		return
 	}
-	o.producer.Send(r.Record, func(offset int64, err error) {
+	o.producer.SendPinned(r.Record, parcel.pin, func(offset int64, err error) {
 		if err != nil && o.gone.lost(topic, err, time.Now()) {
 			if parcel.returned(finish, err) {
 				o.returns.Go(o.end(topic, parcel))

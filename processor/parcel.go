@@ -5,6 +5,7 @@ import (
 
 	"github.com/lovoo/goka"
 
+	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
 
@@ -12,6 +13,7 @@ import (
 // one dead letter of their request together. It is safe for concurrent use.
 type parcel struct {
 	letter func(reason string) wire.Record // of the request
+	pin    *kafka.Pin                      // keeps its records in one partition; nil where each finds it by itself
 
 	mu      sync.Mutex
 	left    int                    // records that are not answered yet

@@ -88,8 +88,9 @@ type Processor struct {
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
 // with new ones, and what the old ones had in flight comes to nothing.
 type partition struct {
-	calls map[string]*call // by table key
-	open  map[string]*open // by attempt id
+	calls    map[string]*call       // by table key
+	open     map[attemptID]*attempt // streams whose request has not ended; bounded by the claim's in-flight bound
+	answered answered
 }
 
 // ErrNotReady is returned while the table is not recovered, or not running.
@@ -236,7 +237,7 @@ func (p *Processor) partition(id int32) *partition {
 func (p *Processor) assigned(a goka.Assignment) {
 	parts := make(map[int32]*partition, len(a))
 	for id := range a {
-		parts[id] = &partition{calls: make(map[string]*call), open: make(map[string]*open)}
+		parts[id] = &partition{calls: make(map[string]*call), open: make(map[attemptID]*attempt)}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

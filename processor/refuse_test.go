@@ -33,7 +33,7 @@ func TestRequestThatCannotBecomeACallIsAnswered(t *testing.T) {
 		{"no service", func(h []wire.Header) []wire.Header { return without(h, "zilla:service") }, codes.Internal, ""},
 		{"no method", func(h []wire.Header) []wire.Header { return without(h, "zilla:method") }, codes.Internal, ""},
 		{"no route", add(header("zilla:service", "other.Service")), codes.Unimplemented, "no route takes method other.Service/UnaryEcho from topic echo-requests"},
-		{"streaming method", add(header("zilla:method", "BidirectionalStreamingEcho")), codes.Unimplemented, "streaming calls are not supported yet"},
+		{"no route for a stream", add(header("zilla:service", "other.Service"), header("zilla:method", "BidirectionalStreamingEcho")), codes.Unimplemented, "no route"},
 		{"binary metadata that is not base64", add(header("meta:x-bin", "%%%")), codes.InvalidArgument, `header "meta:x-bin"`},
 		{"metadata that is not ASCII", add(header("meta:x", "gr\xc3\xb6\xc3\x9fe")), codes.InvalidArgument, `header "meta:x"`},
 		{"metadata that is not even UTF-8", add(header("meta:x", "\xff\xfe")), codes.InvalidArgument, `header "meta:x"`},

@@ -48,10 +48,18 @@ func TestRecordElsewhereThanItsTableKey(t *testing.T) {
 				t.Errorf("the source is %v, want %s/%d@%d", s, requests, test.partition, at.Offset)
 			}
 		})
+		if test.request.Method == "Mystery" {
+			messages = append(messages, "") // a stream, whose messages come later
+			continue
+		}
 		messages = append(messages, test.name)
 	}
-	if got := b.log(b.remote.Table); len(got) != len(tests) {
-		t.Errorf("%d rows on the table topic, want %d", len(got), len(tests))
+	keys := map[string]bool{}
+	for _, r := range b.log(b.remote.Table) {
+		keys[string(r.Key)] = true
+	}
+	if len(keys) != len(tests) {
+		t.Errorf("%d keys on the table topic, want %d", len(keys), len(tests))
 	}
 	for _, r := range b.log(b.remote.Table) {
 		if want := own(string(r.Key)); r.Partition != want {

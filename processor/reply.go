@@ -12,7 +12,17 @@ import (
 
 // reply emits the records that answer an attempt: its messages, then the terminal record.
 func (p *Processor) reply(ctx goka.Context, a *attempt, o outcome) {
-	records := p.replyRecords(a, o)
+	p.emitReply(ctx, a, o, p.replyRecords(a, o, true))
+}
+
+// replyMessages emits only the messages.
+func (p *Processor) replyMessages(ctx goka.Context, a *attempt, o outcome) {
+	if len(o.messages) > 0 {
+		p.emitReply(ctx, a, o, p.replyRecords(a, o, false))
+	}
+}
+
+func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records []wire.Record) {
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
 			p.log.Warn("a reply does not fit its topic: answering RESOURCE_EXHAUSTED", "topic", a.replyTo, "bytes", size,
@@ -20,7 +30,8 @@ func (p *Processor) reply(ctx goka.Context, a *attempt, o outcome) {
 			records = p.replyRecords(a, outcome{
 				status:  codes.ResourceExhausted,
 				message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord),
-			})
+			}, true)
+			p.settled(a)
 			break
 		}
 	}
@@ -31,12 +42,16 @@ func (p *Processor) reply(ctx goka.Context, a *attempt, o outcome) {
 		}
 		return p.letter(a.record, cause)
 	})
+	if a.stream != nil {
+		parcel.pin = &a.stream.pin
+	}
 	for _, r := range records {
-		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, outgoing{r, parcel})
+		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, outgoing{Record: r, parcel: parcel})
 	}
 }
 
-func (p *Processor) replyRecords(a *attempt, o outcome) []wire.Record {
+// replyRecords are the messages, and the terminal record if that is wanted.
+func (p *Processor) replyRecords(a *attempt, o outcome, end bool) []wire.Record {
 	reply := wire.Reply{
 		CorrelationID: a.request.CorrelationID,
 		Call:          a.request.Call,
@@ -56,6 +71,9 @@ func (p *Processor) replyRecords(a *attempt, o outcome) []wire.Record {
 			records = append(records, wire.Record{Key: key, Value: m, Headers: headers})
 		}
 		reply.Metadata = nil // it is on the messages
+	}
+	if !end {
+		return records
 	}
 	return append(records, wire.Record{Key: key, Headers: p.remote.Contract.EncodeReplyEnd(reply)})
 }

@@ -133,9 +133,7 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 			sent := message(r, "one")
 			records := []wire.Record{sent}
 			if test.parked { // gets the same result, but only the executed request is kept
-				parked := attempt("k", "b")
-				parked.Deadline = r.Deadline
-				records = append(records, message(parked, "one"))
+				records = append(records, message(attempt("k", "b"), "one"))
 			}
 			written := b.produce(records...)
 			got, letter := b.exhausted(len(records))
@@ -207,9 +205,8 @@ func TestHeldUntilTheDeadlineIsNotExecuted(t *testing.T) {
 	parked.Deadline = r.Deadline
 	b.produce(message(r, "one"), message(parked, "one"))
 	got := b.results(2)
-	for _, id := range []string{"a", "b"} {
-		got[id].check(t, codes.DeadlineExceeded, "the breaker of "+b.service.addr+" was open")
-	}
+	got["a"].check(t, codes.DeadlineExceeded, "the breaker of "+b.service.addr+" was open")
+	got["b"].check(t, codes.DeadlineExceeded, "the deadline passed while another request")
 	if row := i.row(t, "k"); row != nil {
 		t.Errorf("the row is %v, want none", row)
 	}

@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 )
@@ -49,42 +47,86 @@ func answers(row *rowpb.Row, now time.Time) bool {
 	return row != nil && row.State == rowpb.State_STATE_FINAL && now.UnixMilli() < row.ExpiresMs
 }
 
-func sameRequest(row *rowpb.Row, fingerprint []byte) bool {
-	return bytes.Equal(row.Fingerprint, fingerprint)
+// interrupted reports whether a reply had begun when the program that wrote it ended.
+func interrupted(row *rowpb.Row, now time.Time) bool {
+	return row != nil && row.State == rowpb.State_STATE_OPEN && now.UnixMilli() < row.ExpiresMs
+}
+
+// executed reports whether the row is that of the attempt itself, whose messages went out already, if it had any.
+func executed(row *rowpb.Row, a *attempt, now time.Time) bool {
+	return row != nil && row.Streamed && now.UnixMilli() < row.ExpiresMs &&
+		row.Source.GetTopic() == a.source.topic && row.Source.GetPartition() == a.source.partition &&
+		row.Source.GetOffset() == a.source.offset && row.Source.GetTimestampMs() == a.source.timestamp.UnixMilli()
+}
+
+// openingOf is the fingerprint of the first message of a row's request.
+func openingOf(row *rowpb.Row) []byte {
+	if len(row.Opening) > 0 {
+		return row.Opening
+	}
+	return row.Fingerprint // of the only message
 }
 
 // newRow is the row for the result of a call.
-func (p *Processor) newRow(c *call, result grpcout.Result, finished time.Time) *rowpb.Row {
-	state := rowpb.State_STATE_FINAL
-	if slices.Contains(p.remote.Processing.RetryCodes, result.Status) {
-		state = rowpb.State_STATE_RETRYABLE
+func (p *Processor) newRow(c *call, done completed, finished time.Time) *rowpb.Row {
+	result := done.result
+	row := p.rowOf(c)
+	row.State = rowpb.State_STATE_FINAL
+	if slices.Contains(p.remote.Processing.RetryCodes, result.Status) || done.end != nil && (done.end.own || done.end.lost != nil) {
+		row.State = rowpb.State_STATE_RETRYABLE
 	}
-	row := &rowpb.Row{
-		Version:       rowVersion,
-		State:         state,
-		Fingerprint:   c.fingerprint,
-		Service:       text(c.request.Service),
-		Method:        text(c.request.Method),
-		CorrelationId: text(c.request.CorrelationID),
-		Status:        int32(result.Status),
-		Message:       text(result.Message),
-		Metadata:      fields(wire.FromMD(result.Header)),
-		Messages:      result.Messages,
-		Trailers:      fields(wire.FromMD(result.Trailer)),
-		Source: &rowpb.Source{
-			Topic: c.source.topic, Partition: c.source.partition, Offset: c.source.offset,
-			TimestampMs: c.source.timestamp.UnixMilli(),
-		},
-		Attempts:   uint32(result.Attempts),
-		Target:     c.route.Target.Address,
-		StartedMs:  c.started.UnixMilli(),
-		FinishedMs: finished.UnixMilli(),
-		ExpiresMs:  finished.Add(p.remote.Expiry).UnixMilli(),
+	row.Fingerprint = c.fingerprint()
+	row.Status = int32(result.Status)
+	row.Message = text(result.Message)
+	row.Metadata = fields(wire.FromMD(result.Header))
+	row.Messages = result.Messages
+	row.Trailers = fields(wire.FromMD(result.Trailer))
+	row.Attempts = uint32(result.Attempts)
+	row.FinishedMs = finished.UnixMilli()
+	row.ExpiresMs = finished.Add(p.remote.Expiry).UnixMilli()
+	if s := c.stream; s != nil {
+		row.Streamed = done.reply.flows
+		row.HalfClosed = s.ended && !s.canceled
+		row.MessageCount = uint32(done.reply.count)
+		row.Messages = done.reply.messages
+		if proto.Size(row) > p.maxRow && row.Streamed {
+			row.Messages = nil
+		}
 	}
 	if size := proto.Size(row); size > p.maxRow {
 		row.Status = int32(codes.ResourceExhausted)
 		row.Message = fmt.Sprintf("the service answered %d bytes, more than table.max-result allows (%d)", size, p.maxRow)
-		row.Metadata, row.Messages, row.Trailers = nil, nil, nil
+		row.Metadata, row.Messages, row.Trailers, row.MessageCount = nil, nil, nil, 0
+	}
+	return row
+}
+
+// openRow is the row for a call whose reply begins.
+func (p *Processor) openRow(c *call, now time.Time) *rowpb.Row {
+	row := p.rowOf(c)
+	row.State = rowpb.State_STATE_OPEN
+	row.Streamed = true
+	row.MessageCount = 1 // at least
+	row.ExpiresMs = now.Add(p.remote.Expiry).UnixMilli()
+	return row
+}
+
+// rowOf is what a row says of the request.
+func (p *Processor) rowOf(c *call) *rowpb.Row {
+	row := &rowpb.Row{
+		Version:       rowVersion,
+		Service:       text(c.request.Service),
+		Method:        text(c.request.Method),
+		CorrelationId: text(c.request.CorrelationID),
+		Source: &rowpb.Source{
+			Topic: c.source.topic, Partition: c.source.partition, Offset: c.source.offset,
+			TimestampMs: c.source.timestamp.UnixMilli(),
+		},
+		Target:    c.route.Target.Address,
+		StartedMs: c.started.UnixMilli(),
+	}
+	if c.stream != nil {
+		row.Opening = c.opening
 	}
 	return row
 }

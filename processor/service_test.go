@@ -2,7 +2,10 @@ package processor_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +23,7 @@ type fakeService struct {
 
 	mu      sync.Mutex
 	answer  func(ctx context.Context, call received) ([]byte, error) // nil: echo
+	stream  func(stream grpc.ServerStream) error                     // instead, for all methods but UnaryEcho; nil: echo each message
 	calls   []received
 	arrived chan struct{} // one token a call
 }
@@ -53,6 +57,9 @@ func startFakeService(t testing.TB) *fakeService {
 }
 
 func (s *fakeService) handle(_ any, stream grpc.ServerStream) error {
+	if method, _ := grpc.MethodFromServerStream(stream); !strings.HasSuffix(method, "/UnaryEcho") {
+		return s.handleStream(method, stream)
+	}
 	var message []byte
 	if err := stream.RecvMsg(&message); err != nil {
 		return err
@@ -75,6 +82,47 @@ func (s *fakeService) handle(_ any, stream grpc.ServerStream) error {
 		}
 	}
 	return stream.SendMsg(&message)
+}
+
+// handleStream is for methods whose messages flow. The call is received when it begins; its message stays empty.
+func (s *fakeService) handleStream(method string, stream grpc.ServerStream) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	call := received{method: method, metadata: md, stream: stream}
+	if d, ok := stream.Context().Deadline(); ok {
+		call.deadline = time.Until(d)
+	}
+	s.mu.Lock()
+	s.calls = append(s.calls, call)
+	serve := s.stream
+	s.mu.Unlock()
+	s.arrived <- struct{}{}
+	if serve != nil {
+		return serve(stream)
+	}
+	return echoAll(stream)
+}
+
+// echoAll echoes each message of a stream as it comes.
+func echoAll(stream grpc.ServerStream) error {
+	for {
+		var message []byte
+		if err := stream.RecvMsg(&message); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := stream.SendMsg(&message); err != nil {
+			return err
+		}
+	}
+}
+
+// serves says what the service does with streams.
+func (s *fakeService) serves(f func(grpc.ServerStream) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stream = f
 }
 
 func (s *fakeService) answers(f func(context.Context, received) ([]byte, error)) {
@@ -112,6 +160,14 @@ func (s *fakeService) gate() (open func()) {
 			return []byte(call.message), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+	})
+	s.serves(func(stream grpc.ServerStream) error {
+		select {
+		case <-gate:
+			return echoAll(stream)
+		case <-stream.Context().Done():
+			return stream.Context().Err()
 		}
 	})
 	return sync.OnceFunc(func() { close(gate) })

@@ -97,6 +97,7 @@ type processingJSON struct {
 	MaxInFlightTotal      int      `json:"max-in-flight-total"`
 	MaxInFlightTotalBytes int      `json:"max-in-flight-total-bytes"`
 	Timeout               string   `json:"timeout"`
+	StreamIdle            string   `json:"stream-idle"`
 	Drain                 string   `json:"drain"`
 	RetryCodes            []string `json:"retry-codes"`
 
@@ -194,7 +195,7 @@ func remoteOf(r Remote) remoteJSON {
 		Processing: processingJSON{
 			MaxInFlight: r.Processing.MaxInFlight, MaxInFlightBytes: r.Processing.MaxInFlightBytes,
 			MaxInFlightTotal: r.Processing.MaxInFlightTotal, MaxInFlightTotalBytes: r.Processing.MaxInFlightTotalBytes,
-			Timeout: r.Processing.Timeout.String(), Drain: r.Processing.Drain.String(),
+			Timeout: r.Processing.Timeout.String(), StreamIdle: r.Processing.StreamIdle.String(), Drain: r.Processing.Drain.String(),
 			RetryCodes: []string{},
 
 			RetryInitial: r.Processing.RetryInitial.String(), RetryMax: r.Processing.RetryMax.String(),

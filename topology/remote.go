@@ -14,6 +14,7 @@ const (
 	DefaultMaxInFlightTotal      = 10_000
 	DefaultMaxInFlightTotalBytes = 256 << 20
 	DefaultTimeout               = 30 * time.Second
+	DefaultStreamIdle            = 5 * time.Minute
 	DefaultDrain                 = 10 * time.Second
 
 	DefaultRetryInitial    = 50 * time.Millisecond
@@ -38,6 +39,7 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 			MaxInFlightTotal:      p.MaxInFlightTotal.or(DefaultMaxInFlightTotal),
 			MaxInFlightTotalBytes: p.MaxInFlightTotalBytes.or(DefaultMaxInFlightTotalBytes),
 			Timeout:               p.Timeout.or(DefaultTimeout),
+			StreamIdle:            p.StreamIdle.or(DefaultStreamIdle),
 			Drain:                 p.Drain.or(DefaultDrain),
 			RetryCodes:            []codes.Code{codes.Unavailable},
 			DeadLetter:            group + "-dead-letters",

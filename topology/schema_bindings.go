@@ -362,7 +362,7 @@ type kafkaGRPC struct {
 				Open     duration `yaml:"open"`
 			} `yaml:"breaker"`
 			Standby    toggle   `yaml:"standby"`
-			StreamIdle anything `yaml:"stream-idle" later:"*"`
+			StreamIdle duration `yaml:"stream-idle"`
 		} `yaml:"processing"`
 		Table struct {
 			Expiry    duration `yaml:"expiry"`

@@ -152,6 +152,9 @@ type Target struct {
 	Authority string     // the :authority that calls carry
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
+
+	MaxMessage  int    // bytes, in either direction; 0: 4 MiB
+	Compression string // of request messages: "" or "gzip"
 }
 
 // Processing bounds the work of a remote binding.
@@ -164,6 +167,7 @@ type Processing struct {
 	MaxInFlightTotalBytes int // default 256 MiB
 
 	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s
+	StreamIdle time.Duration // after which a stream without messages either way ends, default 5m
 	Drain      time.Duration // what calls in flight get when a partition is given up, default 10s
 	RetryCodes []codes.Code  // results with these codes do not become final, default UNAVAILABLE
 	DeadLetter string        // topic, default <group>-dead-letters

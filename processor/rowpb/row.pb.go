@@ -106,7 +106,16 @@ type Row struct {
 	FinishedMs int64 `protobuf:"varint,16,opt,name=finished_ms,json=finishedMs,proto3" json:"finished_ms,omitempty"`
 	ExpiresMs  int64 `protobuf:"varint,17,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
 	// W3C trace id of the execution, hexadecimal; empty without tracing.
-	TraceId       string `protobuf:"bytes,18,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,18,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Of a call whose messages flow. Hash over method and the first request message, which is all that may be known of a
+	// repeated request when it must be answered.
+	Opening []byte `protobuf:"bytes,19,opt,name=opening,proto3" json:"opening,omitempty"`
+	// The reply messages went out one by one, before this row was final.
+	Streamed bool `protobuf:"varint,20,opt,name=streamed,proto3" json:"streamed,omitempty"`
+	// The caller had ended its request before the service ended the call; else the fingerprint says nothing.
+	HalfClosed bool `protobuf:"varint,21,opt,name=half_closed,json=halfClosed,proto3" json:"half_closed,omitempty"`
+	// Reply messages that went out; more than `messages` has when together they were larger than table.max-result.
+	MessageCount  uint32 `protobuf:"varint,22,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,6 +276,34 @@ func (x *Row) GetTraceId() string {
 	return ""
 }
 
+func (x *Row) GetOpening() []byte {
+	if x != nil {
+		return x.Opening
+	}
+	return nil
+}
+
+func (x *Row) GetStreamed() bool {
+	if x != nil {
+		return x.Streamed
+	}
+	return false
+}
+
+func (x *Row) GetHalfClosed() bool {
+	if x != nil {
+		return x.HalfClosed
+	}
+	return false
+}
+
+func (x *Row) GetMessageCount() uint32 {
+	if x != nil {
+		return x.MessageCount
+	}
+	return 0
+}
+
 // One metadata entry. Values of "-bin" names are raw bytes.
 type Field struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -393,7 +430,7 @@ var File_row_proto protoreflect.FileDescriptor
 
 const file_row_proto_rawDesc = "" +
 	"\n" +
-	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\xf9\x04\n" +
+	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\xf5\x05\n" +
 	"\x03Row\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.kafkagrpc.processor.v1.StateR\x05state\x12 \n" +
@@ -416,7 +453,12 @@ const file_row_proto_rawDesc = "" +
 	"finishedMs\x12\x1d\n" +
 	"\n" +
 	"expires_ms\x18\x11 \x01(\x03R\texpiresMs\x12\x19\n" +
-	"\btrace_id\x18\x12 \x01(\tR\atraceId\"1\n" +
+	"\btrace_id\x18\x12 \x01(\tR\atraceId\x12\x18\n" +
+	"\aopening\x18\x13 \x01(\fR\aopening\x12\x1a\n" +
+	"\bstreamed\x18\x14 \x01(\bR\bstreamed\x12\x1f\n" +
+	"\vhalf_closed\x18\x15 \x01(\bR\n" +
+	"halfClosed\x12#\n" +
+	"\rmessage_count\x18\x16 \x01(\rR\fmessageCount\"1\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"w\n" +

@@ -1,0 +1,36 @@
+package kafka
+
+import (
+	"testing"
+
+	"github.com/IBM/sarama"
+)
+
+// Partitions are added to a topic while a reply is on its way.
+func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
+	t.Parallel()
+	p := newPartitioner("replies")
+	send := func(pin *Pin, partitions int32) int32 {
+		t.Helper()
+		m := &sarama.ProducerMessage{Key: sarama.StringEncoder("key 2")}
+		if pin != nil {
+			m.Metadata = pin
+		}
+		partition, err := p.Partition(m, partitions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return partition
+	}
+	var pin Pin
+	first := send(&pin, 3)
+	if free := send(nil, 50); free == first {
+		t.Fatalf("the key has partition %d of 3 and of 50: choose another one", free)
+	}
+	if got := send(&pin, 50); got != first {
+		t.Errorf("the second record goes to partition %d, the first one went to %d", got, first)
+	}
+	if got := send(&pin, 1); got != 0 {
+		t.Errorf("of 1 partition, %d is taken", got)
+	}
+}

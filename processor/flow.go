@@ -1,0 +1,177 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lovoo/goka"
+	"google.golang.org/grpc/metadata"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor/rowpb"
+
+	"google.golang.org/grpc/codes"
+)
+
+// flow is one execution of a stream: its reply messages go to Kafka as they come. Before the first one the row is
+// written as open, so that a crash cannot end in another execution, whose messages would mix with those already out.
+type flow struct {
+	p       *Processor
+	call    *call
+	ctx     context.Context
+	window  *unacked
+	collect bool // the method answers with one message: it is written with the end, as that of a unary call
+	begun   bool // the row is open
+	reply   streamed
+	bytes   int // of what is kept
+}
+
+// streamed is what went out of a reply.
+type streamed struct {
+	flows    bool     // the messages are out already
+	count    int      // how many
+	messages [][]byte // nil when they are larger than a row may be
+}
+
+// opened is injected before the first reply message.
+type opened struct {
+	row  *rowpb.Row
+	done chan struct{}
+}
+
+// Acknowledged implements consumergroup.Acknowledged.
+func (o opened) Acknowledged() { close(o.done) }
+
+// flowing is injected for each reply message.
+type flowing struct {
+	record outgoing
+	to     goka.Stream
+	window *unacked
+	bytes  int
+}
+
+// Acknowledged implements consumergroup.Acknowledged.
+func (f flowing) Acknowledged() { f.window.give(f.bytes) }
+
+// errGivenUp ends a stream whose partition has another owner.
+var errGivenUp = errors.New("the partition was given up")
+
+// flow makes the call of a stream, and waits until all its reply messages are acknowledged.
+func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, streamed) {
+	method := c.request.FullMethod()
+	known, isKnown := p.methods[method]
+	f := &flow{p: p, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
+	f.reply.flows = !f.collect
+	r := p.caller.Stream(ctx, targetOf(c.route.Target), grpcout.Stream{
+		Method:   method,
+		Metadata: c.request.Metadata.MD(),
+		Next:     c.stream.inbox.next,
+		Receive:  f.receive,
+	})
+	c.stream.inbox.close()
+	if f.collect && r.Status == codes.OK && f.reply.count == 0 {
+		r.Status, r.Message = codes.Internal, "the service answered OK without the message that the method answers with"
+	}
+	if f.collect && r.Status != codes.OK {
+		f.reply = streamed{}
+	}
+	// With the claim's context: messages that are out are waited for whatever ended the call.
+	_ = f.window.none(c.delivery.Context()) // else nothing is injected any more
+	return r, f.reply
+}
+
+// receive takes a message of the service.
+func (f *flow) receive(header metadata.MD, message []byte) error {
+	f.call.stream.touch()
+	if f.collect {
+		if f.reply.count > 0 {
+			f.call.cancel(errSecond)
+			return errSecond
+		}
+		f.keep(message)
+		return nil
+	}
+	if !f.begun {
+		if err := f.begin(); err != nil {
+			return err
+		}
+	}
+	record := f.record(header, message)
+	if size := kafka.Size(record.Record); size > f.p.maxRecord {
+		e := &ending{status: codes.ResourceExhausted, message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, f.call.replyTo, f.p.maxRecord)}
+		f.call.cancel(e)
+		return e
+	}
+	if err := f.window.take(f.ctx, len(message)); err != nil {
+		return err
+	}
+	out := flowing{record: record, to: goka.Stream(f.call.replyTo), window: f.window, bytes: len(message)}
+	if !f.call.delivery.Hold().Inject(f.call.request.CorrelationID, out) {
+		f.window.give(len(message))
+		return errGivenUp
+	}
+	f.keep(message)
+	return nil
+}
+
+// begin writes the row as open, and waits for its acknowledgement.
+func (f *flow) begin() error {
+	o := opened{row: f.p.openRow(f.call, time.Now()), done: make(chan struct{})}
+	if !f.call.delivery.Hold().Inject(f.call.key, o) {
+		return errGivenUp
+	}
+	f.begun = true
+	select {
+	case <-o.done:
+		return nil
+	case <-f.call.delivery.Context().Done():
+		return errGivenUp
+	}
+}
+
+// keep counts a message, and keeps it as long as all of them fit a row.
+func (f *flow) keep(message []byte) {
+	f.reply.count++
+	if f.bytes += len(message); f.bytes > f.p.maxRow {
+		f.reply.messages = nil
+		return
+	}
+	f.reply.messages = append(f.reply.messages, message)
+}
+
+func (f *flow) record(header metadata.MD, message []byte) outgoing {
+	a := f.call.attempt
+	r := wire.Record{
+		Key:   []byte(a.request.CorrelationID),
+		Value: message, // never nil
+		Headers: f.p.remote.Contract.EncodeReplyMessage(wire.Reply{
+			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Metadata: wire.FromMD(header),
+		}),
+	}
+	return outgoing{Record: r, flow: a.stream}
+}
+
+// emit writes a reply message.
+func (p *Processor) emit(ctx goka.Context, f flowing) {
+	ctx.Emit(f.to, string(f.record.Key), f.record)
+}
+
+// interrupted answers an attempt at a key whose reply had begun before a restart. What the service did is not known.
+func (p *Processor) interrupted(ctx goka.Context, d *consumergroup.Delivery, a *attempt, row *rowpb.Row, own bool) {
+	row.State = rowpb.State_STATE_RETRYABLE
+	row.Status = int32(codes.Unavailable)
+	row.Message = "the call was interrupted by a restart when a part of its reply was out already: try again"
+	now := time.Now()
+	row.FinishedMs, row.ExpiresMs = now.UnixMilli(), now.Add(p.remote.Expiry).UnixMilli()
+	ctx.SetValue(row)
+	o := outcomeOf(row)
+	if own {
+		o = endOf(row)
+	}
+	d.Then(a.key, answer{outcome: o, waiting: []waiting{{attempt: a}}})
+}

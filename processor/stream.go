@@ -1,0 +1,239 @@
+package processor
+
+import (
+	"bytes"
+	"sync/atomic"
+	"time"
+
+	"github.com/lovoo/goka"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/kafka"
+)
+
+// stream is what an attempt has whose request may have any number of messages. The partition's goroutine owns it, but
+// for what is said otherwise.
+//
+// The offset of its first record is kept until it is answered and the end of its request has come. A restart between the
+// two would take the later records for another stream.
+type stream struct {
+	open        *consumergroup.Hold // of the first record, until the end of the request
+	fingerprint fingerprint         // of the messages so far
+	messages    int
+	ended       bool // by the half-close or a cancel
+	canceled    bool
+	answered    bool
+	due         *outcome // the messages are out; the rest follows at the end of the request
+	inbox       *inbox   // once it is executed
+	first       []byte   // the first message
+	null        bool     // there was none: the first record was the end
+
+	limit  time.Duration // how long neither side may be silent
+	active atomic.Int64  // when one was not, last; Unix nanoseconds. Safe for concurrent use
+	timer  *time.Timer
+
+	pin  kafka.Pin   // of the reply's partition; the producer's
+	lose func(error) // ends the execution, a message of which found no topic. Safe for concurrent use
+}
+
+// idled is injected when both sides of a stream were silent for too long.
+type idled struct{ attempt *attempt }
+
+// blocking is injected when a stream keeps too many offsets of its partition back.
+type blocking struct{ attempt *attempt }
+
+// streamRecord takes a record of a call whose messages may be many, and which has no open attempt.
+func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt) {
+	null := a.record.Value == nil
+	if null && a.request.Canceled {
+		p.cancel(d, part, a.key, a.id())
+		return
+	}
+	s := &stream{
+		open:        d.Hold(),
+		fingerprint: newFingerprint(a.request.FullMethod()),
+		limit:       p.remote.Processing.StreamIdle,
+		null:        null,
+	}
+	a.stream = s
+	if !null {
+		s.first = a.record.Value
+		s.fingerprint.add(s.first)
+		s.messages++
+		part.open[a.id()] = a
+	}
+	s.ended = null
+	a.opening = s.fingerprint.sum()
+	s.watch(a)
+	d.WhenBlocking(func() { d.Hold().Inject(a.key, blocking{a}) })
+	p.decide(ctx, d, part, a)
+	if null {
+		s.open.Release()
+	}
+}
+
+// follow takes a further record of an open attempt.
+func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt, r *attempt) {
+	s := a.stream
+	d.Follow(s.open)
+	s.touch()
+	if message := r.record.Value; message != nil {
+		s.fingerprint.add(message)
+		s.messages++
+		if s.inbox != nil {
+			s.inbox.push(message, d.Hold())
+		}
+		return
+	}
+	delete(part.open, a.id())
+	d.Ends(s.open)
+	s.ended, s.canceled = true, r.request.Canceled
+	switch {
+	case s.answered:
+		s.timer.Stop()
+	case s.due != nil:
+		p.settle(ctx, part, a, *s.due)
+	case s.canceled:
+		p.cancel(d, part, a.key, a.id())
+	case s.inbox != nil:
+		s.inbox.end()
+	}
+}
+
+// execute makes the stream the one whose messages go to the service.
+func (s *stream) execute(c *call) {
+	s.lose = func(err error) { c.cancel(&ending{status: codes.Unavailable, message: err.Error(), lost: err}) }
+	s.inbox = newInbox()
+	if !s.null {
+		s.inbox.push(s.first, nil) // its record is kept by the call
+	}
+	if s.ended {
+		s.inbox.end()
+	}
+}
+
+// startable reports whether all messages are at hand. Of an attempt that is not executed only the first is kept.
+func (s *stream) startable() bool { return s.messages <= 1 && !s.canceled && !s.answered }
+
+// settle answers an attempt with an outcome. A repeated stream gets the messages when its first one matched, because
+// its caller may wait for them before it goes on, and the end when its whole request has.
+func (p *Processor) settle(ctx goka.Context, part *partition, a *attempt, o outcome) {
+	s := a.stream
+	switch {
+	case s == nil && !o.lost:
+		p.reply(ctx, a, o)
+		return
+	case s != nil && s.answered:
+		return
+	case s != nil && s.canceled && s.inbox == nil:
+		o = outcome{status: codes.Canceled, message: errCanceled.message}
+	case o.lost:
+		o = outcome{
+			status: codes.FailedPrecondition,
+			message: "the reply to this idempotency key is larger than table.max-result and was not kept: " +
+				"use another key, or raise it for later calls",
+		}
+	case o.halfClosed && !s.ended:
+		if s.due == nil {
+			if p.replyMessages(ctx, a, o); s.answered {
+				return
+			}
+			due := o
+			due.messages, due.metadata = nil, nil
+			if len(o.messages) == 0 {
+				due.metadata = o.metadata
+			}
+			s.due = &due
+		}
+		return
+	case o.halfClosed && !bytes.Equal(o.whole, s.fingerprint.sum()):
+		o = mismatch
+	}
+	p.reply(ctx, a, o)
+	p.settled(a)
+}
+
+// settled says that an attempt has its answer.
+func (p *Processor) settled(a *attempt) {
+	if s := a.stream; s != nil {
+		s.answered, s.due = true, nil
+		if s.ended {
+			s.timer.Stop()
+		}
+	}
+}
+
+// touch notes that the stream is in use. Safe for concurrent use.
+func (s *stream) touch() { s.active.Store(time.Now().UnixNano()) }
+
+// watch injects idled when the stream was silent for its limit. Afterwards it has to be called again.
+func (s *stream) watch(a *attempt) {
+	s.touch()
+	var look func()
+	look = func() {
+		if left := s.limit - time.Since(time.Unix(0, s.active.Load())); left > 0 {
+			s.timer.Reset(left)
+			return
+		}
+		a.delivery.Hold().Inject(a.key, idled{a})
+	}
+	s.timer = time.AfterFunc(time.Hour, look)
+	s.timer.Reset(s.limit) // only now does look find the timer
+}
+
+// idled ends a stream on which nothing happens.
+func (p *Processor) idled(ctx goka.Context, part *partition, a *attempt) {
+	s := a.stream
+	if c := part.calls[a.key]; c != nil && c.attempt == a {
+		c.cancel(idle(s.limit))
+		s.watch(a) // for the end of the request, which keeps the offset
+		return
+	}
+	if s.ended {
+		return // it waits for the call of another attempt, which has its own limit
+	}
+	e := idle(s.limit)
+	p.giveUp(ctx, part, a, outcome{status: e.status, message: e.message})
+}
+
+// blocking ends a stream that keeps its partition from going on.
+func (p *Processor) blocking(ctx goka.Context, part *partition, a *attempt) {
+	if c := part.calls[a.key]; c != nil && c.attempt == a {
+		c.cancel(errBlocking)
+		p.dismiss(part, a)
+		return
+	}
+	if !a.stream.ended || !a.stream.answered {
+		p.giveUp(ctx, part, a, outcome{status: errBlocking.status, message: errBlocking.message})
+	}
+}
+
+// giveUp answers an attempt, if that is still to be done, and waits no longer for the end of its request.
+func (p *Processor) giveUp(ctx goka.Context, part *partition, a *attempt, o outcome) {
+	if c := part.calls[a.key]; c != nil {
+		if w, ok := c.unpark(a); ok {
+			p.pass(w, answer{outcome: o})
+			p.dismiss(part, a)
+			return
+		}
+	}
+	p.settle(ctx, part, a, o)
+	p.dismiss(part, a)
+}
+
+// dismiss forgets an attempt whose request has not ended. What still comes of it is answered already.
+func (p *Processor) dismiss(part *partition, a *attempt) {
+	s := a.stream
+	if s.ended {
+		return
+	}
+	delete(part.open, a.id())
+	s.ended = true
+	s.timer.Stop()
+	part.answered.add(a.id())
+	if s.inbox != nil {
+		s.inbox.end()
+	}
+	s.open.Release()
+}
