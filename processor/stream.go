@@ -170,8 +170,7 @@ func (s *stream) touch() { s.active.Store(time.Now().UnixNano()) }
 // watch injects idled when the stream was silent for its limit. Afterwards it has to be called again.
 func (s *stream) watch(a *attempt) {
 	s.touch()
-	var look func()
-	look = func() {
+	look := func() {
 		if left := s.limit - time.Since(time.Unix(0, s.active.Load())); left > 0 {
 			s.timer.Reset(left)
 			return
