@@ -5,36 +5,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/texttable"
 	"kafkagrpc/internal/wire"
 )
 
-// text is bytes as a person can read them on one line: null, or quoted where they could be taken for something else
-// or do something to a terminal.
+// text is bytes as a person can read them on one line, or null.
 func text(b []byte) string {
 	if b == nil {
 		return "null"
 	}
-	s := string(b)
-	if s == "" || s == "null" || s == "-" || s[0] == '"' || s[0] == ' ' || s[len(s)-1] == ' ' || !printable(s) {
-		return strconv.Quote(s)
-	}
-	return s
-}
-
-func printable(s string) bool {
-	for _, r := range s {
-		if !strconv.IsPrint(r) {
-			return false
-		}
-	}
-	return utf8.ValidString(s)
+	return texttable.Text(string(b))
 }
 
 // said is text of something that may be missing.
@@ -71,59 +57,7 @@ func Table(w io.Writer, letters []Letter, contract func(Letter) wire.Contract, r
 		}
 		rows = append(rows, row)
 	}
-	widths := fit(rows, columns)
-	var b strings.Builder
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			cell = cut(cell, widths[i])
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+len(gap)))
-		}
-		b.WriteString(strings.TrimRight(line.String(), " "))
-		b.WriteByte('\n')
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-const (
-	gap = "  "
-	// narrowest is what a cell keeps, and what cells of positions and times need not go below.
-	narrowest = 8
-)
-
-// fit is the width of each column: the widest ones give way until a line fits. Positions and times are never cut.
-func fit(rows [][]string, columns int) []int {
-	widths := make([]int, len(rows[0]))
-	total := -len(gap)
-	for i := range widths {
-		for _, row := range rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-		total += widths[i] + len(gap)
-	}
-	for ; total > columns; total-- {
-		widest := -1
-		for i, name := range rows[0] {
-			if name != "LETTER" && name != "TIME" && name != "REPLAYED" && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
-			}
-		}
-		if widest < 0 {
-			break
-		}
-		widths[widest]--
-	}
-	return widths
-}
-
-func cut(s string, width int) string {
-	runes := []rune(s)
-	if len(runes) <= width {
-		return s
-	}
-	return string(runes[:width-3]) + "..."
+	return texttable.Write(w, rows, columns, "LETTER", "TIME", "REPLAYED") // positions and times are never cut
 }
 
 func moment(t time.Time) string {

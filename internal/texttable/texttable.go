@@ -1,0 +1,100 @@
+// Package texttable prints rows for people: in columns that fit a terminal.
+//
+// It knows nothing of what the rows are about.
+package texttable
+
+import (
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	gap = "  "
+	// narrowest is what a cell keeps where it may be cut.
+	narrowest = 8
+)
+
+// Write writes rows, the first of them the names of the columns, cut to a width. The widest columns give way, but for those
+// that are named whole.
+func Write(w io.Writer, rows [][]string, width int, whole ...string) error {
+	return Columns{widths: fit(rows, width, whole)}.Write(w, rows)
+}
+
+// Columns are those of a table that is written bit by bit.
+type Columns struct{ widths []int }
+
+// Fixed are columns for a width, of cells as wide as those of a sample.
+func Fixed(sample [][]string, width int, whole ...string) Columns {
+	return Columns{widths: fit(sample, width, whole)}
+}
+
+// Write writes rows.
+func (c Columns) Write(w io.Writer, rows [][]string) error {
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			cell = cut(cell, c.widths[i])
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", c.widths[i]-utf8.RuneCountInString(cell)+len(gap)))
+		}
+		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// fit is the width of each column: the widest ones give way until a line fits.
+func fit(rows [][]string, width int, whole []string) []int {
+	widths := make([]int, len(rows[0]))
+	total := -len(gap)
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		total += widths[i] + len(gap)
+	}
+	for ; total > width; total-- {
+		widest := -1
+		for i, name := range rows[0] {
+			if !slices.Contains(whole, name) && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			break
+		}
+		widths[widest]--
+	}
+	return widths
+}
+
+func cut(s string, width int) string {
+	runes := []rune(s)
+	if len(runes) <= width {
+		return s
+	}
+	return string(runes[:width-3]) + "..."
+}
+
+// Text is a string as a person can read it on one line: quoted where it could be taken for something else or do something to
+// a terminal.
+func Text(s string) string {
+	if s == "" || s == "null" || s == "-" || s[0] == '"' || s[0] == ' ' || s[len(s)-1] == ' ' || !printable(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if !strconv.IsPrint(r) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
