@@ -27,11 +27,15 @@ const (
 )
 
 // startAdmin opens the admin address. The parts of the app add themselves when they start.
-func (a *app) startAdmin(ctx context.Context, addr string) error {
+func (a *app) startAdmin(ctx context.Context, addr string, o viewOptions) error {
 	if addr == "" || addr == "off" {
 		return nil
 	}
-	server, err := admin.Listen(admin.Options{Addr: addr, Log: a.log})
+	guard, err := o.guard(addr)
+	if err != nil {
+		return err
+	}
+	server, err := admin.Listen(admin.Options{Addr: addr, Guard: guard, Log: a.log})
 	if err != nil {
 		return err
 	}

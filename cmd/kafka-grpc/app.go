@@ -21,6 +21,7 @@ import (
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
+	"kafkagrpc/views"
 )
 
 type appOptions struct {
@@ -28,6 +29,7 @@ type appOptions struct {
 	instanceID   string
 	createTopics int
 	adminAddr    string // "" or "off": none
+	views        viewOptions
 	log          *slog.Logger
 }
 
@@ -39,6 +41,7 @@ type app struct {
 	processors []*processor.Processor
 	listeners  []net.Listener
 	admin      *admin.Server // nil where switched off
+	tables     []*views.Table
 	phase      atomic.Int32
 
 	failed chan error     // has room for one: the first part that ended by itself
@@ -49,9 +52,12 @@ type app struct {
 // returns; the partitions may still be recovering.
 func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, error) {
 	a := &app{topology: t, log: o.log, failed: make(chan error, 1)}
-	err := a.startAdmin(ctx, o.adminAddr) // first, so that it says what the others wait for
+	err := a.startAdmin(ctx, o.adminAddr, o.views) // first, so that it says what the others wait for
 	if err == nil {
 		err = a.startProcessors(ctx, o)
+	}
+	if err == nil {
+		a.startViews(ctx, o.views)
 	}
 	if err == nil {
 		err = a.startNorth(ctx, o)

@@ -72,7 +72,7 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 		return err
 	}
 	a, err := startApp(ctx, t, appOptions{
-		stateDir: filepath.Join(dir, "state"), createTopics: 1, adminAddr: "127.0.0.1:0", log: newLog(stderr, slog.LevelWarn),
+		stateDir: filepath.Join(dir, "state"), createTopics: 1, adminAddr: "127.0.0.1:0", views: viewOptions{mode: "all"}, log: newLog(stderr, slog.LevelWarn),
 	})
 	if err != nil {
 		return err

@@ -82,7 +82,7 @@ Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFK
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newResetCommand(env),
-		newHealthCommand(), newEchoCommand(), newVersionCommand())
+		newKeysCommand(env), newViewsCommand(env), newHealthCommand(), newEchoCommand(), newVersionCommand())
 	return root
 }
 

@@ -280,6 +280,15 @@ func (s *Store) Each(visit func(key, value []byte) bool) error {
 	return s.note(rows.Error())
 }
 
+// Size is about how many bytes the rows take on disk; 0 once the store is closed.
+func (s *Store) Size() int64 {
+	sizes, err := s.db.SizeOf([]util.Range{*util.BytesPrefix([]byte(keyPrefix))})
+	if err != nil {
+		return 0
+	}
+	return sizes.Sum()
+}
+
 // note leaves a mark for openStore where the error is a corruption, and says which store it is about.
 func (s *Store) note(err error) error {
 	if err == nil {

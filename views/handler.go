@@ -1,0 +1,93 @@
+package views
+
+import (
+	_ "embed"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpcreflect"
+
+	"kafkagrpc/views/viewspb"
+)
+
+const (
+	// writeTime is how long a client may take none of what is sent to it. Then its connection is of no use.
+	writeTime = 30 * time.Second
+	// maxRequest is for the bodies of requests, the longest key included.
+	maxRequest = 256 << 10
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// Handler serves the API of the tables:
+//
+//   - kafkagrpc.views.v1.Views by gRPC, gRPC-Web and connect, with reflection for grpcurl;
+//   - GET /v1/keys/{key}, /v1/keys, /v1/keys:watch and /v1/stats, described by /openapi.json.
+//
+// It checks nothing about who asks: what stands before it does.
+func Handler(tables ...*Table) http.Handler {
+	s := newService(tables)
+	mux := http.NewServeMux()
+	// Small messages, as those of a watch, cost more to compress than to send.
+	path, service := viewspb.NewViewsHandler(s, connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(8<<10))
+	mux.Handle(path, service)
+	reflector := grpcreflect.NewStaticReflector(viewspb.ViewsName)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, connect.WithReadMaxBytes(maxRequest)))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, connect.WithReadMaxBytes(maxRequest)))
+	h := rest{s}
+	mux.HandleFunc("GET /v1/keys/{key...}", h.get)
+	mux.HandleFunc("GET /v1/keys", h.list)
+	mux.HandleFunc("GET /v1/keys:watch", h.watch)
+	mux.HandleFunc("GET /v1/stats", h.stats)
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPI)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		failWith(w, http.StatusNotFound, "not_found", "no such path: /openapi.json has those that there are")
+	})
+	return patient(mux)
+}
+
+// Paths are the patterns under which Handler is mounted.
+func Paths() []string {
+	return []string{"/" + viewspb.ViewsName + "/", "/" + grpcreflect.ReflectV1ServiceName + "/", "/" + grpcreflect.ReflectV1AlphaServiceName + "/",
+		"/v1/keys", "/v1/keys/", "/v1/keys:watch", "/v1/stats", "/openapi.json"}
+}
+
+// patient gives streams all the time that they want, as long as the client takes what is written.
+func patient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		// A server that sets none, such as a test's, needs none lifted.
+		_ = control.SetReadDeadline(time.Time{})
+		next.ServeHTTP(patientWriter{w, control}, r)
+	})
+}
+
+type patientWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (w patientWriter) Write(b []byte) (int, error) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush is what gRPC needs of a writer.
+func (w patientWriter) Flush() {
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
+	_ = w.control.Flush()
+}
+
+// FlushError is Flush for http.ResponseController.
+func (w patientWriter) FlushError() error {
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
+	return w.control.Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (w patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

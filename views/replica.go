@@ -1,0 +1,359 @@
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/codec"
+	"github.com/lovoo/goka/storage"
+
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
+	"kafkagrpc/internal/wire"
+)
+
+// measureInterval is how often the ends of the topic are asked for, and so what Freshness is about at best.
+const measureInterval = time.Second
+
+// errMadeAnew ends a replica whose topic is another one than when it began.
+var errMadeAnew = errors.New("the table's topic was made anew, or has lost records")
+
+// replica is the copy of a table as one goka View keeps it.
+type replica struct {
+	topicID   string
+	parts     []*part // by partition
+	recovered func()  // called once, when all of them are
+	waiting   int     // for how many that is; guarded by mu
+	mu        sync.Mutex
+}
+
+// part is the copy of one partition. Its store is set when goka opens it.
+type part struct {
+	mu        sync.RWMutex
+	store     *tablestore.Store
+	position  int64 // offset of the next record; everything before is in the store
+	end       int64 // of the topic, when it was last asked for
+	recovered bool
+
+	// Everything that was in the partition at asOf is in the store. begun and target are of a measurement that becomes
+	// asOf when the position reaches target.
+	asOf   time.Time
+	begun  time.Time
+	target int64
+}
+
+// settle makes the measurement that is reached the last one. The caller holds mu.
+func (p *part) settle() {
+	if p.recovered && !p.begun.IsZero() && p.position >= p.target {
+		p.asOf, p.begun = p.begun, time.Time{}
+	}
+}
+
+// runOnce runs one replica to its end, and answers for how long it was ready.
+func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
+	maxAge, id, err := t.describe()
+	if err != nil {
+		return 0, err
+	}
+	client, err := sarama.NewClient(t.c.Cluster.Brokers, t.c.Cluster.ConsumerConfig())
+	if err != nil {
+		return 0, fmt.Errorf("connecting the view to Kafka: %w", err)
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	partitions, err := client.Partitions(t.c.Topic)
+	if err != nil {
+		return 0, fmt.Errorf("asking for the partitions of topic %s: %w", t.c.Topic, err)
+	}
+	consumer, err := sarama.NewConsumerFromClient(client)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, consumer.Close()) }()
+
+	var since time.Time
+	r := &replica{topicID: id, parts: make([]*part, len(partitions)), waiting: len(partitions)}
+	for i := range r.parts {
+		r.parts[i] = &part{}
+	}
+	r.recovered = func() {
+		since = time.Now() // read after the last part was recovered, which view.Run waits for
+		t.recovered()
+		t.log.Info("the view has caught up")
+	}
+	t.feed.begin(id, len(partitions))
+	view, err := t.view(client, consumer, r, maxAge)
+	if err != nil {
+		return 0, err
+	}
+	t.set(r, nil, time.Time{})
+	defer t.set(nil, nil, time.Time{})
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	var measuring sync.WaitGroup
+	measuring.Go(func() {
+		if err := r.measure(ctx, client, t.c.Topic); err != nil {
+			cancel(err)
+		}
+	})
+	err = view.Run(ctx)
+	cancel(nil)
+	measuring.Wait()
+	if cause := context.Cause(ctx); errors.Is(cause, errMadeAnew) {
+		err = errors.Join(cause, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !since.IsZero() {
+		ready = time.Since(since)
+	}
+	return ready, err
+}
+
+// describe learns up to which age a local store is continued, and which topic it must be a copy of.
+func (t *Table) describe() (maxAge time.Duration, id string, err error) {
+	topics, err := kafka.OpenTopics(t.c.Cluster)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { err = errors.Join(err, topics.Close()) }()
+	retention, err := topics.DeleteRetention(t.c.Topic)
+	if err != nil {
+		return 0, "", err
+	}
+	id, err = topics.ID(t.c.Topic)
+	return retention / 2, id, err
+}
+
+func (t *Table) view(client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
+	stores := tablestore.Stores{
+		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Log: t.log,
+		End: func(topic string, partition int32) (int64, error) {
+			return client.GetOffset(topic, partition, sarama.OffsetNewest)
+		},
+	}
+	view, err := goka.NewView(t.c.Cluster.Brokers, goka.Table(t.c.Topic), new(codec.Bytes),
+		goka.WithViewClientID(t.c.Cluster.ClientID),
+		goka.WithViewLogger(gokaLog{t.log}),
+		goka.WithViewHasher(func() hash.Hash32 { return wire.NewHash() }),
+		goka.WithViewAutoReconnect(),
+		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
+			return goka.NewSimpleBackoff(500*time.Millisecond, 5*time.Second), nil
+		}),
+		goka.WithViewBackoffResetTimeout(10*time.Second),
+		// goka closes neither of these two.
+		goka.WithViewConsumerSaramaBuilder(func([]string, string) (sarama.Consumer, error) { return consumer, nil }),
+		goka.WithViewTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client}, nil }),
+		goka.WithViewStorageBuilder(func(topic string, partition int32) (storage.Storage, error) {
+			return r.open(stores, topic, partition)
+		}),
+		goka.WithViewCallback(func(c goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+			if err := goka.DefaultUpdate(c, s, key, value); err != nil {
+				return err
+			}
+			r.parts[c.Partition()].advance(c.Offset() + 1)
+			t.feed.add(c.Partition(), c.Offset(), key, value)
+			return nil
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("view of topic %s: %w", t.c.Topic, err)
+	}
+	return view, nil
+}
+
+// open opens the store of a partition for goka.
+func (r *replica) open(stores tablestore.Stores, topic string, partition int32) (storage.Storage, error) {
+	p := r.parts[partition]
+	begun := time.Now()
+	end, err := stores.End(topic, partition)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err)
+	}
+	store, err := stores.Open(topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	offset, err := store.GetOffset(-1)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.store, p.position, p.end = store, offset+1, end
+	p.begun, p.target = begun, end
+	return observedStore{store, func() { r.partRecovered(p) }}, nil
+}
+
+// observedStore tells when goka has recovered a partition.
+type observedStore struct {
+	*tablestore.Store
+	then func()
+}
+
+func (s observedStore) MarkRecovered() error {
+	if err := s.Store.MarkRecovered(); err != nil {
+		return err
+	}
+	s.then()
+	return nil
+}
+
+func (r *replica) partRecovered(p *part) {
+	p.mu.Lock()
+	// The records at the end may be gone by compaction, and are then not waited for: goka has all there are.
+	p.recovered, p.position = true, max(p.position, p.end)
+	p.settle()
+	p.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting--; r.waiting == 0 {
+		r.recovered()
+	}
+}
+
+func (p *part) advance(position int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.position = position
+	p.settle()
+}
+
+// measure asks for the ends of the partitions again and again, until ctx ends or the topic is another one.
+func (r *replica) measure(ctx context.Context, client sarama.Client, topic string) error {
+	tick := time.NewTicker(measureInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		var asking sync.WaitGroup
+		anew := make([]bool, len(r.parts))
+		for i, p := range r.parts {
+			asking.Go(func() {
+				begun := time.Now()
+				end, err := client.GetOffset(topic, int32(i), sarama.OffsetNewest)
+				if err == nil { // else the copy only grows older
+					anew[i] = p.measured(begun, end)
+				}
+			})
+		}
+		asking.Wait()
+		for i, is := range anew {
+			if is {
+				return fmt.Errorf("partition %d: %w", i, errMadeAnew)
+			}
+		}
+	}
+}
+
+// measured notes where the partition ended, and reports whether that is before what was read of it.
+func (p *part) measured(begun time.Time, end int64) (anew bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.store == nil {
+		return false
+	}
+	if p.recovered && end < p.end {
+		return true
+	}
+	p.end = end
+	if p.begun.IsZero() {
+		p.begun, p.target = begun, end
+	}
+	p.settle()
+	return false
+}
+
+// Freshness is how stale an answer may be.
+type Freshness struct {
+	AsOf time.Time // everything that was in the table's topic then is in the answer
+	Lag  int64     // records of the topic that were not read yet, when it was last asked
+}
+
+func (p *part) freshness() Freshness {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return Freshness{AsOf: p.asOf, Lag: max(0, p.end-p.position)}
+}
+
+// freshness is that of an answer from all partitions.
+func (r *replica) freshness() Freshness {
+	var all Freshness
+	for i, p := range r.parts {
+		f := p.freshness()
+		if i == 0 || f.AsOf.Before(all.AsOf) {
+			all.AsOf = f.AsOf
+		}
+		all.Lag += f.Lag
+	}
+	return all
+}
+
+// notReady is why the replica must not be asked; "" if it may.
+func (r *replica) notReady(maxAge time.Duration) string {
+	recovering, lag := 0, int64(0)
+	var oldest *part
+	for _, p := range r.parts {
+		p.mu.RLock()
+		if !p.recovered {
+			recovering++
+			lag += max(0, p.end-p.position)
+		}
+		p.mu.RUnlock()
+	}
+	if recovering > 0 {
+		return fmt.Sprintf("%d of %d partitions are being recovered, with %d records to go", recovering, len(r.parts), lag)
+	}
+	for _, p := range r.parts {
+		if oldest == nil || p.freshness().AsOf.Before(oldest.freshness().AsOf) {
+			oldest = p
+		}
+	}
+	if oldest == nil {
+		return "the table's topic has no partitions"
+	}
+	if f := oldest.freshness(); time.Since(f.AsOf) > maxAge {
+		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; is Kafka reachable? %d records are known to be missing",
+			f.AsOf.UTC().Format(time.RFC3339), maxAge, f.Lag)
+	}
+	return ""
+}
+
+// topicManager is goka's view of the topic. We have found it ourselves.
+type topicManager struct{ client sarama.Client }
+
+func (m topicManager) EnsureTableExists(string, int) error  { return nil }
+func (m topicManager) EnsureStreamExists(string, int) error { return nil }
+func (m topicManager) EnsureTopicExists(string, int, int, map[string]string) error {
+	return nil
+}
+func (m topicManager) Partitions(topic string) ([]int32, error) { return m.client.Partitions(topic) }
+func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64, error) {
+	return m.client.GetOffset(topic, partition, at)
+}
+func (m topicManager) Close() error { return nil }
+
+// gokaLog turns goka's lines into log records: its errors into warnings, the rest is for debugging.
+type gokaLog struct{ log *slog.Logger }
+
+func (l gokaLog) line(text string) {
+	if strings.Contains(strings.ToLower(text), "error") {
+		l.log.Warn(text)
+		return
+	}
+	l.log.Debug(text)
+}
+
+func (l gokaLog) Print(args ...any)                 { l.line(fmt.Sprint(args...)) }
+func (l gokaLog) Println(args ...any)               { l.line(fmt.Sprint(args...)) }
+func (l gokaLog) Printf(format string, args ...any) { l.line(fmt.Sprintf(format, args...)) }

@@ -1,0 +1,174 @@
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"kafkagrpc/views/viewspb"
+)
+
+// maxScans is how many pages are read at the same time; others wait for their turn as long as their caller does.
+const maxScans = 8
+
+// service is the protobuf service. The REST paths and the page ask it, too.
+type service struct {
+	tables []*Table
+	scans  chan struct{}
+}
+
+func newService(tables []*Table) *service {
+	return &service{tables, make(chan struct{}, maxScans)}
+}
+
+// table is the one of a group, or the only one.
+func (s *service) table(group string) (*Table, error) {
+	var groups []string
+	for _, t := range s.tables {
+		if t.Group() == group || group == "" && len(s.tables) == 1 {
+			return t, nil
+		}
+		groups = append(groups, t.Group())
+	}
+	return nil, &badRequest{"group", "it takes one of " + strings.Join(groups, ", ")}
+}
+
+// Get implements viewspb.ViewsHandler.
+func (s *service) Get(_ context.Context, r *connect.Request[viewspb.GetRequest]) (*connect.Response[viewspb.GetResponse], error) {
+	response, err := s.get(r.Msg)
+	return respond(response, err)
+}
+
+func (s *service) get(r *viewspb.GetRequest) (*viewspb.GetResponse, error) {
+	t, err := s.table(r.Group)
+	if err != nil {
+		return nil, err
+	}
+	key := r.Key
+	switch {
+	case len(r.RawKey) > 0 && key != "":
+		return nil, &badRequest{"raw_key", "give either key or raw_key"}
+	case len(r.RawKey) > 0:
+		key = string(r.RawKey)
+	case key == "":
+		return nil, &badRequest{"key", "which key? it is missing"}
+	}
+	if len(key) > maxKey {
+		return nil, &badRequest{"key", fmt.Sprintf("it has %d bytes, and no key has more than %d", len(key), maxKey)}
+	}
+	e, fresh, err := t.get(key)
+	if err != nil {
+		return nil, err
+	}
+	return &viewspb.GetResponse{Entry: e, Freshness: freshnessOf(fresh)}, nil
+}
+
+// List implements viewspb.ViewsHandler.
+func (s *service) List(ctx context.Context, r *connect.Request[viewspb.ListRequest]) (*connect.Response[viewspb.ListResponse], error) {
+	response, err := s.list(ctx, r.Msg)
+	return respond(response, err)
+}
+
+func (s *service) list(ctx context.Context, r *viewspb.ListRequest) (*viewspb.ListResponse, error) {
+	t, err := s.table(r.Group)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.scans <- struct{}{}:
+		defer func() { <-s.scans }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	page, fresh, err := t.list(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &viewspb.ListResponse{Entries: page.entries, NextCursor: page.next, Scanned: page.scanned, Freshness: freshnessOf(fresh)}, nil
+}
+
+// Watch implements viewspb.ViewsHandler.
+func (s *service) Watch(ctx context.Context, r *connect.Request[viewspb.WatchRequest], stream *connect.ServerStream[viewspb.WatchResponse]) error {
+	return coded(s.watch(ctx, r.Msg, stream.Send))
+}
+
+func (s *service) watch(ctx context.Context, r *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
+	t, err := s.table(r.Group)
+	if err != nil {
+		return err
+	}
+	return t.watch(ctx, r, send)
+}
+
+// Stats implements viewspb.ViewsHandler.
+func (s *service) Stats(context.Context, *connect.Request[viewspb.StatsRequest]) (*connect.Response[viewspb.StatsResponse], error) {
+	return connect.NewResponse(s.stats()), nil
+}
+
+func (s *service) stats() *viewspb.StatsResponse {
+	out := &viewspb.StatsResponse{}
+	for _, t := range s.tables {
+		out.Tables = append(out.Tables, t.stats())
+	}
+	slices.SortFunc(out.Tables, func(a, b *viewspb.TableStats) int { return strings.Compare(a.Group, b.Group) })
+	return out
+}
+
+func freshnessOf(f Freshness) *viewspb.Freshness {
+	if f.AsOf.IsZero() {
+		return &viewspb.Freshness{Lag: f.Lag}
+	}
+	return &viewspb.Freshness{AsOf: timestamppb.New(f.AsOf), AgeMs: time.Since(f.AsOf).Milliseconds(), Lag: f.Lag}
+}
+
+func respond[T any](response *T, err error) (*connect.Response[T], error) {
+	if err != nil {
+		return nil, coded(err)
+	}
+	return connect.NewResponse(response), nil
+}
+
+// coded gives an error its code, unless it has one.
+func coded(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *connect.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return connect.NewError(codeFor(err), err)
+}
+
+func codeFor(err error) connect.Code {
+	var (
+		bad   *badRequest
+		none  *notFound
+		many  *tooMany
+		young *NotReadyError
+	)
+	switch {
+	case errors.As(err, &bad):
+		return connect.CodeInvalidArgument
+	case errors.As(err, &none):
+		return connect.CodeNotFound
+	case errors.As(err, &many), errors.Is(err, errSlow):
+		return connect.CodeResourceExhausted
+	case errors.As(err, &young), errors.Is(err, errClosed):
+		return connect.CodeUnavailable
+	case errors.Is(err, errOtherTable):
+		return connect.CodeAborted
+	case errors.Is(err, context.Canceled):
+		return connect.CodeCanceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.CodeDeadlineExceeded
+	default:
+		return connect.CodeInternal
+	}
+}

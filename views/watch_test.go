@@ -1,0 +1,325 @@
+package views_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/views/viewspb"
+)
+
+// watching is one watch as a test sees it.
+type watching struct {
+	t      *testing.T
+	stream *connect.ServerStreamForClient[viewspb.WatchResponse]
+	cursor string
+	stop   func()
+}
+
+// watch returns when the watch has begun.
+func (i *instance) watch(t *testing.T, request *viewspb.WatchRequest) *watching {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	stream, err := i.client.Watch(ctx, connect.NewRequest(request))
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	w := &watching{t: t, stream: stream}
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		_ = stream.Close()
+	})
+	t.Cleanup(w.stop)
+	if got := w.next(); got != "" {
+		t.Fatalf("the first answer has %s", got)
+	}
+	return w
+}
+
+// next is the next change: a key, or -key for a removal, or "" for the beginning.
+func (w *watching) next() string {
+	w.t.Helper()
+	if !w.stream.Receive() {
+		w.t.Fatalf("the watch ended: %v", w.stream.Err())
+	}
+	m := w.stream.Msg()
+	w.cursor = m.Cursor
+	switch c := m.Change.(type) {
+	case *viewspb.WatchResponse_Entry:
+		return c.Entry.Key
+	case *viewspb.WatchResponse_Removed:
+		return "-" + c.Removed.Key
+	}
+	return ""
+}
+
+func (w *watching) expect(want ...string) {
+	w.t.Helper()
+	for _, key := range want {
+		if got := w.next(); got != key {
+			w.t.Errorf("change %q, want %q", got, key)
+		}
+	}
+}
+
+func TestWatchFromNow(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.put("before", aRow())
+	i := b.started()
+	all := i.watch(t, &viewspb.WatchRequest{})
+	some := i.watch(t, &viewspb.WatchRequest{Filter: &viewspb.Filter{Prefix: "a", Status: "NOT_FOUND"}})
+	b.put("a1", aRow())
+	b.put("a2", aRow(func(r *rowpb.Row) { r.Status = 5 }))
+	b.put("b1", aRow(func(r *rowpb.Row) { r.Status = 5 }))
+	b.put("a1", nil)
+	b.put("a3", aRow(func(r *rowpb.Row) { r.Status = 5 }))
+	all.expect("a1", "a2", "b1", "-a1", "a3")
+	some.expect("a2", "a3")
+}
+
+// A watcher goes on where it was: from the feed, at an instance that was restarted, and at one that has never had the
+// changes in memory.
+func TestWatchFromACursor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3)
+	b.put("before", aRow())
+	i := b.started()
+	w := i.watch(t, &viewspb.WatchRequest{})
+	b.put("k1", aRow())
+	w.expect("k1")
+	w.stop()
+	b.put("k2", aRow())
+	b.has(i, "k2")
+
+	again := i.watch(t, &viewspb.WatchRequest{Cursor: w.cursor})
+	again.expect("k2")
+	again.stop()
+	i.stop()
+	b.put("k3", aRow())
+	i = b.start(i.dir)
+	b.ready(i)
+	for name, at := range map[string]*instance{"restarted": i, "new": b.started()} {
+		t.Run(name, func(t *testing.T) {
+			later := at.watch(t, &viewspb.WatchRequest{Cursor: w.cursor})
+			seen := map[string]bool{}
+			for range 2 { // of two partitions
+				seen[later.next()] = true
+			}
+			if !seen["k2"] || !seen["k3"] {
+				t.Errorf("seen %v", seen)
+			}
+			b.put("live-"+name, aRow())
+			for later.next() != "live-"+name {
+			}
+		})
+	}
+}
+
+func TestWatchTheLastChanges(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3)
+	i := b.started()
+	for n := range 5 {
+		key := fmt.Sprintf("k%d", n)
+		b.put(key, aRow())
+		b.has(i, key) // one after the other, as partitions have no order among them
+	}
+	w := i.watch(t, &viewspb.WatchRequest{Recent: 2})
+	w.expect("k3", "k4")
+	b.put("k5", aRow())
+	w.expect("k5")
+}
+
+// Whoever takes nothing is told and dropped; nobody else notices.
+func TestSlowWatcherIsToldAndDropped(t *testing.T) {
+	t.Parallel()
+	const rows = 800
+	b := newBench(t, 1)
+	i := b.started()
+	slow := i.watch(t, &viewspb.WatchRequest{})
+	fast := i.watch(t, &viewspb.WatchRequest{Filter: &viewspb.Filter{Prefix: "last"}})
+	// More than what the feed and all buffers on the way keep: messages of errors are in what is watched.
+	noise := make([]byte, 32<<10) // which no compression makes smaller
+	_, _ = rand.Read(noise)
+	text := hex.EncodeToString(noise)
+	value, err := proto.Marshal(aRow(func(r *rowpb.Row) { r.Message = text }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []*kgo.Record
+	for n := range rows {
+		records = append(records, &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "k%03d", n), Value: value})
+	}
+	b.produce(records...)
+	b.put("last", aRow())
+	fast.expect("last")
+	seen := 0
+	for slow.stream.Receive() {
+		if seen++; seen > rows {
+			t.Fatal("the slow watcher got everything")
+		}
+		slow.cursor = slow.stream.Msg().Cursor
+	}
+	if err := slow.stream.Err(); connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "go on from the cursor") {
+		t.Errorf("the slow watcher was told %v after %d changes", err, seen)
+	}
+	// As it says.
+	again := i.watch(t, &viewspb.WatchRequest{Cursor: slow.cursor})
+	if got, want := again.next(), fmt.Sprintf("k%03d", seen); got != want {
+		t.Errorf("it goes on with %s, want %s", got, want)
+	}
+}
+
+func TestThousandWatchers(t *testing.T) {
+	t.Parallel()
+	const watchers, changes = 1000, 10
+	b := newBench(t, 3)
+	i := b.started()
+	// Over HTTP/2, some hundreds to a connection.
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	client := viewspb.NewViewsClient(&http.Client{Transport: transport}, i.url, connect.WithGRPC())
+	var begun, done sync.WaitGroup
+	var failed atomic.Int32
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range watchers {
+		begun.Add(1)
+		done.Go(func() {
+			started := sync.OnceFunc(begun.Done)
+			defer started()
+			stream, err := client.Watch(ctx, connect.NewRequest(&viewspb.WatchRequest{}))
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			defer stream.Close()
+			seen := 0
+			for seen <= changes && stream.Receive() {
+				started()
+				seen++
+			}
+			if seen != changes+1 {
+				failed.Add(1)
+			}
+		})
+	}
+	begun.Wait()
+	var stats struct{ Tables []struct{ Watchers int } }
+	i.get(t, "/v1/stats", &stats)
+	if stats.Tables[0].Watchers != watchers {
+		t.Errorf("%d watchers", stats.Tables[0].Watchers)
+	}
+	for n := range changes {
+		b.put(fmt.Sprintf("k%d", n), aRow())
+	}
+	done.Wait()
+	if n := failed.Load(); n > 0 {
+		t.Errorf("%d of %d watchers failed", n, watchers)
+	}
+	b.eventually("all watchers are gone", func() bool {
+		i.get(t, "/v1/stats", &stats)
+		return stats.Tables[0].Watchers == 0
+	})
+}
+
+// The way of a browser: it connects again by itself, with the id of the last event.
+func TestWatchByServerSentEvents(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	i := b.started()
+	events := func(last string) (*bufio.Scanner, func()) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, i.url+"/v1/keys:watch?prefix=a", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last != "" {
+			request.Header.Set("Last-Event-ID", last)
+		}
+		response, err := i.server.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Header.Get("Content-Type"); got != "text/event-stream" {
+			t.Errorf("content type %s", got)
+		}
+		return bufio.NewScanner(response.Body), func() {
+			cancel()
+			_ = response.Body.Close()
+		}
+	}
+	event := func(lines *bufio.Scanner) map[string]string {
+		fields := map[string]string{}
+		for lines.Scan() && lines.Text() != "" {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			fields[name] = value
+		}
+		return fields
+	}
+	lines, stop := events("")
+	if got := event(lines); got["event"] != "cursor" || got["id"] == "" {
+		t.Errorf("the first event is %v", got)
+	}
+	b.put("b1", aRow())
+	b.put("a1", aRow())
+	got := event(lines)
+	if got["event"] != "entry" {
+		t.Errorf("event %v", got)
+	}
+	contains(t, got["data"], `"key":"a1"`)
+	stop()
+	b.put("a1", nil)
+	b.put("a2", aRow())
+	lines, stop = events(got["id"])
+	defer stop()
+	for _, want := range []string{"cursor", "removed", "entry"} {
+		if got := event(lines); got["event"] != want {
+			t.Errorf("event %v, want %s", got, want)
+		}
+	}
+}
+
+// A connection that takes nothing costs a watcher at most its write time; the server answers others meanwhile.
+func TestStopEndsWatches(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	i := b.started()
+	w := i.watch(t, &viewspb.WatchRequest{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(i.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /v1/keys:watch HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	i.end()
+	if w.stream.Receive() {
+		t.Errorf("after the stop: %v", w.stream.Msg())
+	}
+	if err := w.stream.Err(); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("the watcher was told %v", err)
+	}
+}
