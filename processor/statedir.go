@@ -17,9 +17,9 @@ type StateDir struct {
 	lock *os.File
 }
 
-// OpenStateDir creates the folder if need be and locks it. A folder in use is refused with its owner's pid.
+// OpenStateDir creates the folder if need be, for its owner alone, since the results of calls are in it, and locks it. A folder in use is refused with its owner's pid.
 func OpenStateDir(path string) (*StateDir, error) {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o644)

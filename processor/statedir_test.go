@@ -24,6 +24,20 @@ func TestStateDirHasOneOwner(t *testing.T) {
 	open(t, dir)
 }
 
+// The results of calls are in it.
+func TestStateDirIsForItsOwnerAlone(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	open(t, dir)
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, want 0700", info.Mode().Perm())
+	}
+}
+
 func TestInstanceIDStays(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

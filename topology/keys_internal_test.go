@@ -1,0 +1,151 @@
+package topology
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var updateKeys = flag.Bool("update-keys", false, "rewrite the table of keys in docs/configuration.md")
+
+const keysPage = "../docs/configuration.md"
+
+// The table of keys in the documentation is the schema: each key of each binding, vault and catalog, with what becomes of
+// it. A key that is added, supported or refused changes the page, or fails here.
+func TestDocumentedKeys(t *testing.T) {
+	page, err := os.ReadFile(keysPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := []byte("<!-- keys: begin -->\n"), []byte("<!-- keys: end -->\n")
+	i, j := bytes.Index(page, begin), bytes.Index(page, end)
+	if i < 0 || j < i {
+		t.Fatalf("%s has no place for the table of keys", keysPage)
+	}
+	i += len(begin)
+	want := keyTables()
+	if *updateKeys {
+		if err := os.WriteFile(keysPage, slices.Concat(page[:i], []byte(want), page[j:]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(page[i:j])); diff != "" {
+		t.Errorf("the table of keys in %s is not the schema's; `go test ./topology -run TestDocumentedKeys -update-keys` rewrites it (-want +got):\n%s", keysPage, diff)
+	}
+}
+
+func keyTables() string {
+	var b strings.Builder
+	table := func(title string, rows [][2]string) {
+		fmt.Fprintf(&b, "\n### %s\n\n| key | |\n|---|---|\n", title)
+		for _, row := range rows {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", row[0], row[1])
+		}
+	}
+	types := specs()
+	for _, kind := range slices.Sorted(maps.Keys(types)) {
+		var alike []string // kinds with the same keys
+		var rows [][2]string
+		for _, name := range slices.Sorted(maps.Keys(types[kind])) {
+			spec := types[kind][name]
+			if spec == nil {
+				spec = &struct{}{}
+			}
+			next := keysOf(valueOf(spec), "")
+			if len(alike) > 0 && !slices.Equal(rows, next) {
+				table("`"+kind+"` binding, "+strings.Join(alike, " and "), rows)
+				alike = nil
+			}
+			alike, rows = append(alike, name), next
+		}
+		table("`"+kind+"` binding, "+strings.Join(alike, " and "), rows)
+	}
+	table("`filesystem` vault", keysOf(valueOf(&vault{}), ""))
+	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
+	table("`inline` catalog", keysOf(valueOf(&inlineCatalog{}), ""))
+	return b.String() + "\n"
+}
+
+// keysOf are the keys below a struct with what becomes of them.
+func keysOf(v reflect.Value, prefix string) (rows [][2]string) {
+	for _, f := range fieldsOf(v) {
+		key, value := prefix+f.key, f.value
+		if key == "type" || key == "kind" {
+			continue // in the title
+		}
+		if f.Tag.Get("later") == "*" {
+			rows = append(rows, [2]string{key, "refused: not supported yet"})
+			continue
+		}
+		if why := f.Tag.Get("idle"); why != "" {
+			rows = append(rows, [2]string{key, "no effect, with a warning: " + why})
+			continue
+		}
+		switch inner := value.Addr().Interface().(type) {
+		case *storeFile:
+			rows = append(rows, keysOf(valueOf(&inner.store), key+".")...)
+			continue
+		case *sasl:
+			rows = append(rows, keysOf(valueOf(&inner.values), key+".")...)
+			continue
+		}
+		if element, named := elementOf(value); element.IsValid() {
+			many := "[]."
+			if named {
+				many = ".<name>."
+			}
+			rows = append(rows, keysOf(element, key+many)...)
+			continue
+		}
+		_, isScalar := value.Addr().Interface().(scalar)
+		_, special := value.Addr().Interface().(decodable)
+		if value.Kind() == reflect.Struct && !isScalar && !special {
+			rows = append(rows, keysOf(value, key+".")...)
+			continue
+		}
+		rows = append(rows, [2]string{key, supported(f)})
+	}
+	return rows
+}
+
+// elementOf is what a list of mappings, or a mapping whose names are the user's, holds; invalid for anything else.
+func elementOf(v reflect.Value) (element reflect.Value, named bool) {
+	if v.Kind() != reflect.Slice {
+		return reflect.Value{}, false
+	}
+	of := v.Type().Elem()
+	if value, ok := of.FieldByName("value"); ok && strings.HasPrefix(of.Name(), "entry[") {
+		of, named = value.Type, true
+		if of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+	}
+	element = reflect.New(of).Elem()
+	if _, isScalar := element.Addr().Interface().(scalar); isScalar || of.Kind() != reflect.Struct {
+		return reflect.Value{}, false
+	}
+	return element, named
+}
+
+func supported(f field) string {
+	text := "supported"
+	if f.Tag.Get("need") != "" {
+		text += ", needed"
+	}
+	if values := strings.Fields(f.Tag.Get("oneof")); len(values) > 0 {
+		text += ": `" + strings.Join(values, "`, `") + "`"
+	}
+	if values := strings.Fields(f.Tag.Get("later")); len(values) > 0 {
+		text += "; not supported yet: `" + strings.Join(values, "`, `") + "`"
+	}
+	return text
+}
