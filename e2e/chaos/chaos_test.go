@@ -109,40 +109,30 @@ func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario)
 	report(t, events, violations)
 }
 
-// report fails the test for violations, and shows of each checker the first few, and the shortest slice of the history
-// that has one.
+// report fails the test for violations, and shows of each checker the first few, and what happened to the first key.
 func report(t *testing.T, events []history.Event, violations []check.Violation) {
 	t.Helper()
 	const shown = 5
 	count := map[string]int{}
-	shortest := map[string][]history.Event{}
-	of := map[string]check.Violation{}
 	for _, v := range violations {
-		if count[v.Checker]++; count[v.Checker] <= shown {
-			t.Error(v)
-		}
-		if v.Key == "" || count[v.Checker] > compared {
+		count[v.Checker]++
+		if count[v.Checker] > shown {
 			continue
 		}
-		if s := check.Slice(events, v.Key); shortest[v.Checker] == nil || len(s) < len(shortest[v.Checker]) {
-			shortest[v.Checker], of[v.Checker] = s, v
+		t.Error(v)
+		if count[v.Checker] == 1 && v.Key != "" {
+			t.Log(slice(events, v.Key))
 		}
-	}
-	for checker, events := range shortest {
-		t.Logf("%v%s", of[checker], show(events))
 	}
 	for checker, n := range count {
 		t.Logf("%s: %d violations", checker, n)
 	}
 }
 
-// compared is how many violations of a checker are looked at for the shortest slice.
-const compared = 100
-
-func show(events []history.Event) string {
+func slice(events []history.Event, key string) string {
 	var b strings.Builder
 	const clock = "15:04:05.000"
-	for _, e := range events {
+	for _, e := range check.Slice(events, key) {
 		fmt.Fprintf(&b, "\n  %s %-11s", e.At.Format(clock), e.Kind)
 		if e.Kind == history.Fault {
 			fmt.Fprintf(&b, " %s of %q from %s to %s", e.Fault, e.Instance, e.From.Format(clock), e.To.Format(clock))
@@ -153,7 +143,7 @@ func show(events []history.Event) string {
 			fmt.Fprintf(&b, " %s/%d@%d written %s", e.Topic, e.Partition, e.Offset, e.Written.Format(clock))
 		}
 	}
-	return b.String()
+	return "key " + key + ":" + b.String()
 }
 
 // A history that was kept is judged again, for work on the checkers.
