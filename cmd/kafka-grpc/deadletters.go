@@ -155,6 +155,18 @@ func columnsOf(env func(string) (string, bool)) int {
 	return 120
 }
 
+// contractOf is the contract with which a letter of a remote's topic was read, which other remotes may share.
+func contractOf(remotes []topology.Remote, remote topology.Remote, shares func(topology.Remote) bool) func(deadletter.Letter) wire.Contract {
+	return func(letter deadletter.Letter) wire.Contract {
+		for _, r := range remotes {
+			if shares(r) && slices.Contains(r.Inputs(), letter.Cause.Topic) {
+				return r.Contract
+			}
+		}
+		return remote.Contract
+	}
+}
+
 // withLetters opens the dead-letter topic of a remote.
 func withLetters(ctx context.Context, remote topology.Remote, use func(*deadletter.Topic) error) (err error) {
 	reader, err := kafka.NewReader(lettersCluster(remote))
@@ -190,14 +202,7 @@ func (l listing) print(ctx context.Context, remotes []topology.Remote) error {
 		if slices.ContainsFunc(remotes[:i], sharesTopic) {
 			continue // printed with the first of them
 		}
-		contract := func(letter deadletter.Letter) wire.Contract {
-			for _, r := range remotes {
-				if sharesTopic(r) && slices.Contains(r.Inputs(), letter.Cause.Topic) {
-					return r.Contract
-				}
-			}
-			return remote.Contract
-		}
+		contract := contractOf(remotes, remote, sharesTopic)
 		err := withLetters(ctx, remote, func(topic *deadletter.Topic) error {
 			found, err := topic.Newest(ctx, l.limit, l.all)
 			if err != nil {

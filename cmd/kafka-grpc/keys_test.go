@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -50,7 +51,7 @@ func (b *lettersBench) keys(address string, code int, args ...string) (out, note
 // await runs a keys command until its output has a text.
 func (b *lettersBench) await(address, text string, args ...string) string {
 	b.t.Helper()
-	for range 6000 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		var stdout, stderr bytes.Buffer
 		execute(b.t.Context(), append([]string{"keys"}, append(args, "--admin-addr", address)...), &stdout, &stderr, b.env)
 		if strings.Contains(stdout.String(), text) {
@@ -62,8 +63,10 @@ func (b *lettersBench) await(address, text string, args ...string) string {
 }
 
 // call is a unary request that is answered.
-func call(id string) *kgo.Record {
-	r := requestRecord(id, "echo-responses")
+func call(id string) *kgo.Record { return callTo(id, "echo-responses") }
+
+func callTo(id, replyTo string) *kgo.Record {
+	r := requestRecord(id, replyTo)
 	r.Headers = slices.DeleteFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "grpc:deadline" })
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"kafkagrpc/internal/access"
 	"kafkagrpc/internal/admin"
+	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -25,11 +27,13 @@ type viewOptions struct {
 	mode      string // all, or none
 	tokenFile string
 	masked    []string
+	jaeger    string
 }
 
 func (o *viewOptions) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.tokenFile, "admin-token-file", "", "file with the token that must be shown for everything but /livez and /readyz; needed where other machines can reach --admin-addr")
+	f.StringVar(&o.jaeger, "jaeger-url", "", "address of Jaeger's pages, such as http://127.0.0.1:16686: the page links the trace of a key there")
 	f.StringSliceVar(&o.masked, "mask-metadata", nil, "names of metadata,... whose values are masked, beside authorization and cookies")
 }
 
@@ -42,12 +46,31 @@ func (o *viewOptions) check() error {
 	if o.mode != "all" && o.mode != "off" {
 		return usageError{fmt.Errorf("--views %q: it is all or off", o.mode)}
 	}
+	return o.checkJaeger()
+}
+
+// checkJaeger refuses what must not become a link.
+func (o *viewOptions) checkJaeger() error {
+	if o.jaeger == "" {
+		return nil
+	}
+	if u, err := url.Parse(o.jaeger); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return usageError{fmt.Errorf("--jaeger-url %q: it is an address such as http://127.0.0.1:16686", o.jaeger)}
+	}
 	return nil
+}
+
+// traces is what comes before the id of a trace in its address.
+func (o *viewOptions) traces() string {
+	if o.jaeger == "" {
+		return ""
+	}
+	return strings.TrimRight(o.jaeger, "/") + "/trace/"
 }
 
 // guard is what stands before the admin address. It is refused to show keys to other machines without one.
 func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error) {
-	g := access.Guard{Loopback: access.Loopback(addr)}
+	g := access.Guard{Loopback: access.Loopback(addr), Open: []string{views.PagePath}}
 	if o.tokenFile != "" {
 		token, err := access.ReadToken(o.tokenFile)
 		if err != nil {
@@ -81,6 +104,34 @@ func (a *app) startViews(ctx context.Context, o viewOptions) {
 	for _, path := range views.Paths() {
 		a.admin.Handle(path, h)
 	}
+	letters := deadletter.Handler(letterSources(a.topology.Remotes))
+	a.admin.Handle("/v1/dead-letters", letters)
+	a.admin.Handle("/v1/dead-letters:replay", letters)
+	page := views.Page{Topology: a.topology, Traces: o.traces(), Letters: true}
+	for pattern, h := range page.Handlers() {
+		a.admin.Handle(pattern, h)
+	}
+}
+
+// letterSources are the dead-letter topics, each once, as bindings may share one.
+func letterSources(remotes []topology.Remote) []deadletter.Source {
+	var out []deadletter.Source
+	for i, remote := range remotes {
+		shares := func(r topology.Remote) bool {
+			return r.Processing.DeadLetter == remote.Processing.DeadLetter && slices.Equal(r.Cluster.Brokers, remote.Cluster.Brokers)
+		}
+		if slices.ContainsFunc(remotes[:i], shares) {
+			continue
+		}
+		source := deadletter.Source{Topic: remote.Processing.DeadLetter, Cluster: lettersCluster(remote), Contract: contractOf(remotes, remote, shares)}
+		for _, r := range remotes {
+			if shares(r) {
+				source.Inputs = append(source.Inputs, r.Inputs()...)
+			}
+		}
+		out = append(out, source)
+	}
+	return out
 }
 
 func newViewsCommand(env func(string) (string, bool)) *cobra.Command {
@@ -111,6 +162,9 @@ copy has caught up.`,
 				return err
 			}
 			o.mode = "all"
+			if err := o.check(); err != nil {
+				return err
+			}
 			if stateDir == "" {
 				stateDir = filepath.Join(userStateDir(), t.Namespace+"-views")
 			}
