@@ -84,6 +84,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		if !c.hold.Inject(a.key, done) {
 			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
 				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status)
+			p.replies.give(&done.reply)
 		}
 	})
 	return c
@@ -177,6 +178,7 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 	executed := waiting{attempt: c.attempt}
 	next := answer{waiting: []waiting{executed}}
 	row := p.newRow(c, done, time.Now())
+	p.replies.give(&done.reply)
 	next.outcome = outcomeOf(row)
 	if done.reply.flows {
 		own := endOf(row)

@@ -230,7 +230,7 @@ func (p *Processor) verdict(ctx goka.Context, part *partition, a *attempt, o out
 func (p *Processor) route(a *attempt) *topology.RemoteRoute {
 	method := a.request.FullMethod()
 	for i := range p.remote.Routes {
-		if r := &p.remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(method) {
+		if r := &p.remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(method, a.record) {
 			return r
 		}
 	}

@@ -27,8 +27,8 @@ type flow struct {
 	window  *unacked
 	collect bool // the method answers with one message: it is written with the end, as that of a unary call
 	begun   bool // the row is open
+	whole   bool // all messages are kept
 	reply   streamed
-	bytes   int // of what is kept
 }
 
 // streamed is what went out of a reply.
@@ -36,6 +36,7 @@ type streamed struct {
 	flows    bool     // the messages are out already
 	count    int      // how many
 	messages [][]byte // nil when they are larger than a row may be
+	kept     int      // their bytes
 }
 
 // opened is injected before the first reply message.
@@ -66,7 +67,7 @@ func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, streamed
 	method := c.request.FullMethod()
 	known, isKnown := p.methods[method]
 	f := &flow{p: p, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
-	f.reply.flows = !f.collect
+	f.reply.flows, f.whole = !f.collect, true
 	r := p.caller.Stream(ctx, targetOf(c.route.Target), grpcout.Stream{
 		Method:   method,
 		Metadata: c.request.Metadata.MD(),
@@ -78,6 +79,7 @@ func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, streamed
 		r.Status, r.Message = codes.Internal, "the service answered OK without the message that the method answers with"
 	}
 	if f.collect && r.Status != codes.OK {
+		f.p.replies.give(&f.reply)
 		f.reply = streamed{}
 	}
 	// With the claim's context: messages that are out are waited for whatever ended the call.
@@ -134,13 +136,20 @@ func (f *flow) begin() error {
 	}
 }
 
-// keep counts a message, and keeps it as long as all of them fit a row.
+// keep counts a message, and keeps it as long as all of them fit a row, and the process.
 func (f *flow) keep(message []byte) {
 	f.reply.count++
-	if f.bytes += len(message); f.bytes > f.p.maxRow {
-		f.reply.messages = nil
+	switch n := len(message); {
+	case f.collect: // it is all that the caller gets
+		f.p.replies.bytes.Add(int64(n))
+	case !f.whole:
+		return
+	case f.reply.kept+n > f.p.maxRow || !f.p.replies.take(n):
+		f.whole = false
+		f.p.replies.give(&f.reply)
 		return
 	}
+	f.reply.kept += len(message)
 	f.reply.messages = append(f.reply.messages, message)
 }
 

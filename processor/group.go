@@ -33,6 +33,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 	group := consumergroup.New(consumergroup.Options{
 		MaxInFlight:      p.remote.Processing.MaxInFlight,
 		MaxInFlightBytes: p.remote.Processing.MaxInFlightBytes,
+		MaxUncommitted:   p.ahead,
 		Budget:           p.budget,
 		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
 			return p.cluster.Committed(p.remote.Group, claims)

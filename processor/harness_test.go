@@ -53,6 +53,7 @@ type testbench struct {
 	remote     topology.Remote
 	methods    topology.Methods
 	partitions int32 // of the request topic
+	ahead      int   // records of a partition that are read ahead of its committed offset; 0: the default
 	quiet      bool  // without the processor's log
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
@@ -131,7 +132,7 @@ func (b *testbench) start(dir string) *instance {
 	client := grpcout.New(grpcout.Options{})
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log, SweepInterval: b.sweep, Budget: b.budget,
+		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -43,6 +43,10 @@ type Config struct {
 	// another one, default 10s. The broker bounds it (group.min.session.timeout.ms, usually 6s).
 	SessionTimeout time.Duration
 
+	// MaxUncommitted is how many records of a partition are read ahead of its committed offset, default 100000. A stream that
+	// is open for longer is ended.
+	MaxUncommitted int
+
 	// CreateTopics is the number of partitions with which missing request and reply topics are created; 0: a
 	// missing one is an error. The group's own topics are always created.
 	CreateTopics int
@@ -58,6 +62,7 @@ type Processor struct {
 	state    *StateDir
 	log      *slog.Logger
 	create   int
+	ahead    int
 	instance string
 	session  time.Duration
 	budget   *consumergroup.Budget
@@ -73,7 +78,8 @@ type Processor struct {
 	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
-	calls sync.WaitGroup // calls in flight
+	calls   sync.WaitGroup // calls in flight
+	replies keptReplies
 
 	mu      sync.RWMutex
 	parts   map[int32]*partition // of the current assignment
@@ -91,6 +97,7 @@ type partition struct {
 	calls    map[string]*call       // by table key
 	open     map[attemptID]*attempt // streams whose request has not ended; bounded by the claim's in-flight bound
 	answered answered
+	openStreams
 }
 
 // ErrNotReady is returned while the table is not recovered, or not running.
@@ -104,6 +111,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		state:    c.State,
 		log:      c.Log,
 		create:   c.CreateTopics,
+		ahead:    c.MaxUncommitted,
 		instance: c.InstanceID,
 		session:  c.SessionTimeout,
 		budget:   c.Budget,
@@ -115,6 +123,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
 		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
 	}
+	p.replies.limit = half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
 	if p.log == nil {
 		p.log = slog.Default()
 	}

@@ -9,8 +9,11 @@ import (
 	"kafkagrpc/internal/wire"
 )
 
-// headerSource is where a record on the loop topic came from: partition/offset/timestamp/topic.
-const headerSource = "kafkagrpc.source"
+// What a record on the loop topic was before: its key, null or not, and then its position: partition/offset/timestamp/topic.
+const (
+	headerKey    = "kafkagrpc.key"
+	headerSource = "kafkagrpc.source"
+)
 
 // source is the position of a request in its request topic.
 type source struct {
@@ -22,10 +25,12 @@ type source struct {
 
 func (s source) String() string { return fmt.Sprintf("%s/%d@%d", s.topic, s.partition, s.offset) }
 
-// looped is the record for the loop topic: as it was, under its table key, with its position in a header behind its own.
+// looped is the record for the loop topic: as it was, under its table key, with its own key and position in headers behind
+// its own.
 func looped(r wire.Record, key string, s source) wire.Record {
-	headers := make([]wire.Header, 0, len(r.Headers)+1)
+	headers := make([]wire.Header, 0, len(r.Headers)+2)
 	headers = append(headers, r.Headers...)
+	headers = append(headers, wire.Header{Name: headerKey, Value: r.Key})
 	position := fmt.Sprintf("%d/%d/%d/%s", s.partition, s.offset, s.timestamp.UnixMilli(), s.topic)
 	headers = append(headers, wire.Header{Name: headerSource, Value: []byte(position)})
 	return wire.Record{Key: []byte(key), Value: r.Value, Headers: headers}
@@ -36,6 +41,9 @@ func unlooped(r wire.Record) (wire.Record, source, error) {
 	if n := len(r.Headers) - 1; n >= 0 && r.Headers[n].Name == headerSource {
 		if s, err := parseSource(string(r.Headers[n].Value)); err == nil {
 			r.Headers, r.Timestamp = r.Headers[:n], s.timestamp
+			if n--; n >= 0 && r.Headers[n].Name == headerKey { // earlier versions wrote none
+				r.Key, r.Headers = r.Headers[n].Value, r.Headers[:n]
+			}
 			return r, s, nil
 		}
 	}

@@ -57,16 +57,26 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		null:        null,
 	}
 	a.stream = s
+	full := false
 	if !null {
 		s.first = a.record.Value
 		s.fingerprint.add(s.first)
 		s.messages++
+		full = !p.roomFor(part, a)
 		part.open[a.id()] = a
+		part.openStreams.add(a)
 	}
 	s.ended = null
 	a.opening = s.fingerprint.sum()
 	s.watch(a)
 	d.WhenBlocking(func() { d.Hold().Inject(a.key, blocking{a}) })
+	if full {
+		p.verdict(ctx, part, a, outcome{
+			status:  codes.ResourceExhausted,
+			message: "too many streams are open in this partition or process: end some, add partitions or instances, or raise processing.max-in-flight",
+		})
+		return
+	}
 	p.decide(ctx, d, part, a)
 	if null {
 		s.open.Release()
@@ -87,6 +97,7 @@ func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		return
 	}
 	delete(part.open, a.id())
+	part.openStreams.remove(a)
 	d.Ends(s.open)
 	s.ended, s.canceled = true, r.request.Canceled
 	switch {
@@ -131,7 +142,7 @@ func (p *Processor) settle(ctx goka.Context, part *partition, a *attempt, o outc
 	case o.lost:
 		o = outcome{
 			status: codes.FailedPrecondition,
-			message: "the reply to this idempotency key is larger than table.max-result and was not kept: " +
+			message: "the reply to this idempotency key is larger than table.max-result, or than there was room for, and was not kept: " +
 				"use another key, or raise it for later calls",
 		}
 	case o.halfClosed && !s.ended:
@@ -228,6 +239,7 @@ func (p *Processor) dismiss(part *partition, a *attempt) {
 		return
 	}
 	delete(part.open, a.id())
+	part.openStreams.remove(a)
 	s.ended = true
 	s.timer.Stop()
 	part.answered.add(a.id())

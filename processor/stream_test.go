@@ -285,12 +285,17 @@ func TestReplyLargerThanARowIsNotKept(t *testing.T) {
 	close(open)
 	got := b.results(2)
 	got["a"].check(t, codes.OK, "", messages...)
-	got["parked"].check(t, codes.FailedPrecondition, "larger than table.max-result and was not kept")
+	got["parked"].check(t, codes.FailedPrecondition, "larger than table.max-result, or than there was room for, and was not kept")
 	b.produce(whole(bidi("k", "b"), messages...)...)
-	b.results(1)["b"].check(t, codes.FailedPrecondition, "larger than table.max-result and was not kept")
+	b.results(1)["b"].check(t, codes.FailedPrecondition, "larger than table.max-result, or than there was room for, and was not kept")
 	row, err := i.Row(bidi("k", "a").CorrelationID)
 	if err != nil || len(row.Messages) != 0 || row.MessageCount != 4 {
 		t.Errorf("the row is %v, %v", row, err)
+	}
+	b.service.serves(func(stream grpc.ServerStream) error { return stream.SendMsg(bytesOf(strings.Join(messages, ""))) })
+	for _, call := range []string{"client", "client again"} { // one message is kept whole, or not at all
+		b.produce(whole(streaming("Client", "k", call), "1")...)
+		b.results(1)[call].check(t, codes.ResourceExhausted, "more than table.max-result allows")
 	}
 	b.committed()
 }

@@ -111,13 +111,17 @@ type processingJSON struct {
 }
 
 type remoteRouteJSON struct {
-	Topic     string          `json:"topic"`
-	ReplyTo   string          `json:"reply-to"`
-	Methods   []MethodPattern `json:"methods"`
-	Scheme    string          `json:"scheme"`
-	Authority string          `json:"authority"`
-	Address   string          `json:"address"`
-	TLS       *clientTLSJSON  `json:"tls,omitempty"`
+	Topic       string          `json:"topic"`
+	ReplyTo     string          `json:"reply-to"`
+	Key         string          `json:"key,omitempty"`
+	Headers     []string        `json:"headers,omitempty"` // names alone: a value may be a secret of the environment
+	Methods     []MethodPattern `json:"methods"`
+	Scheme      string          `json:"scheme"`
+	Authority   string          `json:"authority"`
+	Address     string          `json:"address"`
+	TLS         *clientTLSJSON  `json:"tls,omitempty"`
+	MaxMessage  int             `json:"max-message"`
+	Compression string          `json:"compression,omitempty"`
 }
 
 type methodJSON struct {
@@ -211,8 +215,9 @@ func remoteOf(r Remote) remoteJSON {
 	}
 	for _, route := range r.Routes {
 		j.Routes = append(j.Routes, remoteRouteJSON{
-			route.Topic, route.ReplyTo, route.Methods, route.Target.Scheme, route.Target.Authority, route.Target.Address,
-			clientTLSOf(route.Target.TLS),
+			route.Topic, route.ReplyTo, string(route.Key), route.headerNames(), route.Methods,
+			route.Target.Scheme, route.Target.Authority, route.Target.Address,
+			clientTLSOf(route.Target.TLS), route.Target.MaxMessage, route.Target.Compression,
 		})
 	}
 	return j

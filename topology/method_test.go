@@ -3,6 +3,7 @@ package topology_test
 import (
 	"testing"
 
+	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
 
@@ -38,8 +39,31 @@ func TestRoutesNeedAllPatterns(t *testing.T) {
 	patterns := []topology.MethodPattern{"a.B/*", "a.B/C"}
 	north, remote := topology.NorthRoute{Methods: patterns}, topology.RemoteRoute{Methods: patterns}
 	for method, want := range map[string]bool{"a.B/C": true, "a.B/D": false} {
-		if north.Matches(method) != want || remote.Matches(method) != want {
-			t.Errorf("%s: north %v, remote %v, want %v", method, north.Matches(method), remote.Matches(method), want)
+		if got := remote.Matches(method, wire.Record{}); north.Matches(method) != want || got != want {
+			t.Errorf("%s: north %v, remote %v, want %v", method, north.Matches(method), got, want)
+		}
+	}
+}
+
+func TestRemoteRouteWantsKeyAndHeaders(t *testing.T) {
+	t.Parallel()
+	header := func(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }
+	r := topology.RemoteRoute{Key: []byte("gold"), Headers: []wire.Header{header("region", "eu"), header("tier", "1")}}
+	all := []wire.Header{header("tier", "1"), header("region", "us"), header("region", "eu")}
+	tests := []struct {
+		name   string
+		record wire.Record
+		want   bool
+	}{
+		{"all", wire.Record{Key: []byte("gold"), Headers: all}, true},
+		{"another key", wire.Record{Key: []byte("Gold"), Headers: all}, false},
+		{"no key", wire.Record{Headers: all}, false},
+		{"a header less", wire.Record{Key: []byte("gold"), Headers: all[:2]}, false},
+		{"another name", wire.Record{Key: []byte("gold"), Headers: []wire.Header{header("tier", "1"), header("Region", "eu")}}, false},
+	}
+	for _, tt := range tests {
+		if got := r.Matches("a.B/C", tt.record); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }

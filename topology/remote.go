@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
 )
 
 // Defaults of what a kafka-grpc binding leaves out.
@@ -22,6 +24,8 @@ const (
 	DefaultRetryMaxElapsed = 10 * time.Minute
 	DefaultBreakerFailures = 20
 	DefaultBreakerOpen     = 5 * time.Second
+
+	DefaultMaxMessage = 4 << 20 // bytes
 
 	DefaultExpiry    = 24 * time.Hour
 	DefaultMaxResult = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
@@ -141,6 +145,10 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 				if !ok {
 					continue
 				}
+				target.MaxMessage = grpc.Options.MaxMessage.or(DefaultMaxMessage)
+				if compression := grpc.Options.Compression; compression.value != "identity" {
+					target.Compression = compression.value
+				}
 				ways++
 				for _, method := range f.methods {
 					if !overlap(w.Method.pattern(), method) {
@@ -152,6 +160,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					}
 					all = append(all, RemoteRoute{
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
+						Key: w.key(), Headers: w.headers(),
 						Methods: []MethodPattern{w.Method.pattern(), method}, Target: target,
 					})
 				}
@@ -159,6 +168,25 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 			if ways > 0 && len(all) == before {
 				c.report.problem(w.at, "%s passes no method on: it has none in common with the routes of %s", w.place, client.place)
 			}
+		}
+	}
+	return all
+}
+
+// key is the record key that a route wants, nil for any.
+func (w *kafkaGRPCWhen) key() []byte {
+	if !w.Key.ok {
+		return nil
+	}
+	return []byte(w.Key.value)
+}
+
+// headers are the record headers that a route wants, all of them.
+func (w *kafkaGRPCWhen) headers() []wire.Header {
+	var all []wire.Header
+	for _, h := range w.Headers {
+		if h.value.ok {
+			all = append(all, wire.Header{Name: h.name.value, Value: []byte(h.value.value)})
 		}
 	}
 	return all

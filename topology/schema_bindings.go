@@ -239,7 +239,16 @@ type grpcServer struct {
 
 func (s *grpcServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 
-type grpcClient grpcServer
+type grpcClient struct {
+	common
+	Catalog named[[]subjectRef] `yaml:"catalog"`
+	Options struct {
+		MaxMessage  size `yaml:"max-message"`
+		Compression text `yaml:"compression" oneof:"identity gzip"`
+	} `yaml:"options"`
+	Routes []route[methodWhen] `yaml:"routes"`
+	Exit   text                `yaml:"exit"`
+}
 
 func (c *grpcClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
@@ -397,8 +406,8 @@ type kafkaGRPCWhen struct {
 	Topic   topicName     `yaml:"topic" need:"true"`
 	ReplyTo topicName     `yaml:"reply-to" need:"true"`
 	Method  methodPattern `yaml:"method"`
-	Key     anything      `yaml:"key" later:"*"`
-	Headers anything      `yaml:"headers" later:"*"`
+	Key     text          `yaml:"key"`
+	Headers named[text]   `yaml:"headers"`
 }
 
 func (k *kafkaGRPC) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }

@@ -37,7 +37,7 @@ func (t *Topology) Text() string {
 		fmt.Fprintf(w, "  loop\t%s\n", r.Loop)
 		fmt.Fprintf(w, "  dead letters\t%s\n", r.Processing.DeadLetter)
 		for _, route := range r.Routes {
-			fmt.Fprintf(w, "  target\t%s %s -> %s\n", route.Topic, methods(route.Methods), route.Target)
+			fmt.Fprintf(w, "  target\t%s%s %s -> %s\n", route.Topic, route.conditions(), methods(route.Methods), route.Target)
 		}
 	}
 	if len(t.Warnings) > 0 {
@@ -48,6 +48,26 @@ func (t *Topology) Text() string {
 	}
 	w.Flush()
 	return b.String()
+}
+
+// conditions are what a route wants of a record besides its method. Of headers only the names are told.
+func (r RemoteRoute) conditions() string {
+	var all string
+	if r.Key != nil {
+		all += fmt.Sprintf(" key %q", r.Key)
+	}
+	if names := r.headerNames(); len(names) > 0 {
+		all += " headers " + strings.Join(names, ", ")
+	}
+	return all
+}
+
+func (r RemoteRoute) headerNames() []string {
+	var names []string
+	for _, h := range r.Headers {
+		names = append(names, h.Name)
+	}
+	return names
 }
 
 // Clusters are the clusters that the listeners and remotes use, each once, in that order.

@@ -7,9 +7,11 @@
 package topology
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -137,12 +139,22 @@ func distinct(routes []RemoteRoute, name func(RemoteRoute) string) []string {
 type RemoteRoute struct {
 	Topic   string
 	ReplyTo string
+	Key     []byte          // of the record, as it is on the topic; nil: any
+	Headers []wire.Header   // each must be among the record's
 	Methods []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
 	Target  Target
 }
 
-// Matches reports whether the route takes a method, given as "package.Service/Method".
-func (r RemoteRoute) Matches(method string) bool {
+// Matches reports whether the route takes a request record of a method, given as "package.Service/Method".
+func (r RemoteRoute) Matches(method string, record wire.Record) bool {
+	if r.Key != nil && (record.Key == nil || !bytes.Equal(r.Key, record.Key)) {
+		return false
+	}
+	for _, want := range r.Headers {
+		if !slices.ContainsFunc(record.Headers, func(h wire.Header) bool { return h.Name == want.Name && bytes.Equal(h.Value, want.Value) }) {
+			return false
+		}
+	}
 	return allMatch(r.Methods, method)
 }
 
@@ -153,7 +165,7 @@ type Target struct {
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
 
-	MaxMessage  int    // bytes, in either direction; 0: 4 MiB
+	MaxMessage  int    // bytes, in either direction, default 4 MiB
 	Compression string // of request messages: "" or "gzip"
 }
 
