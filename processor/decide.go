@@ -123,8 +123,8 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", request.FullMethod(), at.topic))
 		return
 	}
-	switch {
-	case !unary:
+	switch oneMessage := isKnown && !known.ClientStreams; {
+	case !unary && (record.Value != nil || request.Canceled || !oneMessage):
 		p.streamRecord(ctx, d, part, a)
 	case record.Value != nil:
 		a.opening = newFingerprint(request.FullMethod(), record.Value).sum()
@@ -159,8 +159,8 @@ func (p *Processor) rekey(ctx goka.Context, part *partition, a *attempt, unary b
 	ctx.Loopback(a.key, record)
 }
 
-// halfClose handles the end of a unary request. Mostly its message has been dealt with, in this session or before a
-// restart; a request that never had one is answered here.
+// halfClose handles the end of a request of a method that takes one message. Mostly that has been dealt with, in this
+// session or before a restart; a request that never had one is answered here.
 func (p *Processor) halfClose(ctx goka.Context, part *partition, a *attempt) {
 	if part.calls[a.key] != nil || a.late(time.Now()) || ctx.Value() != nil {
 		return

@@ -172,6 +172,27 @@ func TestStreamWithoutAReplyMessage(t *testing.T) {
 	b.committed()
 }
 
+// The message of a request may have been refused by Kafka: its end alone is no call of a method that takes one message.
+func TestRequestWithoutItsMessageIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.started()
+	for _, r := range []wire.Request{attempt("k", "unary"), streaming("Server", "k", "server")} {
+		b.produce(canceled(r), end(r))
+		b.results(1)[r.Call].check(t, codes.InvalidArgument, "ended without a message")
+	}
+	r := streaming("Server", "whole", "whole")
+	b.produce(append(whole(r, "1"), end(r))...) // one end too many
+	b.results(1)["whole"].check(t, codes.OK, "", "1")
+	b.committed()
+	if got := len(b.service.received()); got != 1 {
+		t.Errorf("%d calls, want 1", got)
+	}
+	if got := len(b.answers()); got != 3 {
+		t.Errorf("%d attempts were answered, want 3", got)
+	}
+}
+
 // Two callers with one key, each of whose records come in between those of the other, and a third one.
 func TestInterleavedStreamsStayApart(t *testing.T) {
 	t.Parallel()
