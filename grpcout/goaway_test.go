@@ -137,6 +137,61 @@ func takeSome(conn net.Conn, takes int, executed func(string)) {
 	}
 }
 
+// A service, or what stands before it, may break a reply off in its middle.
+func TestStreamThatTheServiceResets(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		framer := http2.NewFramer(conn, conn)
+		_ = framer.WriteSettings()
+		for {
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := frame.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = framer.WriteSettingsAck()
+				}
+			case *http2.HeadersFrame:
+				_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, EndHeaders: true, BlockFragment: block(":status", "200", "content-type", "application/grpc")})
+				_ = framer.WriteData(f.StreamID, false, []byte{0, 0, 0, 0, 1, 'x'})
+				_ = framer.WriteRSTStream(f.StreamID, http2.ErrCodeInternal)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		serving.Wait()
+	})
+	c := newCaller(t, policy)
+	var got []string
+	r := c.Stream(withPatience(t), grpcout.Target{Scheme: "http", Address: l.Addr().String()}, grpcout.Stream{
+		Method: method, Next: make(source).next, Receive: func(_ metadata.MD, m []byte) error {
+			got = append(got, string(m))
+			return nil
+		},
+	})
+	if r.Status != codes.Internal || r.Attempts != 1 || len(got) > 1 {
+		t.Errorf("%+v after the messages %q", r, got)
+	}
+}
+
 func block(fields ...string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)

@@ -307,18 +307,24 @@ func TestSilentStreamAsAProbeKeepsNobodyWaiting(t *testing.T) {
 	<-silent
 }
 
-// payloads hears the sizes of the messages that a server gets.
+// payloads hears the sizes of the messages that a server gets and sends.
 type payloads struct {
 	stats.Handler
 	heard chan *stats.InPayload
+	sent  chan *stats.OutPayload // nil: not wanted
 }
 
 func (payloads) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
 func (payloads) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (payloads) HandleConn(context.Context, stats.ConnStats)                       {}
 func (p payloads) HandleRPC(_ context.Context, s stats.RPCStats) {
-	if in, ok := s.(*stats.InPayload); ok {
-		p.heard <- in
+	switch s := s.(type) {
+	case *stats.InPayload:
+		p.heard <- s
+	case *stats.OutPayload:
+		if p.sent != nil {
+			p.sent <- s
+		}
 	}
 }
 
@@ -355,6 +361,33 @@ func TestMessageLimitAndCompressionOfATarget(t *testing.T) {
 	})
 	if stream.Status != codes.ResourceExhausted {
 		t.Errorf("stream: %+v", stream)
+	}
+}
+
+func TestServiceMayAnswerCompressed(t *testing.T) {
+	t.Parallel()
+	heard := payloads{sent: make(chan *stats.OutPayload, 10), heard: make(chan *stats.InPayload, 10)}
+	s := serve(t, "127.0.0.1:0", func(srv any, stream grpc.ServerStream) error {
+		if err := grpc.SetSendCompressor(stream.Context(), "gzip"); err != nil {
+			return err
+		}
+		return echoAll(srv, stream)
+	}, grpc.StatsHandler(heard))
+	message := string(make([]byte, 1000))
+	c := newCaller(t, policy)
+	var got []string
+	r := c.Stream(withPatience(t), s.target, grpcout.Stream{Method: method, Next: requestOf(message).next, Receive: func(_ metadata.MD, m []byte) error {
+		got = append(got, string(m))
+		return nil
+	}})
+	if r.Status != codes.OK || len(got) != 1 || got[0] != message {
+		t.Errorf("%+v, %d messages", r, len(got))
+	}
+	if out := <-heard.sent; out.CompressedLength >= 500 {
+		t.Errorf("%d bytes went as %d, not compressed", out.Length, out.CompressedLength)
+	}
+	if r := c.Unary(withPatience(t), s.target, grpcout.Call{Method: method, Message: []byte(message)}); r.Status != codes.OK || string(r.Messages[0]) != message {
+		t.Errorf("unary: %+v", r)
 	}
 }
 
