@@ -140,7 +140,7 @@ func (p *Processor) overdue(ctx goka.Context, part *partition, a *attempt) {
 	if c := part.calls[a.key]; c != nil {
 		c.unpark(a)
 	}
-	p.settle(ctx, part, a, tooLate)
+	p.settle(ctx, a, tooLate)
 }
 
 // cancel ends what an attempt whose caller has gone waits for. Nothing is in flight for it: nothing happens.
@@ -194,14 +194,14 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 	}
 	if done.result.Attempts == 0 {
 		// The service saw nothing of it: there is no result to keep.
-		p.answer(ctx, part, next)
+		p.answer(ctx, next)
 		return
 	}
 	if done.result.Exhausted && c.stream == nil {
 		next.letter = c.exhausted(done.result)
 	}
 	if defect.Planted == defect.ReplyFirst {
-		p.answer(ctx, part, next)
+		p.answer(ctx, next)
 		d.Then(c.key, lateRow{row})
 		return
 	}
@@ -236,7 +236,7 @@ func (p *Processor) next(part *partition, parked []waiting) {
 
 // answer settles the attempt that the delivery belongs to, and passes the outcome on to the parked ones, whose
 // own deliveries must carry theirs.
-func (p *Processor) answer(ctx goka.Context, part *partition, done answer) {
+func (p *Processor) answer(ctx goka.Context, done answer) {
 	for _, w := range done.waiting {
 		if w.hold != nil {
 			p.pass(w, answer{outcome: done.outcome})
@@ -247,9 +247,9 @@ func (p *Processor) answer(ctx goka.Context, part *partition, done answer) {
 			p.deadLetter(ctx, w.attempt.record, w.attempt.source.cause(done.lost.Error()))
 			p.settled(w.attempt)
 		case done.own != nil:
-			p.settle(ctx, part, w.attempt, *done.own)
+			p.settle(ctx, w.attempt, *done.own)
 		default:
-			p.settle(ctx, part, w.attempt, done.outcome)
+			p.settle(ctx, w.attempt, done.outcome)
 		}
 		if done.letter != nil {
 			p.deadLetter(ctx, w.attempt.record, *done.letter)

@@ -50,7 +50,7 @@ func (p *Processor) handle(ctx goka.Context, message any) {
 	case completed:
 		p.complete(ctx, d, part, payload)
 	case answer:
-		p.answer(ctx, part, payload)
+		p.answer(ctx, payload)
 	case overdue:
 		p.overdue(ctx, part, payload.attempt)
 	case idled:
@@ -220,7 +220,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 
 // verdict answers an attempt at once, whatever more its request has.
 func (p *Processor) verdict(ctx goka.Context, part *partition, a *attempt, o outcome) {
-	p.settle(ctx, part, a, o)
+	p.settle(ctx, a, o)
 	if a.stream != nil {
 		p.dismiss(part, a)
 	}

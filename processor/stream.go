@@ -30,7 +30,8 @@ type stream struct {
 	null        bool     // there was none: the first record was the end
 
 	limit  time.Duration // how long neither side may be silent
-	active atomic.Int64  // when one was not, last; Unix nanoseconds. Safe for concurrent use
+	begun  time.Time
+	active atomic.Int64 // how long after begun one was not, last. Safe for concurrent use
 	timer  *time.Timer
 
 	pin  kafka.Pin   // of the reply's partition; the producer's
@@ -55,6 +56,7 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		fingerprint: newFingerprint(a.request.FullMethod()),
 		limit:       p.remote.Processing.StreamIdle,
 		null:        null,
+		begun:       time.Now(),
 	}
 	a.stream = s
 	full := false
@@ -104,7 +106,7 @@ func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case s.answered:
 		s.timer.Stop()
 	case s.due != nil:
-		p.settle(ctx, part, a, *s.due)
+		p.settle(ctx, a, *s.due)
 	case s.canceled:
 		p.cancel(d, part, a.key, a.id())
 	case s.inbox != nil:
@@ -129,7 +131,7 @@ func (s *stream) startable() bool { return s.messages <= 1 && !s.canceled && !s.
 
 // settle answers an attempt with an outcome. A repeated stream gets the messages when its first one matched, because
 // its caller may wait for them before it goes on, and the end when its whole request has.
-func (p *Processor) settle(ctx goka.Context, part *partition, a *attempt, o outcome) {
+func (p *Processor) settle(ctx goka.Context, a *attempt, o outcome) {
 	s := a.stream
 	switch {
 	case s == nil && !o.lost:
@@ -176,13 +178,13 @@ func (p *Processor) settled(a *attempt) {
 }
 
 // touch notes that the stream is in use. Safe for concurrent use.
-func (s *stream) touch() { s.active.Store(time.Now().UnixNano()) }
+func (s *stream) touch() { s.active.Store(int64(time.Since(s.begun))) }
 
 // watch injects idled when the stream was silent for its limit. Afterwards it has to be called again.
 func (s *stream) watch(a *attempt) {
 	s.touch()
 	look := func() {
-		if left := s.limit - time.Since(time.Unix(0, s.active.Load())); left > 0 {
+		if left := s.limit - time.Since(s.begun) + time.Duration(s.active.Load()); left > 0 {
 			s.timer.Reset(left)
 			return
 		}
@@ -228,7 +230,7 @@ func (p *Processor) giveUp(ctx goka.Context, part *partition, a *attempt, o outc
 			return
 		}
 	}
-	p.settle(ctx, part, a, o)
+	p.settle(ctx, a, o)
 	p.dismiss(part, a)
 }
 
