@@ -1,9 +1,11 @@
 package processor_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/wire"
@@ -133,4 +135,35 @@ func TestRecordTooLargeToRekeyIsAnswered(t *testing.T) {
 	b.results(1)["c"].check(t, codes.ResourceExhausted, "cannot be re-keyed")
 	b.call(foreign("next"), "one").check(t, codes.OK, "", "one")
 	b.wantExecuted("one")
+}
+
+// A crash may send records through the loop topic twice, of which some are read before and some after it.
+func TestStreamThatIsRekeyedTwiceIsStillOneRequest(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.started()
+	open := make(chan struct{})
+	b.service.serves(func(stream grpc.ServerStream) error {
+		if err := echoAll(stream); err != nil {
+			return err
+		}
+		<-open
+		return nil
+	})
+	r := bidi("k", "a")
+	records := whole(r, "1", "2")
+	for offset := range records {
+		source := fmt.Sprintf("0/%d/1700000000123/%s", 100+offset, requests)
+		records[offset].Headers = append(records[offset].Headers, header("kafkagrpc.source", source))
+	}
+	first, second, last := records[0], records[1], records[2]
+	b.produceTo(b.remote.Loop, 0, first, second, first, second, last, first, second, last)
+	b.reply(r, "1")
+	b.reply(r, "2")
+	close(open)
+	b.results(1)["a"].check(t, codes.OK, "")
+	b.committed()
+	if answers := b.answers()["a"]; len(answers) != 1 || len(b.service.received()) != 1 {
+		t.Errorf("%d answers, %d calls, want one of each", len(answers), len(b.service.received()))
+	}
 }

@@ -25,6 +25,14 @@ type source struct {
 
 func (s source) String() string { return fmt.Sprintf("%s/%d@%d", s.topic, s.partition, s.offset) }
 
+// same reports whether both are the same record.
+func (s source) same(other source) bool { return s.offset == other.offset && s.covers(other) }
+
+// covers reports whether the other position is s, or before it in the same partition.
+func (s source) covers(other source) bool {
+	return s.topic == other.topic && s.partition == other.partition && other.offset <= s.offset
+}
+
 // looped is the record for the loop topic: as it was, under its table key, with its own key and position in headers behind
 // its own.
 func looped(r wire.Record, key string, s source) wire.Record {

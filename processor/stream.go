@@ -28,6 +28,7 @@ type stream struct {
 	inbox       *inbox   // once it is executed
 	first       []byte   // the first message
 	null        bool     // there was none: the first record was the end
+	last        source   // of the last record
 
 	limit  time.Duration // how long neither side may be silent
 	begun  time.Time
@@ -57,6 +58,7 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		limit:       p.remote.Processing.StreamIdle,
 		null:        null,
 		begun:       time.Now(),
+		last:        a.source,
 	}
 	a.stream = s
 	full := false
@@ -68,9 +70,17 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		part.open[a.id()] = a
 		part.openStreams.add(a)
 	}
-	s.ended = null
+	if s.ended = null; null {
+		defer s.open.Release()
+	}
 	a.opening = s.fingerprint.sum()
 	s.watch(a)
+	if c := part.calls[a.key]; c != nil && c.source.same(a.source) {
+		s.answered = true // by itself: a crash sent it through the loop topic once more
+		s.timer.Stop()
+		p.dismiss(part, a)
+		return
+	}
 	d.WhenBlocking(func() { d.Hold().Inject(a.key, blocking{a}) })
 	if full {
 		p.verdict(ctx, part, a, outcome{
@@ -80,14 +90,15 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		return
 	}
 	p.decide(ctx, d, part, a)
-	if null {
-		s.open.Release()
-	}
 }
 
 // follow takes a further record of an open attempt.
 func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt, r *attempt) {
 	s := a.stream
+	if s.last.covers(r.source) {
+		return // it went through the loop topic twice, because of a crash
+	}
+	s.last = r.source
 	d.Follow(s.open)
 	s.touch()
 	if message := r.record.Value; message != nil {
