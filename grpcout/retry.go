@@ -57,7 +57,7 @@ func NewCaller(c *Client, p Policy) *Caller {
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
 // is DEADLINE_EXCEEDED only where no attempt was made before.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, func(func(verdict)) (Result, bool, bool) {
+	return c.make(ctx, t, func(*visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
@@ -65,7 +65,7 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
 // whether another one may follow it. It may leave the breaker before its end, once it knows about the target.
-func (c *Caller) make(ctx context.Context, t Target, attempt func(leave func(verdict)) (r Result, answered, again bool)) Result {
+func (c *Caller) make(ctx context.Context, t Target, attempt func(*visit) (r Result, answered, again bool)) Result {
 	if !c.client.enter() {
 		return closedResult(t)
 	}
@@ -82,21 +82,12 @@ func (c *Caller) make(ctx context.Context, t Target, attempt func(leave func(ver
 			return notMade(t, r, held > 0, err)
 		}
 		tried, attempts := time.Now(), r.Attempts+1
-		var open bool
-		var left sync.Once
-		leave := func(v verdict, r Result) {
-			left.Do(func() {
-				var did change
-				if did, open = b.leave(p, v); did != unchanged && c.policy.BreakerChanged != nil {
-					c.policy.BreakerChanged(t, did == opened, r)
-				}
-			})
-		}
+		v := &visit{caller: c, target: t, breaker: b, pass: p}
 		var answered, again bool
-		r, answered, again = attempt(func(v verdict) { leave(v, Result{}) })
+		r, answered, again = attempt(v)
 		r.Attempts = attempts
 		retryable := slices.Contains(c.policy.Retry.Codes, r.Status)
-		leave(verdictOn(ctx, r, answered, retryable), r)
+		open := v.leave(verdictOn(ctx, r, answered, retryable), r)
 		if !retryable || !again || errors.Is(ctx.Err(), context.Canceled) {
 			return r
 		}
@@ -121,6 +112,34 @@ func (c *Caller) make(ctx context.Context, t Target, attempt func(leave func(ver
 			return notMade(t, r, false, err)
 		}
 	}
+}
+
+// visit is what one attempt has of the breaker. It is left once, by the attempt itself or at its end.
+type visit struct {
+	caller  *Caller
+	target  Target
+	breaker *breaker
+	pass    pass
+
+	mu   sync.Mutex
+	left bool
+	open bool // the breaker is, since
+}
+
+// leave gives the pass back, if it was not yet, with the result that tells about the target.
+func (v *visit) leave(verdict verdict, r Result) (open bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.left {
+		return v.open
+	}
+	v.left = true
+	did, open := v.breaker.leave(v.pass, verdict)
+	v.open = open
+	if changed := v.caller.policy.BreakerChanged; did != unchanged && changed != nil {
+		changed(v.target, did == opened, r)
+	}
+	return open
 }
 
 func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool) {

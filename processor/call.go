@@ -36,8 +36,8 @@ type waiting struct {
 type completed struct {
 	call   *call
 	result grpcout.Result
-	reply  streamed // of a call whose messages flow
-	end    *ending  // nil: it ended by itself
+	reply  *streamed // of a call whose messages flow, else nil
+	end    *ending   // nil: it ended by itself
 }
 
 // answer is injected once the row of a result is acknowledged.
@@ -84,7 +84,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		if !c.hold.Inject(a.key, done) {
 			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
 				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status)
-			p.replies.give(&done.reply)
+			p.replies.give(done.reply)
 		}
 	})
 	return c
@@ -178,9 +178,9 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 	executed := waiting{attempt: c.attempt}
 	next := answer{waiting: []waiting{executed}}
 	row := p.newRow(c, done, time.Now())
-	p.replies.give(&done.reply)
+	p.replies.give(done.reply)
 	next.outcome = outcomeOf(row)
-	if done.reply.flows {
+	if done.reply != nil && done.reply.flows {
 		own := endOf(row)
 		next.own = &own
 	}

@@ -63,7 +63,7 @@ func (f flowing) Acknowledged() { f.window.give(f.bytes) }
 var errGivenUp = errors.New("the partition was given up")
 
 // flow makes the call of a stream, and waits until all its reply messages are acknowledged.
-func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, streamed) {
+func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, *streamed) {
 	method := c.request.FullMethod()
 	known, isKnown := p.methods[method]
 	f := &flow{p: p, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
@@ -84,7 +84,7 @@ func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, streamed
 	}
 	// With the claim's context: messages that are out are waited for whatever ended the call.
 	_ = f.window.none(c.delivery.Context()) // else nothing is injected any more
-	return r, f.reply
+	return r, &f.reply
 }
 
 // receive takes a message of the service.

@@ -70,8 +70,11 @@ func (k *keptReplies) take(bytes int) bool {
 	return false
 }
 
-// give drops what is kept of a reply.
+// give drops what is kept of a reply, nil for none.
 func (k *keptReplies) give(s *streamed) {
+	if s == nil {
+		return
+	}
 	k.bytes.Add(-int64(s.kept))
 	s.kept, s.messages = 0, nil
 }
