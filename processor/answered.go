@@ -1,24 +1,27 @@
 package processor
 
+import "time"
+
 // maxAnswered bounds the attempts of a partition whose later records are recognized.
 const maxAnswered = 1024
 
 // answered remembers attempts that were answered before the end of their request, so that their later records are not
-// taken for other attempts. It keeps no offset, and forgets the oldest.
+// taken for other attempts. It keeps no offset, and forgets the oldest, and those of which nothing came for long.
 type answered struct {
-	ids   map[attemptID]struct{}
-	order []attemptID // a ring once it is full
+	ids   map[attemptID]time.Time // of the last record
+	order []attemptID             // a ring once it is full
 	next  int
 }
 
-func (r *answered) add(id attemptID) {
+func (r *answered) add(id attemptID, now time.Time) {
 	if r.ids == nil {
-		r.ids = make(map[attemptID]struct{})
+		r.ids = make(map[attemptID]time.Time)
 	}
-	if _, known := r.ids[id]; known {
+	_, known := r.ids[id]
+	r.ids[id] = now
+	if known {
 		return
 	}
-	r.ids[id] = struct{}{}
 	if len(r.order) < maxAnswered {
 		r.order = append(r.order, id)
 		return
@@ -29,10 +32,15 @@ func (r *answered) add(id attemptID) {
 }
 
 // takes reports whether a record belongs to one of them. A null one is its last.
-func (r *answered) takes(id attemptID, null bool) bool {
-	_, known := r.ids[id]
-	if known && null {
-		delete(r.ids, id)
+func (r *answered) takes(id attemptID, null bool, now time.Time, idle time.Duration) bool {
+	last, known := r.ids[id]
+	if !known {
+		return false
 	}
-	return known
+	if null || now.Sub(last) > idle {
+		delete(r.ids, id)
+		return now.Sub(last) <= idle
+	}
+	r.ids[id] = now
+	return true
 }

@@ -97,7 +97,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.follow(ctx, d, part, open, a)
 		return
 	}
-	if part.answered.takes(a.id(), record.Value == nil) {
+	if part.answered.takes(a.id(), record.Value == nil, time.Now(), p.remote.Processing.StreamIdle) {
 		return
 	}
 	known, isKnown := p.methods[request.FullMethod()]
@@ -144,7 +144,7 @@ func (p *Processor) refuse(ctx goka.Context, part *partition, a *attempt, unary 
 		return
 	}
 	if !unary && !null {
-		part.answered.add(a.id())
+		part.answered.add(a.id(), time.Now())
 	}
 	p.reply(ctx, a, outcome{status: status, message: message})
 }

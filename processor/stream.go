@@ -255,7 +255,7 @@ func (p *Processor) dismiss(part *partition, a *attempt) {
 	part.openStreams.remove(a)
 	s.ended = true
 	s.timer.Stop()
-	part.answered.add(a.id())
+	part.answered.add(a.id(), time.Now())
 	if s.inbox != nil {
 		s.inbox.end()
 	}
