@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -35,7 +36,11 @@ func (a *app) startAdmin(ctx context.Context, addr string, o viewOptions) error 
 	if err != nil {
 		return err
 	}
-	server, err := admin.Listen(admin.Options{Addr: addr, Guard: guard, Log: a.log})
+	secured, err := o.tls.Server()
+	if err != nil {
+		return usageError{fmt.Errorf("TLS of --admin-addr (--admin-cert-file, --admin-key-file, --admin-client-ca-file): %w", err)}
+	}
+	server, err := admin.Listen(admin.Options{Addr: addr, TLS: secured, Guard: guard, Log: a.log})
 	if err != nil {
 		return err
 	}

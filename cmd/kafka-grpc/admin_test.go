@@ -16,8 +16,8 @@ import (
 // adminAddr is where the line "ready" says that the admin server listens.
 func adminAddr(t *testing.T, stderr *output) string {
 	t.Helper()
-	stderr.await(t, " admin=http://")
-	return regexp.MustCompile(`admin=(http://\S+)`).FindStringSubmatch(stderr.String())[1]
+	stderr.await(t, " admin=http")
+	return regexp.MustCompile(`admin=(https?://\S+)`).FindStringSubmatch(stderr.String())[1]
 }
 
 // The line "ready" and /readyz agree, and all parts of the file are among those that are asked.

@@ -297,7 +297,7 @@ func (a *app) readyLine() string {
 		fmt.Fprintf(&b, " state=%s", a.stateDir)
 	}
 	if a.admin != nil {
-		fmt.Fprintf(&b, " admin=http://%s", a.admin.Addr())
+		fmt.Fprintf(&b, " admin=%s", a.admin.URL())
 	}
 	return b.String()
 }

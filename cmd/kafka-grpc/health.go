@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"kafkagrpc/internal/access"
 )
 
 // healthAnswer is how much of an answer is read: it names parts and reasons, and is shown.
 const healthAnswer = 64 << 10
 
 func newHealthCommand() *cobra.Command {
-	var address string
+	var address, certificate string
 	var live bool
 	var timeout time.Duration
 	c := &cobra.Command{
@@ -41,7 +43,14 @@ ready, and 1 if it is not or cannot be reached: for the health checks of contain
 			}
 			ctx, cancel := context.WithTimeoutCause(c.Context(), timeout, fmt.Errorf("no answer within %v", timeout))
 			defer cancel()
-			answer, err := askHealth(ctx, url)
+			transport := &http.Transport{DisableKeepAlives: true}
+			if certificate != "" {
+				if transport.TLSClientConfig, err = access.Pinned(certificate); err != nil {
+					return usageError{fmt.Errorf("--admin-cert-file: %w", err)}
+				}
+				url = strings.Replace(url, "http://", "https://", 1)
+			}
+			answer, err := askHealth(ctx, url, transport)
 			if err != nil {
 				return err
 			}
@@ -51,6 +60,7 @@ ready, and 1 if it is not or cannot be reached: for the health checks of contain
 	}
 	f := c.Flags()
 	f.StringVar(&address, "admin-addr", defaultAdminAddr, "admin address of the instance, as given to run")
+	f.StringVar(&certificate, "admin-cert-file", "", "certificate of the admin address, as given to run: it is asked by HTTPS, and must have that one")
 	f.BoolVar(&live, "live", false, "ask whether it is alive, not whether it is ready")
 	f.DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 	return c
@@ -73,13 +83,13 @@ func healthURL(address, path string) (string, error) {
 }
 
 // askHealth answers the body of a 200, and an error with the body of anything else.
-func askHealth(ctx context.Context, url string) (string, error) {
+func askHealth(ctx context.Context, url string, transport *http.Transport) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", fmt.Errorf("asking %s: %w", url, err)
 	}
 	// A client of its own: no proxy of the environment stands between a container and itself, and no connection stays.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: transport}
 	response, err := client.Do(request)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {

@@ -48,11 +48,15 @@ A key of the table is a correlation id: mostly the idempotency key, "-", and a h
 // keysFlags are those of all commands that ask for keys.
 type keysFlags struct {
 	addr, tokenFile, group, output string
+	tls                            access.Files
 }
 
 func (f *keysFlags) define(c *cobra.Command, output string) {
 	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as its line `ready` has it")
 	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with the token of the admin address, where it takes one")
+	c.Flags().StringVar(&f.tls.CA, "admin-ca-file", "", "PEM file with the CA of the admin address, where it is HTTPS")
+	c.Flags().StringVar(&f.tls.Certificate, "admin-client-cert-file", "", "PEM file with a certificate to show, where it takes one")
+	c.Flags().StringVar(&f.tls.Key, "admin-client-key-file", "", "PEM file with the key of that certificate")
 	c.Flags().StringVar(&f.group, "group", "", "the consumer group whose table is asked, where the instance has several")
 	c.Flags().StringVarP(&f.output, "output", "o", output, "format: table or json")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
@@ -73,8 +77,19 @@ func (f *keysFlags) client() (viewspb.ViewsClient, error) {
 			return nil, usageError{fmt.Errorf("--admin-token-file: %w", err)}
 		}
 	}
-	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, ResponseHeaderTimeout: keysTime}
-	return viewspb.NewViewsClient(&http.Client{Transport: bearer{transport, token}}, "http://"+f.addr), nil
+	secured, err := f.tls.Client()
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--admin-ca-file, --admin-client-cert-file, --admin-client-key-file: %w", err)}
+	}
+	scheme := "http://"
+	if secured != nil {
+		scheme = "https://"
+	}
+	transport := &http.Transport{
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: keysTime,
+		TLSClientConfig: secured, ForceAttemptHTTP2: true,
+	}
+	return viewspb.NewViewsClient(&http.Client{Transport: bearer{transport, token}}, scheme+f.addr), nil
 }
 
 // bearer shows a token with each request.

@@ -28,11 +28,15 @@ type viewOptions struct {
 	tokenFile string
 	masked    []string
 	jaeger    string
+	tls       access.Files
 }
 
 func (o *viewOptions) define(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.tokenFile, "admin-token-file", "", "file with the token that must be shown for everything but /livez and /readyz; needed where other machines can reach --admin-addr")
+	f.StringVar(&o.tokenFile, "admin-token-file", "", "file with the token that must be shown for everything but /livez and /readyz; this, or --admin-client-ca-file, is needed where other machines can reach --admin-addr")
+	f.StringVar(&o.tls.Certificate, "admin-cert-file", "", "PEM file with the certificate of the admin address, and those between it and its CA: makes it HTTPS")
+	f.StringVar(&o.tls.Key, "admin-key-file", "", "PEM file with the key of that certificate")
+	f.StringVar(&o.tls.CA, "admin-client-ca-file", "", "PEM file with CAs: a certificate of theirs is as good as the token")
 	f.StringVar(&o.jaeger, "jaeger-url", "", "address of Jaeger's pages, such as http://127.0.0.1:16686: the page links the trace of a key there")
 	f.StringSliceVar(&o.masked, "mask-metadata", nil, "names of metadata,... whose values are masked, beside authorization and cookies")
 }
@@ -70,7 +74,7 @@ func (o *viewOptions) traces() string {
 
 // guard is what stands before the admin address. It is refused to show keys to other machines without one.
 func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error) {
-	g := access.Guard{Loopback: access.Loopback(addr), Open: []string{views.PagePath}}
+	g := access.Guard{Loopback: access.Loopback(addr), Clients: o.tls.CA != "", Open: []string{views.PagePath}}
 	if o.tokenFile != "" {
 		token, err := access.ReadToken(o.tokenFile)
 		if err != nil {
@@ -78,11 +82,11 @@ func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error
 		}
 		g.Token = token
 	}
-	if g.Token == "" && !g.Loopback {
+	if g.Token == "" && !g.Clients && !g.Loopback {
 		if o.mode != "all" {
 			return nil, nil // nothing but the probes is shown then
 		}
-		return nil, usageError{fmt.Errorf("other machines can reach --admin-addr %s: name a token with --admin-token-file, or listen on 127.0.0.1, or show no keys with --views=off", addr)}
+		return nil, usageError{fmt.Errorf("other machines can reach --admin-addr %s: name a token with --admin-token-file, or the CA of its clients with --admin-client-ca-file, or listen on 127.0.0.1, or show no keys with --views=off", addr)}
 	}
 	return g.Wrap, nil
 }
@@ -173,7 +177,7 @@ copy has caught up.`,
 				return err
 			}
 			if err := a.waitCaughtUp(c.Context()); err == nil {
-				fmt.Fprintf(c.ErrOrStderr(), "ready admin=http://%s tables=%s state=%s\n", a.admin.Addr(), strings.Join(tableNames(remotes), ","), stateDir)
+				fmt.Fprintf(c.ErrOrStderr(), "ready admin=%s tables=%s state=%s\n", a.admin.URL(), strings.Join(tableNames(remotes), ","), stateDir)
 			}
 			return a.wait(c.Context())
 		},

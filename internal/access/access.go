@@ -1,5 +1,5 @@
 // Package access decides who may use the admin address beyond its probes: whoever reaches the loopback interface of this
-// machine, or shows the token, or has logged in with it by a browser.
+// machine, or shows the token, or has logged in with it by a browser, or shows a certificate.
 //
 // It knows nothing of what is served.
 package access
@@ -67,8 +67,9 @@ func Loopback(address string) bool {
 
 // Guard stands before a handler.
 type Guard struct {
-	Token    string   // "": whoever gets through may ask everything, which is for loopback addresses
-	Loopback bool     // the address is one
+	Token    string   // "": none is good
+	Clients  bool     // a certificate of a client is good; the server has checked it
+	Loopback bool     // only this machine can reach the address; without Token and Clients, everybody on it may ask everything
 	Open     []string // paths that need no token, because they show nothing: the page itself
 }
 
@@ -80,7 +81,14 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !g.allowed(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="kafka-grpc"`)
-			fail(w, http.StatusUnauthorized, "unauthenticated", "the token is missing or wrong: give it as header `Authorization: Bearer TOKEN`")
+			message := "the token is missing or wrong: give it as header `Authorization: Bearer TOKEN`"
+			switch {
+			case g.Token == "":
+				message = "show a certificate of a client"
+			case g.Clients:
+				message += ", or show a certificate of a client"
+			}
+			fail(w, http.StatusUnauthorized, "unauthenticated", message)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -112,8 +120,14 @@ func loopbackName(host string) bool {
 }
 
 func (g Guard) allowed(r *http.Request) bool {
-	if g.Token == "" || (r.Method == http.MethodGet || r.Method == http.MethodHead) && slices.Contains(g.Open, r.URL.Path) {
+	if g.Token == "" && !g.Clients || (r.Method == http.MethodGet || r.Method == http.MethodHead) && slices.Contains(g.Open, r.URL.Path) {
 		return true
+	}
+	if g.Clients && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	if g.Token == "" {
+		return false
 	}
 	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return same(given, g.Token)
@@ -141,7 +155,7 @@ func (g Guard) login(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "invalid_argument", "the body is JSON: {\"token\": \"...\"}")
 		return
 	}
-	if g.Token != "" && !same(strings.TrimSpace(body.Token), g.Token) {
+	if g.Token == "" || !same(strings.TrimSpace(body.Token), g.Token) {
 		fail(w, http.StatusUnauthorized, "unauthenticated", "the token is wrong")
 		return
 	}

@@ -6,6 +6,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,8 @@ const (
 type Options struct {
 	// Addr is host:port, with port 0 for any that is free.
 	Addr string
+	// TLS makes it HTTPS; nil: HTTP.
+	TLS *tls.Config
 	// Guard stands before everything but /livez and /readyz. Without one, a server on an address that other machines
 	// can reach shows nothing else.
 	Guard func(http.Handler) http.Handler
@@ -43,6 +46,7 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	guarded  *http.ServeMux
+	secured  bool // by TLS; the configuration of http is not nil without, once it serves
 	parts    parts
 }
 
@@ -56,7 +60,7 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the admin address (--admin-addr): %w", err)
 	}
-	s := &Server{listener: netutil.LimitListener(l, maxConns), guarded: http.NewServeMux()}
+	s := &Server{listener: netutil.LimitListener(l, maxConns), guarded: http.NewServeMux(), secured: o.TLS != nil}
 	guard := o.Guard
 	if guard == nil && !loopback(l.Addr()) {
 		guard = refuse
@@ -85,12 +89,23 @@ func Listen(o Options) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(log.With("part", "admin").Handler(), slog.LevelWarn),
 	}
 	s.http.Protocols.SetHTTP1(true)
-	s.http.Protocols.SetUnencryptedHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(o.TLS == nil)
+	s.http.Protocols.SetHTTP2(o.TLS != nil)
+	s.http.TLSConfig = o.TLS
 	return s, nil
 }
 
 // Addr is the address that is listened on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// URL is the address as one to be asked.
+func (s *Server) URL() string {
+	scheme := "http://"
+	if s.secured {
+		scheme = "https://"
+	}
+	return scheme + s.Addr().String()
+}
 
 // Handle mounts a handler, with the patterns of http.ServeMux, behind the guard.
 func (s *Server) Handle(pattern string, h http.Handler) { s.guarded.Handle(pattern, h) }
@@ -103,7 +118,13 @@ func (s *Server) Close() error { return s.listener.Close() }
 func (s *Server) Serve(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() {
+		if s.secured {
+			served <- s.http.ServeTLS(s.listener, "", "") // with the certificates of its configuration
+			return
+		}
+		served <- s.http.Serve(s.listener)
+	}()
 	select {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("serving the admin address %s: %w", s.Addr(), err), s.http.Close())
