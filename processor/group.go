@@ -22,6 +22,9 @@ import (
 func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	if p.tells != "" {
+		groupConfig.Consumer.Group.Member.UserData = []byte(p.tells)
+	}
 	drain := p.remote.Processing.Drain
 	if defect.Planted == defect.NoDrain {
 		drain = 1

@@ -39,6 +39,9 @@ type Config struct {
 	// InstanceID is the static member id in the consumer group; default State.InstanceID.
 	InstanceID string
 
+	// Advertise is what the group is told of this instance, for those who look for the owner of a partition; "": nothing.
+	Advertise string
+
 	// SessionTimeout is after what time without a heartbeat the group gives the partitions of this instance to
 	// another one, default 10s. The broker bounds it (group.min.session.timeout.ms, usually 6s).
 	SessionTimeout time.Duration
@@ -64,6 +67,7 @@ type Processor struct {
 	create   int
 	ahead    int
 	instance string
+	tells    string
 	session  time.Duration
 	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
@@ -113,6 +117,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		create:   c.CreateTopics,
 		ahead:    c.MaxUncommitted,
 		instance: c.InstanceID,
+		tells:    c.Advertise,
 		session:  c.SessionTimeout,
 		budget:   c.Budget,
 		cluster:  kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
@@ -233,6 +238,11 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 	default:
 		return nil, nil
 	}
+}
+
+// Owns reports whether this instance has the partition of a key.
+func (p *Processor) Owns(key string) bool {
+	return p.partition(wire.Partition([]byte(key), p.partitions)) != nil
 }
 
 // partition is the state of an assigned partition.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -74,9 +75,16 @@ func textKey(key string) (text string, raw []byte) {
 	return strings.ToValidUTF8(key, "\uFFFD"), []byte(key)
 }
 
+// describer makes entries of rows.
+type describer struct {
+	group       string
+	protos      protodesc.Resolver // nil: none
+	credentials []string           // names of metadata to mask, beside those that always are
+}
+
 // summary is an entry without metadata, messages and trailers.
-func (t *Table) summary(key string, r row) *viewspb.Entry {
-	e := &viewspb.Entry{Group: t.c.Group, Unreadable: r.unreadable}
+func (d describer) summary(key string, r row) *viewspb.Entry {
+	e := &viewspb.Entry{Group: d.group, Unreadable: r.unreadable}
 	e.Key, e.RawKey = textKey(key)
 	if r.pb == nil {
 		return e
@@ -97,13 +105,13 @@ func (t *Table) summary(key string, r row) *viewspb.Entry {
 }
 
 // entry is all that is known of a key.
-func (t *Table) entry(key string, r row) *viewspb.Entry {
-	e := t.summary(key, r)
+func (d describer) entry(key string, r row) *viewspb.Entry {
+	e := d.summary(key, r)
 	if r.pb == nil {
 		return e
 	}
-	e.Metadata, e.Trailers = t.metadata(r.pb.Metadata), t.metadata(r.pb.Trailers)
-	output := t.output(r.pb.Service, r.pb.Method)
+	e.Metadata, e.Trailers = d.metadata(r.pb.Metadata), d.metadata(r.pb.Trailers)
+	output := d.output(r.pb.Service, r.pb.Method)
 	for _, m := range r.pb.Messages {
 		e.Messages = append(e.Messages, decoded(m, output))
 	}
@@ -111,11 +119,11 @@ func (t *Table) entry(key string, r row) *viewspb.Entry {
 }
 
 // output is the type of a method's replies; nil where it is not known.
-func (t *Table) output(service, method string) protoreflect.MessageDescriptor {
-	if t.c.Protos == nil {
+func (d describer) output(service, method string) protoreflect.MessageDescriptor {
+	if d.protos == nil {
 		return nil
 	}
-	found, err := t.c.Protos.FindDescriptorByName(protoreflect.FullName(service + "." + method))
+	found, err := d.protos.FindDescriptorByName(protoreflect.FullName(service + "." + method))
 	if err != nil {
 		return nil
 	}
@@ -133,12 +141,12 @@ func moment(ms int64) *timestamppb.Timestamp {
 	return timestamppb.New(time.UnixMilli(ms))
 }
 
-func (t *Table) metadata(fields []*rowpb.Field) []*viewspb.Metadata {
+func (d describer) metadata(fields []*rowpb.Field) []*viewspb.Metadata {
 	var out []*viewspb.Metadata
 	for _, f := range fields {
 		m := &viewspb.Metadata{Name: f.Name}
 		switch {
-		case t.masked(f.Name):
+		case d.masked(f.Name):
 			m.Value, m.Masked = "***", true
 		case strings.HasSuffix(f.Name, "-bin") || !utf8.Valid(f.Value):
 			m.RawValue = f.Value
@@ -153,9 +161,9 @@ func (t *Table) metadata(fields []*rowpb.Field) []*viewspb.Metadata {
 // credentials are the names of metadata whose values nobody gets to see.
 var credentials = []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
 
-func (t *Table) masked(name string) bool {
+func (d describer) masked(name string) bool {
 	name = strings.TrimSuffix(strings.ToLower(name), "-bin")
-	return slices.Contains(credentials, name) || slices.ContainsFunc(t.c.Masked, func(m string) bool {
+	return slices.Contains(credentials, name) || slices.ContainsFunc(d.credentials, func(m string) bool {
 		return strings.EqualFold(strings.TrimSuffix(m, "-bin"), name)
 	})
 }

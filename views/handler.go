@@ -27,7 +27,7 @@ var openAPI []byte
 //   - GET /v1/keys/{key}, /v1/keys, /v1/keys:watch and /v1/stats, described by /openapi.json.
 //
 // It checks nothing about who asks: what stands before it does.
-func Handler(tables ...*Table) http.Handler {
+func Handler(tables ...Source) http.Handler {
 	s := newService(tables)
 	mux := http.NewServeMux()
 	// Small messages, as those of a watch, cost more to compress than to send.

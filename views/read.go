@@ -28,27 +28,35 @@ type notFound struct{ reason string }
 func (e *notFound) Error() string { return e.reason }
 
 // get answers what is known of a key, or a *notFound.
-func (t *Table) get(key string) (*viewspb.Entry, Freshness, error) {
+func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse, error) {
 	r, err := t.ready()
 	if err != nil {
-		return nil, Freshness{}, err
+		return nil, err
 	}
 	p := r.parts[wire.Partition([]byte(key), int32(len(r.parts)))]
 	fresh := p.freshness() // before the reading: what is read has at least this
 	value, err := p.store.Get(key)
 	if err != nil {
-		return nil, fresh, t.failed(err)
+		return nil, t.failed(err)
 	}
 	if value == nil {
-		return nil, fresh, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed%s",
+		return nil, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed%s",
 			shortened(key), t.c.Group, r.similar(key))}
 	}
 	found := parseRow(value)
-	if found.expired(time.Now()) {
-		return nil, fresh, &notFound{fmt.Sprintf("key %q expired at %s: it is executed again when it comes again",
-			shortened(key), time.UnixMilli(found.pb.ExpiresMs).UTC().Format(time.RFC3339))}
+	if err := found.gone(key, time.Now()); err != nil {
+		return nil, err
 	}
-	return t.entry(key, found), fresh, nil
+	return &viewspb.GetResponse{Entry: t.entry(key, found), Freshness: freshnessOf(fresh)}, nil
+}
+
+// gone is why a row answers its key no more; nil if it does.
+func (r row) gone(key string, now time.Time) error {
+	if !r.expired(now) {
+		return nil
+	}
+	return &notFound{fmt.Sprintf("key %q expired at %s: it is executed again when it comes again",
+		shortened(key), time.UnixMilli(r.pb.ExpiresMs).UTC().Format(time.RFC3339))}
 }
 
 // failed is the error of a store. One that is closed is of a replica that has ended meanwhile.

@@ -36,7 +36,7 @@ func (h rest) get(w http.ResponseWriter, r *http.Request) {
 	} else {
 		request.RawKey = []byte(key)
 	}
-	response, err := h.service.get(request)
+	response, err := h.service.get(r.Context(), request, false)
 	answer(w, response, err)
 }
 
@@ -183,25 +183,30 @@ type errorBody struct {
 }
 
 var httpStatus = map[connect.Code]int{
-	connect.CodeInvalidArgument:   http.StatusBadRequest,
-	connect.CodeNotFound:          http.StatusNotFound,
-	connect.CodeResourceExhausted: http.StatusTooManyRequests,
-	connect.CodeUnavailable:       http.StatusServiceUnavailable,
-	connect.CodeAborted:           http.StatusConflict,
-	connect.CodeDeadlineExceeded:  http.StatusGatewayTimeout,
-	connect.CodeCanceled:          499,
-	connect.CodePermissionDenied:  http.StatusForbidden,
-	connect.CodeUnauthenticated:   http.StatusUnauthorized,
-	connect.CodeUnimplemented:     http.StatusNotFound,
+	connect.CodeInvalidArgument:    http.StatusBadRequest,
+	connect.CodeFailedPrecondition: http.StatusBadRequest,
+	connect.CodeNotFound:           http.StatusNotFound,
+	connect.CodeResourceExhausted:  http.StatusTooManyRequests,
+	connect.CodeUnavailable:        http.StatusServiceUnavailable,
+	connect.CodeAborted:            http.StatusConflict,
+	connect.CodeDeadlineExceeded:   http.StatusGatewayTimeout,
+	connect.CodeCanceled:           499,
+	connect.CodePermissionDenied:   http.StatusForbidden,
+	connect.CodeUnauthenticated:    http.StatusUnauthorized,
+	connect.CodeUnimplemented:      http.StatusNotFound,
 }
 
 func fail(w http.ResponseWriter, err error) {
-	code := codeFor(err)
+	code, message := codeFor(err), err.Error()
+	var coded *connect.Error
+	if errors.As(err, &coded) {
+		message = coded.Message() // without the code before it
+	}
 	status, ok := httpStatus[code]
 	if !ok {
 		status = http.StatusInternalServerError
 	}
-	failWith(w, status, code.String(), err.Error())
+	failWith(w, status, code.String(), message)
 }
 
 func failWith(w http.ResponseWriter, status int, code, message string) {

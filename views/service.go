@@ -17,18 +17,27 @@ import (
 // maxScans is how many pages are read at the same time; others wait for their turn as long as their caller does.
 const maxScans = 8
 
+// Source is what can be asked of the table of one group: a Table, or a Local.
+type Source interface {
+	Group() string
+	get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error)
+	list(ctx context.Context, request *viewspb.ListRequest) (page, Freshness, error)
+	watch(ctx context.Context, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
+	stats() *viewspb.TableStats
+}
+
 // service is the protobuf service. The REST paths and the page ask it, too.
 type service struct {
-	tables []*Table
+	tables []Source
 	scans  chan struct{}
 }
 
-func newService(tables []*Table) *service {
+func newService(tables []Source) *service {
 	return &service{tables, make(chan struct{}, maxScans)}
 }
 
 // table is the one of a group, or the only one.
-func (s *service) table(group string) (*Table, error) {
+func (s *service) table(group string) (Source, error) {
 	var groups []string
 	for _, t := range s.tables {
 		if t.Group() == group || group == "" && len(s.tables) == 1 {
@@ -40,12 +49,12 @@ func (s *service) table(group string) (*Table, error) {
 }
 
 // Get implements viewspb.ViewsHandler.
-func (s *service) Get(_ context.Context, r *connect.Request[viewspb.GetRequest]) (*connect.Response[viewspb.GetResponse], error) {
-	response, err := s.get(r.Msg)
+func (s *service) Get(ctx context.Context, r *connect.Request[viewspb.GetRequest]) (*connect.Response[viewspb.GetResponse], error) {
+	response, err := s.get(ctx, r.Msg, r.Header().Get(forwardedHeader) != "")
 	return respond(response, err)
 }
 
-func (s *service) get(r *viewspb.GetRequest) (*viewspb.GetResponse, error) {
+func (s *service) get(ctx context.Context, r *viewspb.GetRequest, forwarded bool) (*viewspb.GetResponse, error) {
 	t, err := s.table(r.Group)
 	if err != nil {
 		return nil, err
@@ -62,11 +71,7 @@ func (s *service) get(r *viewspb.GetRequest) (*viewspb.GetResponse, error) {
 	if len(key) > maxKey {
 		return nil, &badRequest{"key", fmt.Sprintf("it has %d bytes, and no key has more than %d", len(key), maxKey)}
 	}
-	e, fresh, err := t.get(key)
-	if err != nil {
-		return nil, err
-	}
-	return &viewspb.GetResponse{Entry: e, Freshness: freshnessOf(fresh)}, nil
+	return t.get(ctx, key, forwarded)
 }
 
 // List implements viewspb.ViewsHandler.
@@ -152,8 +157,12 @@ func codeFor(err error) connect.Code {
 		none  *notFound
 		many  *tooMany
 		young *NotReadyError
+		part  *onlyAPart
 	)
+	var coded *connect.Error // of the instance that was asked
 	switch {
+	case errors.As(err, &coded):
+		return coded.Code()
 	case errors.As(err, &bad):
 		return connect.CodeInvalidArgument
 	case errors.As(err, &none):
@@ -162,6 +171,8 @@ func codeFor(err error) connect.Code {
 		return connect.CodeResourceExhausted
 	case errors.As(err, &young), errors.Is(err, errClosed):
 		return connect.CodeUnavailable
+	case errors.As(err, &part):
+		return connect.CodeFailedPrecondition
 	case errors.Is(err, errOtherTable):
 		return connect.CodeAborted
 	case errors.Is(err, context.Canceled):

@@ -34,6 +34,7 @@ type Config struct {
 
 // Table is a copy of the table of one group. Its methods are safe for concurrent use; Run is called once.
 type Table struct {
+	describer
 	c    Config
 	log  *slog.Logger
 	feed *feed
@@ -55,7 +56,7 @@ func New(c Config) *Table {
 	if c.MaxAge <= 0 {
 		c.MaxAge = 30 * time.Second
 	}
-	return &Table{c: c, log: c.Log.With("group", c.Group, "view", c.Topic), feed: newFeed(), replays: make(chan struct{}, maxReplays), changed: make(chan struct{})}
+	return &Table{describer: describer{c.Group, c.Protos, c.Masked}, c: c, log: c.Log.With("group", c.Group, "view", c.Topic), feed: newFeed(), replays: make(chan struct{}, maxReplays), changed: make(chan struct{})}
 }
 
 // Group is the consumer group whose table this is.

@@ -57,7 +57,7 @@ func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, er
 		err = a.startProcessors(ctx, o)
 	}
 	if err == nil {
-		a.startViews(ctx, o.views)
+		err = a.startViews(ctx, o.views)
 	}
 	if err == nil {
 		err = a.startNorth(ctx, o)
@@ -87,7 +87,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 	budget := processor.NewBudget(a.topology.Remotes...)
 	for _, remote := range a.topology.Remotes {
 		p, err := processor.New(ctx, processor.Config{
-			Remote: remote, Methods: a.topology.Methods, Client: client, State: state, InstanceID: o.instanceID,
+			Remote: remote, Methods: a.topology.Methods, Client: client, State: state, InstanceID: o.instanceID, Advertise: a.advertised(o.views),
 			Budget: budget, Log: a.log, CreateTopics: o.createTopics,
 		})
 		if err != nil {

@@ -94,9 +94,12 @@ func (f *keysFlags) client() (viewspb.ViewsClient, error) {
 
 // bearer shows a token with each request.
 type bearer struct {
-	next  http.RoundTripper
+	next  *http.Transport
 	token string
 }
+
+// CloseIdleConnections is for http.Client.
+func (b bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.token != "" {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,13 +20,15 @@ import (
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor"
+	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
 	"kafkagrpc/views"
 )
 
 // viewOptions are what views may be told.
 type viewOptions struct {
-	mode      string // all, or none
+	mode      string // all, local, or none
+	advertise string
 	tokenFile string
 	masked    []string
 	jaeger    string
@@ -42,13 +46,18 @@ func (o *viewOptions) define(c *cobra.Command) {
 }
 
 func (o *viewOptions) defineMode(c *cobra.Command) {
-	c.Flags().StringVar(&o.mode, "views", "all", "all: keep a copy of the whole table, to answer what happened to a key; off: none")
-	_ = c.RegisterFlagCompletionFunc("views", cobra.FixedCompletions([]string{"all", "off"}, cobra.ShellCompDirectiveNoFileComp))
+	f := c.Flags()
+	f.StringVar(&o.mode, "views", "all", "all: keep a copy of the whole table, to answer what happened to a key; local: none, and ask the instance that works on the key; off: do not answer")
+	f.StringVar(&o.advertise, "advertise-addr", "", "host:port where other instances reach --admin-addr, for --views=local; default --admin-addr")
+	_ = c.RegisterFlagCompletionFunc("views", cobra.FixedCompletions([]string{"all", "local", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (o *viewOptions) check() error {
-	if o.mode != "all" && o.mode != "off" {
-		return usageError{fmt.Errorf("--views %q: it is all or off", o.mode)}
+	if o.mode != "all" && o.mode != "local" && o.mode != "off" {
+		return usageError{fmt.Errorf("--views %q: it is all, local or off", o.mode)}
+	}
+	if host, port, err := net.SplitHostPort(o.advertise); o.advertise != "" && (err != nil || host == "" || port == "" || port == "0") {
+		return usageError{fmt.Errorf("--advertise-addr %q: it is host:port, as other instances reach it", o.advertise)}
 	}
 	return o.checkJaeger()
 }
@@ -74,6 +83,9 @@ func (o *viewOptions) traces() string {
 
 // guard is what stands before the admin address. It is refused to show keys to other machines without one.
 func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error) {
+	if host, _, err := net.SplitHostPort(addr); o.mode == "local" && o.advertise == "" && err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		return nil, usageError{fmt.Errorf("--views=local: other instances cannot ask %s; say with --advertise-addr where they reach this one", addr)}
+	}
 	g := access.Guard{Loopback: access.Loopback(addr), Clients: o.tls.CA != "", Open: []string{views.PagePath}}
 	if o.tokenFile != "" {
 		token, err := access.ReadToken(o.tokenFile)
@@ -83,7 +95,7 @@ func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error
 		g.Token = token
 	}
 	if g.Token == "" && !g.Clients && !g.Loopback {
-		if o.mode != "all" {
+		if o.mode != "all" && o.mode != "local" {
 			return nil, nil // nothing but the probes is shown then
 		}
 		return nil, usageError{fmt.Errorf("other machines can reach --admin-addr %s: name a token with --admin-token-file, or the CA of its clients with --admin-client-ca-file, or listen on 127.0.0.1, or show no keys with --views=off", addr)}
@@ -91,20 +103,32 @@ func (o *viewOptions) guard(addr string) (func(http.Handler) http.Handler, error
 	return g.Wrap, nil
 }
 
-// startViews keeps copies of the tables and mounts what can be asked of them. They say themselves what they wait for.
-func (a *app) startViews(ctx context.Context, o viewOptions) {
-	if a.admin == nil || o.mode != "all" || len(a.topology.Remotes) == 0 {
-		return
+// startViews keeps copies of the tables, or asks the other instances, and mounts what can be asked. They say themselves what they
+// wait for.
+func (a *app) startViews(ctx context.Context, o viewOptions) error {
+	if a.admin == nil || o.mode != "all" && o.mode != "local" || len(a.topology.Remotes) == 0 {
+		return nil
 	}
-	for _, remote := range a.topology.Remotes {
+	var sources []views.Source
+	for i, remote := range a.topology.Remotes {
+		if o.mode == "local" {
+			local, err := a.localView(remote, a.processors[i], o)
+			if err != nil {
+				return err
+			}
+			a.onStop(local.Close)
+			sources = append(sources, local)
+			continue
+		}
 		table := views.New(views.Config{
 			Group: remote.Group, Topic: remote.Table, Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
 			Dir: filepath.Join(a.stateDir, "views"), Masked: o.masked, Log: a.log,
 		})
 		a.tables = append(a.tables, table)
 		a.run(ctx, table.Run)
+		sources = append(sources, table)
 	}
-	h := views.Handler(a.tables...)
+	h := views.Handler(sources...)
 	for _, path := range views.Paths() {
 		a.admin.Handle(path, h)
 	}
@@ -115,6 +139,53 @@ func (a *app) startViews(ctx context.Context, o viewOptions) {
 	for pattern, h := range page.Handlers() {
 		a.admin.Handle(pattern, h)
 	}
+	return nil
+}
+
+// advertised is where other instances reach this one; "" where they do not look for it.
+func (a *app) advertised(o viewOptions) string {
+	switch {
+	case a.admin == nil || o.mode != "local":
+		return ""
+	case o.advertise == "":
+		return a.admin.URL()
+	}
+	scheme, _, _ := strings.Cut(a.admin.URL(), "://")
+	return scheme + "://" + o.advertise
+}
+
+// localView asks other instances as one of them: with the token and the certificate that they have, too.
+func (a *app) localView(remote topology.Remote, p *processor.Processor, o viewOptions) (*views.Local, error) {
+	token := ""
+	if o.tokenFile != "" {
+		var err error
+		if token, err = access.ReadToken(o.tokenFile); err != nil {
+			return nil, err
+		}
+	}
+	if o.tls.Certificate != "" && o.tls.CA == "" {
+		return nil, usageError{errors.New("--views=local with --admin-cert-file needs --admin-client-ca-file, by which the instances know each other")}
+	}
+	secured, err := o.tls.Client()
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: secured, ForceAttemptHTTP2: true, MaxConnsPerHost: 16, IdleConnTimeout: time.Minute}
+	return views.NewLocal(views.LocalConfig{
+		Group: remote.Group, Topic: remote.Table, Input: remote.Inputs()[0], Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
+		Rows: ownRows{p}, Address: a.advertised(o), Peers: bearer{transport, token}, Masked: o.masked,
+	}), nil
+}
+
+// ownRows are the rows of the partitions that a processor works on.
+type ownRows struct{ *processor.Processor }
+
+func (r ownRows) Row(key string) (*rowpb.Row, error) {
+	row, err := r.Processor.Row(key)
+	if errors.Is(err, processor.ErrNotReady) {
+		err = &views.NotReadyError{Reason: r.State().Reason}
+	}
+	return row, err
 }
 
 // letterSources are the dead-letter topics, each once, as bindings may share one.
@@ -210,7 +281,7 @@ func startViewsOnly(ctx context.Context, t *topology.Topology, remotes []topolog
 		var state *processor.StateDir
 		if state, err = processor.OpenStateDir(stateDir); err == nil {
 			a.onStop(state.Close)
-			a.startViews(ctx, o)
+			err = a.startViews(ctx, o)
 		}
 	}
 	if err != nil {
