@@ -109,30 +109,40 @@ func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario)
 	report(t, events, violations)
 }
 
-// report fails the test for violations, and shows of each checker the first few, and what happened to the first key.
+// report fails the test for violations, and shows of each checker the first few, and the shortest slice of the history
+// that has one.
 func report(t *testing.T, events []history.Event, violations []check.Violation) {
 	t.Helper()
 	const shown = 5
 	count := map[string]int{}
+	shortest := map[string][]history.Event{}
+	of := map[string]check.Violation{}
 	for _, v := range violations {
-		count[v.Checker]++
-		if count[v.Checker] > shown {
+		if count[v.Checker]++; count[v.Checker] <= shown {
+			t.Error(v)
+		}
+		if v.Key == "" || count[v.Checker] > compared {
 			continue
 		}
-		t.Error(v)
-		if count[v.Checker] == 1 && v.Key != "" {
-			t.Log(slice(events, v.Key))
+		if s := check.Slice(events, v.Key); shortest[v.Checker] == nil || len(s) < len(shortest[v.Checker]) {
+			shortest[v.Checker], of[v.Checker] = s, v
 		}
+	}
+	for checker, events := range shortest {
+		t.Logf("%v%s", of[checker], show(events))
 	}
 	for checker, n := range count {
 		t.Logf("%s: %d violations", checker, n)
 	}
 }
 
-func slice(events []history.Event, key string) string {
+// compared is how many violations of a checker are looked at for the shortest slice.
+const compared = 100
+
+func show(events []history.Event) string {
 	var b strings.Builder
 	const clock = "15:04:05.000"
-	for _, e := range check.Slice(events, key) {
+	for _, e := range events {
 		fmt.Fprintf(&b, "\n  %s %-11s", e.At.Format(clock), e.Kind)
 		if e.Kind == history.Fault {
 			fmt.Fprintf(&b, " %s of %q from %s to %s", e.Fault, e.Instance, e.From.Format(clock), e.To.Format(clock))
@@ -143,7 +153,7 @@ func slice(events []history.Event, key string) string {
 			fmt.Fprintf(&b, " %s/%d@%d written %s", e.Topic, e.Partition, e.Offset, e.Written.Format(clock))
 		}
 	}
-	return "key " + key + ":" + b.String()
+	return b.String()
 }
 
 // A history that was kept is judged again, for work on the checkers.

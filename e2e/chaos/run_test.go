@@ -124,7 +124,7 @@ func run(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) []
 	}()
 	w.load = load.New(client, load.Options{
 		Topic: requestTopic, ReplyTo: replyTopic, Partitions: partitions, Service: "grpc.examples.echo.Echo", Method: "UnaryEcho",
-		Rate: s.rate, Duplicates: 0.17, Rekeyed: 0.1, Seed: seed,
+		Rate: s.rate, Duplicates: 0.17, Rekeyed: 0.1, Deadlines: 0.15, Seed: seed,
 	}, w.recorder)
 
 	loading, stopLoad := context.WithCancel(t.Context())

@@ -66,6 +66,7 @@ type indexed struct {
 	executions map[string][]execution     // by key, in order
 	rows       map[string][]history.Event // by key, in order
 	answers    map[string][]history.Event // replies by key, in order
+	deadlines  map[string]time.Time       // by attempt that has one
 	faults     []history.Event
 }
 
@@ -79,12 +80,16 @@ func index(events []history.Event) *indexed {
 		events:  events,
 		replies: map[string][]history.Event{}, settled: map[string]time.Time{}, looped: map[string]time.Time{},
 		executions: map[string][]execution{}, rows: map[string][]history.Event{}, answers: map[string][]history.Event{},
+		deadlines: map[string]time.Time{},
 	}
 	ends := map[string]*history.Event{}
 	for i, e := range events {
 		switch e.Kind {
 		case history.Sent:
 			h.sent = append(h.sent, e)
+			if !e.Deadline.IsZero() {
+				h.deadlines[e.Attempt] = e.Deadline
+			}
 		case history.Looped:
 			earliest(h.looped, e)
 		case history.Begin:
@@ -161,6 +166,7 @@ type Figures struct {
 	Answered                           int            // attempts
 	Commits                            int            // changes of a committed offset that were seen
 	Reexecuted                         map[string]int // by the fault that excuses them
+	Late                               int            // attempts that were answered after their deadline, with that
 	RepeatedReplies                    int            // a further reply to an attempt, equal to its first
 	Faults                             map[string]int
 }
@@ -183,8 +189,11 @@ func Count(events []history.Event) Figures {
 			f.Faults[e.Fault]++
 		}
 	}
-	for _, replies := range h.replies {
+	for attempt, replies := range h.replies {
 		f.RepeatedReplies += len(replies) - 1
+		if replies[0].Status == overdue && h.late(attempt, replies[0].Written) {
+			f.Late++
+		}
 	}
 	for _, all := range h.executions {
 		for i := 1; i < len(all); i++ {
@@ -198,8 +207,8 @@ func Count(events []history.Event) Figures {
 
 func (f Figures) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests, %d of them duplicates, for %d keys; %d answered, %d executions; %d repeated identical replies; %d commits seen",
-		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Executions, f.RepeatedReplies, f.Commits)
+	fmt.Fprintf(&b, "%d requests, %d of them duplicates, for %d keys; %d answered, %d of them too late for their deadline; %d executions; %d repeated identical replies; %d commits seen",
+		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Late, f.Executions, f.RepeatedReplies, f.Commits)
 	for _, k := range sortedKeys(f.Reexecuted) {
 		fmt.Fprintf(&b, "; re-executed after %s: %d", k, f.Reexecuted[k])
 	}
@@ -207,6 +216,12 @@ func (f Figures) String() string {
 		fmt.Fprintf(&b, "; %s: %d", k, f.Faults[k])
 	}
 	return b.String()
+}
+
+// late reports whether the deadline of an attempt had passed at a time.
+func (h *indexed) late(attempt string, t time.Time) bool {
+	deadline, ok := h.deadlines[attempt]
+	return ok && !t.Before(deadline)
 }
 
 // same reports whether two answers are equal to a caller.

@@ -86,6 +86,32 @@ func TestCheckers(t *testing.T) {
 		{"two replies contradict", change(8, func(e *history.Event) { e.Body = "x2" }), []string{check.OneAnswer}},
 		{"two statuses contradict", change(8, func(e *history.Event) { e.Status = "NotFound" }), []string{check.OneAnswer}},
 		{"unavailable after a final reply", change(8, func(e *history.Event) { e.Status = "Unavailable" }), []string{check.OneAnswer}},
+		{"too late for an answer that is final", change(8, func(e *history.Event) { e.Status, e.Body = "DeadlineExceeded", "late" }), []string{check.OneAnswer}},
+		{"too late, by its deadline", func(e []history.Event) []history.Event {
+			e[6].Deadline = at(1050)
+			e[8].Status, e[8].Body = "DeadlineExceeded", "late"
+			return e
+		}, nil},
+		{"too late before its deadline", func(e []history.Event) []history.Event {
+			e[6].Deadline = at(1051)
+			e[8].Status, e[8].Body = "DeadlineExceeded", "late"
+			return e
+		}, []string{check.OneAnswer}},
+		{"executed again after the deadline of its attempt", func(e []history.Event) []history.Event {
+			e[9].Deadline, e[10].Attempt, e[11].Fault = at(2055), "b1", history.Terminate
+			return e
+		}, nil},
+		{"executed again before the deadline of its attempt", func(e []history.Event) []history.Event {
+			e[9].Deadline, e[10].Attempt, e[11].Fault = at(4001), "b1", history.Terminate
+			return e
+		}, []string{check.Orderly}},
+		{"executed again though the deadline was kept as the result", func(e []history.Event) []history.Event {
+			e[9].Deadline, e[10].Attempt, e[11].Fault = at(2055), "b1", history.Terminate
+			for _, i := range []int{15, 16} {
+				e[i].Status, e[i].Body = "DeadlineExceeded", "late"
+			}
+			return e
+		}, []string{check.Orderly}},
 		{"two rows contradict", change(7, func(e *history.Event) { e.Body = "x2" }), []string{check.OneAnswer}},
 		{"no row", where(func(e history.Event) bool { return e.Kind == history.Row && e.Key == "m" }), []string{check.OneAnswer}},
 		{"replied before the row", change(4, func(e *history.Event) { e.Written = at(29) }), []string{check.DurableFirst}},

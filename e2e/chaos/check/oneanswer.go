@@ -11,6 +11,10 @@ import (
 // default of retry.codes.
 const retryable = "Unavailable"
 
+// overdue is the status of an attempt whose deadline has passed. It says nothing of the key: others may be answered
+// otherwise.
+const overdue = "DeadlineExceeded"
+
 // oneAnswer: all final replies to a key are equal, also to its final rows, and nothing else follows the first of them.
 func (h *indexed) oneAnswer() []Violation {
 	var out []Violation
@@ -35,6 +39,9 @@ func (h *indexed) oneAnswer() []Violation {
 		last := map[string]history.Event{} // the first final reply by partition
 		for _, a := range answers {
 			where := fmt.Sprint(a.Topic, a.Partition)
+			if a.Status == overdue && h.late(a.Attempt, a.Written) {
+				continue
+			}
 			if a.Status == retryable {
 				if final, ok := last[where]; ok {
 					out = append(out, Violation{OneAnswer, key, fmt.Sprintf("the reply at %s says %s, though the one at %s was final", position(a), said(a), position(final))})

@@ -11,8 +11,8 @@ import (
 // was at hand for longer should have been stored.
 const settle = 5 * time.Second
 
-// orderly: a key is executed again only where its call was in flight at a fault that nobody can survive. An orderly
-// stop is none of those.
+// orderly: a key is executed again only where its call was in flight at a fault that nobody can survive, or was cut by
+// the deadline of its own attempt. An orderly stop is none of those.
 func (h *indexed) orderly() []Violation {
 	if len(h.executions) == 0 {
 		return []Violation{notChecked(Orderly, "execution")}
@@ -33,6 +33,9 @@ func (h *indexed) orderly() []Violation {
 // excuse is the fault that cut an execution before its result was durable, so that the next one had to be; "" if none.
 func (h *indexed) excuse(x, next execution) string {
 	key := x.begin.Key
+	if h.late(x.begin.Attempt, next.begin.At) && !h.durable(key, x, next.begin.At) && !h.finalOverdue(key) {
+		return "a deadline"
+	}
 	for _, f := range h.faults {
 		switch {
 		case f.Fault == history.Terminate || f.Fault == history.Stop:
@@ -50,6 +53,16 @@ func (h *indexed) excuse(x, next execution) string {
 		return f.Fault
 	}
 	return ""
+}
+
+// finalOverdue reports whether a deadline was kept as the result of a key.
+func (h *indexed) finalOverdue(key string) bool {
+	for _, row := range h.rows[key] {
+		if row.State == history.Final && row.Status == overdue {
+			return true
+		}
+	}
+	return false
 }
 
 // durable reports whether the result of an execution was in the changelog before a time.

@@ -5,6 +5,7 @@ package history
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ type Kind string
 
 const (
 	// Sent is a request that Kafka has acknowledged: Key, Attempt, Topic, Partition, Offset, Written; Duplicate where
-	// the key was sent before.
+	// the key was sent before, and Deadline where it has one.
 	Sent Kind = "sent"
 	// Looped is the copy of a request on the loop topic: Key, Attempt, Topic, Partition, Offset, Written.
 	Looped Kind = "looped"
@@ -70,7 +71,9 @@ type Event struct {
 
 	State  string `json:"state,omitempty"`
 	Status string `json:"status,omitempty"` // name of the gRPC code
-	Body   string `json:"body,omitempty"`   // the reply's message, or the status message of an error
+	Body   string `json:"body,omitempty"`   // Brief of the reply's message, or the status message of an error
+
+	Deadline time.Time `json:"deadline,omitzero"`
 
 	Topic     string    `json:"topic,omitempty"`
 	Partition int32     `json:"partition,omitempty"`
@@ -80,6 +83,15 @@ type Event struct {
 	Fault string    `json:"fault,omitempty"`
 	From  time.Time `json:"from,omitzero"`
 	To    time.Time `json:"to,omitzero"`
+}
+
+// Brief is a body as a history keeps it: a long one by its beginning, its length and its hash.
+func Brief(body string) string {
+	const long, beginning = 200, 40
+	if len(body) <= long {
+		return body
+	}
+	return fmt.Sprintf("%s... (%d bytes, %x)", body[:beginning], len(body), sha256.Sum256([]byte(body)))
 }
 
 // Recorder collects events in memory and writes each to a file as a line of JSON. Safe for concurrent use.

@@ -1,6 +1,6 @@
 // Package load produces requests to a request topic for as long as it is told to, at a bounded rate: new keys, keys
-// that were sent before and keys that are sent twice at once, with and without half-close, scoped keys and keys that
-// must be re-keyed. It records what Kafka has acknowledged, and knows nothing of who answers.
+// that were sent before and keys that are sent twice at once, with and without half-close and deadline, small and large
+// ones, scoped keys and keys that must be re-keyed. It records what Kafka has acknowledged, and knows nothing of who answers.
 package load
 
 import (
@@ -26,6 +26,7 @@ type Options struct {
 	Rate            int     // requests a second
 	Duplicates      float64 // of all requests, those whose key was sent before; a third of them at once with the first
 	Rekeyed         float64 // of all keys, those that another partition owns than that of their record
+	Deadlines       float64 // of all requests, those with a deadline; one of eight of them a short one
 	Seed            uint64
 }
 
@@ -120,7 +121,7 @@ func (l *Load) one(ctx context.Context) {
 	r := request{
 		key:     fmt.Sprintf("k%d", l.next),
 		rekeyed: l.random.Float64() < l.options.Rekeyed,
-		message: []byte(fmt.Sprintf("request %d %s", l.next, strings.Repeat(".", l.random.IntN(400)))),
+		message: []byte(fmt.Sprintf("request %d %s", l.next, strings.Repeat(".", l.size()))),
 	}
 	if len(l.keys) == recent {
 		// The places of old keys are taken by chance, so that some stay for long.
@@ -135,6 +136,29 @@ func (l *Load) one(ctx context.Context) {
 	}
 }
 
+// size is mostly some hundred bytes, for 2 % of the keys up to 50,000, and for one of a thousand up to 500,000.
+func (l *Load) size() int {
+	switch chance := l.random.Float64(); {
+	case chance < 0.001:
+		return l.random.IntN(500_000)
+	case chance < 0.02:
+		return l.random.IntN(50_000)
+	}
+	return l.random.IntN(400)
+}
+
+// deadline is that of one attempt: mostly none, else one that a fault may outlast, or one that a slow call does.
+func (l *Load) deadline() time.Time {
+	if l.random.Float64() >= l.options.Deadlines {
+		return time.Time{}
+	}
+	after := 30 * time.Second
+	if l.random.IntN(8) == 0 {
+		after = 50*time.Millisecond + time.Duration(l.random.Int64N(int64(time.Second)))
+	}
+	return time.UnixMilli(time.Now().Add(after).UnixMilli()) // as the header says it
+}
+
 // send produces one attempt: its message, and mostly the half-close that a method known as unary can do without.
 func (l *Load) send(ctx context.Context, r request, duplicate bool) {
 	// The end of the load must not cancel what is on its way: its outcome would be unknown.
@@ -146,8 +170,9 @@ func (l *Load) send(ctx context.Context, r request, duplicate bool) {
 	if r.rekeyed {
 		id, key = attempt+"-of-"+r.key, r.key
 	}
+	deadline := l.deadline()
 	headers := Headers(l.contract.EncodeRequest(wire.Request{
-		Service: l.options.Service, Method: l.options.Method, ReplyTo: l.options.ReplyTo, CorrelationID: id, Call: attempt,
+		Service: l.options.Service, Method: l.options.Method, ReplyTo: l.options.ReplyTo, CorrelationID: id, Call: attempt, Deadline: deadline,
 		Metadata: wire.Metadata{
 			{Name: l.contract.IdempotencyMetadata, Value: r.key},
 			{Name: service.KeyMetadata, Value: key}, {Name: service.AttemptMetadata, Value: attempt},
@@ -164,7 +189,7 @@ func (l *Load) send(ctx context.Context, r request, duplicate bool) {
 		}
 		l.recorder.Record(history.Event{
 			At: at, Kind: history.Sent, Key: key, Attempt: attempt, Duplicate: duplicate,
-			Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp,
+			Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp, Deadline: deadline,
 		})
 	})
 	if l.random.IntN(4) == 0 {

@@ -212,7 +212,7 @@ func body(status codes.Code, message string, messages []string) string {
 	if status != codes.OK {
 		messages = append(messages, message)
 	}
-	return strings.Join(messages, " | ")
+	return history.Brief(strings.Join(messages, " | "))
 }
 
 func headers(k *kgo.Record) []wire.Header {

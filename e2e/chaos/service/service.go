@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ const (
 	KeyMetadata     = "chaos-key"
 	AttemptMetadata = "chaos-attempt"
 )
+
+// large is the size above which the reply to a request has its size, too.
+const large = 1000
 
 // Options are how the service behaves.
 type Options struct {
@@ -106,7 +110,10 @@ func (s *Service) execute(instance string, stream grpc.ServerStream) error {
 	s.recorder.Record(e)
 	e.Kind = history.End
 	code, text := s.answer(stream.Context(), e.Key, e.Execution)
-	e.Status, e.Body = code.String(), text
+	if len(request) > large && code == codes.OK {
+		text += strings.Repeat(".", len(request))
+	}
+	e.Status, e.Body = code.String(), history.Brief(text)
 	s.recorder.Record(e)
 	if code != codes.OK {
 		return status.Error(code, text)
