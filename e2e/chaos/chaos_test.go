@@ -109,51 +109,12 @@ func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario)
 	report(t, events, violations)
 }
 
-// report fails the test for violations, and shows of each checker the first few, and the shortest slice of the history
-// that has one.
+// report fails the test for violations.
 func report(t *testing.T, events []history.Event, violations []check.Violation) {
 	t.Helper()
-	const shown = 5
-	count := map[string]int{}
-	shortest := map[string][]history.Event{}
-	of := map[string]check.Violation{}
-	for _, v := range violations {
-		if count[v.Checker]++; count[v.Checker] <= shown {
-			t.Error(v)
-		}
-		if v.Key == "" || count[v.Checker] > compared {
-			continue
-		}
-		if s := check.Slice(events, v.Key); shortest[v.Checker] == nil || len(s) < len(shortest[v.Checker]) {
-			shortest[v.Checker], of[v.Checker] = s, v
-		}
+	for _, line := range check.Explain(events, violations) {
+		t.Error(line)
 	}
-	for checker, events := range shortest {
-		t.Logf("%v%s", of[checker], show(events))
-	}
-	for checker, n := range count {
-		t.Logf("%s: %d violations", checker, n)
-	}
-}
-
-// compared is how many violations of a checker are looked at for the shortest slice.
-const compared = 100
-
-func show(events []history.Event) string {
-	var b strings.Builder
-	const clock = "15:04:05.000"
-	for _, e := range events {
-		fmt.Fprintf(&b, "\n  %s %-11s", e.At.Format(clock), e.Kind)
-		if e.Kind == history.Fault {
-			fmt.Fprintf(&b, " %s of %q from %s to %s", e.Fault, e.Instance, e.From.Format(clock), e.To.Format(clock))
-			continue
-		}
-		fmt.Fprintf(&b, " attempt=%s execution=%s instance=%s %s %s %q", e.Attempt, e.Execution, e.Instance, e.State, e.Status, e.Body)
-		if e.Topic != "" {
-			fmt.Fprintf(&b, " %s/%d@%d written %s", e.Topic, e.Partition, e.Offset, e.Written.Format(clock))
-		}
-	}
-	return b.String()
 }
 
 // A history that was kept is judged again, for work on the checkers.

@@ -322,45 +322,18 @@ func (w *world) terminate() {
 	stopping.Wait()
 }
 
-// waitAnswered waits until every request is answered, but for those that are lost already, and not for ever: the
-// checkers say which. It answers how many are lost.
+// waitAnswered waits until every request is answered, but for those that are lost already. It answers how many are lost.
 func (w *world) waitAnswered(when string, lost int) int {
 	w.t.Helper()
 	timeout := w.scenario.patience
 	if timeout == 0 {
 		timeout = patience
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), timeout)
-	defer cancel()
-	open := map[string]bool{} // attempts; false: answered before it was seen to be sent
-	seen, missing := 0, 0
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		for _, e := range w.recorder.Since(seen) {
-			seen++
-			was, known := open[e.Attempt]
-			switch {
-			case e.Kind == history.Sent && !known:
-				open[e.Attempt] = true
-				missing++
-			case e.Kind == history.Reply || e.Kind == history.DeadLetter:
-				if was {
-					missing--
-				}
-				open[e.Attempt] = false
-			}
-		}
-		if missing <= lost {
-			return missing
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			w.t.Logf("%s: %d requests are not answered within %v", when, missing, timeout)
-			return missing
-		}
+	missing := w.recorder.WaitAnswered(w.t.Context(), timeout, lost)
+	if missing > lost {
+		w.t.Logf("%s: %d requests are not answered within %v", when, missing, timeout)
 	}
+	return missing
 }
 
 // binaries are built once for each defect.

@@ -18,9 +18,9 @@ var pom []byte
 // jarsTimeout is for the first download; it takes some ten seconds on a good line.
 const jarsTimeout = 5 * time.Minute
 
-// jars is a directory with the broker's jars, which it fills at the first use. Another pom makes another directory.
+// Jars is a directory with the broker's jars, which it fills at the first use. Another pom makes another directory.
 // Several processes may do so at once: each has its own copy until one is put in place.
-func jars(ctx context.Context) (string, error) {
+func Jars(ctx context.Context) (string, error) {
 	cache := os.Getenv("KAFKA_GRPC_E2E_CACHE")
 	if cache == "" {
 		user, err := os.UserCacheDir()

@@ -60,7 +60,7 @@ func Start(t testing.TB, o Options) *Kafka {
 		}
 		return &Kafka{t: t, external: strings.Split(brokers, ",")}
 	}
-	lib, err := jars(t.Context())
+	lib, err := Jars(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

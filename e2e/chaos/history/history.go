@@ -56,6 +56,7 @@ const (
 	BrokerCrash   = "broker-crash"   // SIGKILL of the broker; To is when it was back
 	BrokerRestart = "broker-restart" // the broker was stopped in order; To is when it was back
 	Outage        = "outage"         // the service was away
+	Cut           = "cut"            // an instance could not reach the broker for longer than its session time-out
 )
 
 // Event is one observation. The fields that a kind does not name are empty.

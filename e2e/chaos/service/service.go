@@ -37,6 +37,7 @@ type Options struct {
 	Slow    float64       // of all keys, those whose calls are slow
 	SlowFor time.Duration // what a slow call takes
 	Fail    float64       // of all keys, those that are answered NOT_FOUND
+	Host    string        // address to listen on; default loopback
 }
 
 // Service has an address for each instance under test, so that it knows who calls. Up and Down are for one goroutine.
@@ -51,11 +52,14 @@ type Service struct {
 
 // New finds an address for each instance, and serves nothing before Up.
 func New(instances int, o Options, r *history.Recorder) (*Service, error) {
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
 	s := &Service{options: o, recorder: r}
 	// All at once, so that they differ.
 	var held []net.Listener
 	for range instances {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", net.JoinHostPort(o.Host, "0"))
 		if err != nil {
 			return nil, fmt.Errorf("service: %w", err)
 		}
