@@ -18,8 +18,8 @@ import (
 )
 
 // goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It
-// uses client as long as it runs.
-func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
+// uses client and member as long as it runs.
+func (p *Processor) goka(client sarama.Client, member *kafka.Member) (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	if p.tells != "" {
@@ -44,6 +44,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		Drain:          drain,
 		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
 		EndWhenFrozen:  true,
+		Heartbeat:      member.Heartbeat,
 		Log:            p.log,
 	})
 	records := newHandoff()
@@ -92,12 +93,7 @@ func (p *Processor) goka(client sarama.Client) (*goka.Processor, error) {
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
 			cluster := p.cluster
 			cluster.MaxRecordBytes = p.maxRecord
-			producer, err := kafka.NewFencedProducer(cluster, func() error {
-				if group.Stalled() {
-					return consumergroup.ErrStoodStill
-				}
-				return nil
-			})
+			producer, err := kafka.NewFencedProducer(cluster, group.Lost)
 			if err != nil {
 				return nil, err
 			}

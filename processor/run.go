@@ -9,6 +9,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+
+	"kafkagrpc/internal/kafka"
 )
 
 // The waits between two goka processors: twice the last one, and from the first again after one that was ready for
@@ -17,6 +19,9 @@ const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
 )
+
+// heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
+const heartbeatTimeout = 4 * time.Second
 
 // reportInterval is how often the log says what a processor that is not ready waits for.
 const reportInterval = 10 * time.Second
@@ -65,7 +70,12 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		return 0, fmt.Errorf("group %s: %w", p.remote.Group, err)
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	g, err := p.goka(client)
+	member, err := kafka.NewMember(p.cluster, p.remote.Group, p.instance, heartbeatTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, member.Close()) }()
+	g, err := p.goka(client, member)
 	if err != nil {
 		return 0, err
 	}

@@ -16,7 +16,7 @@ type claim struct {
 	sarama.ConsumerGroupClaim // the partition at sarama; only Messages is ours
 	id                        uint64
 	options                   Options
-	freeze                    *freeze
+	stalled                   func() bool                 // of the group
 	session                   sarama.ConsumerGroupSession // sarama's
 	out                       chan *sarama.ConsumerMessage
 	wake                      chan struct{} // something changed that the pump waits for
@@ -39,14 +39,14 @@ type claim struct {
 	closed    bool
 }
 
-func newClaim(id uint64, o Options, f *freeze, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
+func newClaim(id uint64, o Options, stalled func() bool, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
 	// Not derived from the session's context: that one ends before the claim is drained.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(session.Context()))
 	return &claim{
 		ConsumerGroupClaim: inner,
 		id:                 id,
 		options:            o,
-		freeze:             f,
+		stalled:            stalled,
 		session:            session,
 		out:                make(chan *sarama.ConsumerMessage),
 		wake:               make(chan struct{}, 1),
@@ -85,7 +85,7 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		}
 		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
 		// what the work wants to write comes through here, too.
-		if c.freeze.found() {
+		if c.stalled() {
 			return
 		}
 		if next != nil {

@@ -31,8 +31,9 @@
 // safe because of what finished means: all that the handler wrote for them was acknowledged. A record that only adds
 // to an earlier one has written nothing yet when it is finished; Delivery.Follow ties it to that one.
 //
-// A process that stood still for longer than its session may have lost its partitions without knowing it. The group
-// notices that (Group.Stalled), delivers nothing more, and ends: the next one asks anew which partitions it owns.
+// A process that stood still for longer than its session, or that the coordinator did not hear of for as long, may have
+// lost its partitions without knowing it. The group notices that (Group.Stalled), delivers nothing more, and ends: the
+// next one asks anew which partitions it owns.
 //
 // The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
 // would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.

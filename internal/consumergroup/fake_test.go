@@ -154,6 +154,15 @@ func (s *session) end(cause error) {
 
 func (s *session) Context() context.Context { return s.ctx }
 
+// Who the member is in each session.
+const (
+	testMember     = "member"
+	testGeneration = 1
+)
+
+func (s *session) MemberID() string    { return testMember }
+func (s *session) GenerationID() int32 { return testGeneration }
+
 func (s *session) Claims() map[string][]int32 {
 	all := make(map[string][]int32)
 	for p := range s.claims {

@@ -1,10 +1,8 @@
 package consumergroup
 
 import (
-	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -27,25 +25,14 @@ type freeze struct {
 	stood atomic.Bool
 }
 
-// watch notes the time until ctx ends, or calls end after a freeze.
-func (f *freeze) watch(ctx context.Context, end func()) {
-	defer f.note.Store(nil)
-	tick := time.NewTicker(f.limit / 10)
-	defer tick.Stop()
-	for {
-		if f.found() {
-			end()
-			return
-		}
-		now := time.Now()
-		f.note.Store(&now)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+// remember notes the time. Whoever does so asks found first.
+func (f *freeze) remember() {
+	now := time.Now()
+	f.note.Store(&now)
 }
+
+// forget ends the notes.
+func (f *freeze) forget() { f.note.Store(nil) }
 
 // found reports whether the process has stood still since Consume began.
 func (f *freeze) found() bool {
@@ -70,15 +57,3 @@ func (f *freeze) found() bool {
 // apart is the time between two moments by the clock that saw more of it: the monotonic one stands still while
 // the machine is suspended, and the other one may be set back.
 func apart(a, b time.Time) time.Duration { return max(b.Sub(a), b.Round(0).Sub(a.Round(0))) }
-
-// watched runs the watch of a group until stop is called, which waits for its end: claims are drained, and must be
-// watched, after ctx has ended. After a freeze it calls end.
-func (f *freeze) watched(ctx context.Context, end func()) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var watching sync.WaitGroup
-	watching.Go(func() { f.watch(ctx, end) })
-	return func() {
-		cancel()
-		watching.Wait()
-	}
-}

@@ -31,6 +31,10 @@ type Options struct {
 	// EndWhenFrozen ends Consume with ErrStoodStill when the process stood still for half of SessionTimeout.
 	EndWhenFrozen bool
 
+	// Heartbeat sends a heartbeat for a member, and answers nil when the coordinator says that it is one. With it, Consume
+	// ends with ErrOutOfTouch when none was answered for nearly SessionTimeout. It must have a deadline below that.
+	Heartbeat func(memberID string, generation int32) error
+
 	Log *slog.Logger // default slog.Default()
 }
 
@@ -66,6 +70,7 @@ type Group struct {
 	options   Options
 	nextClaim atomic.Uint64
 	freeze    freeze
+	lease     lease
 
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
@@ -77,14 +82,28 @@ func New(o Options) *Group {
 	return &Group{
 		options: o,
 		freeze:  freeze{limit: o.SessionTimeout / 2, log: o.Log},
+		lease:   lease{limit: o.SessionTimeout * 19 / 20, log: o.Log}, // less what it takes to notice its end
 		claims:  make(map[uint64]*claim),
 	}
 }
 
-// Stalled reports whether the process stood still, since Consume began, for so long that the partitions of its claims may
-// have another owner. What is written to Kafka then may contradict what the other owner writes; its commits are
-// harmless, because the group refuses them. It stays true. Always false without Options.EndWhenFrozen.
-func (g *Group) Stalled() bool { return g.freeze.found() }
+// Stalled reports whether, since Consume began, the process stood still or could not reach the coordinator for so long
+// that the partitions of its claims may have another owner. What is written to Kafka then may contradict what the other
+// owner writes; its commits are harmless, because the group refuses them. It stays true. Always false without
+// Options.EndWhenFrozen and Options.Heartbeat.
+func (g *Group) Stalled() bool { return g.Lost() != nil }
+
+// Lost is why the group is Stalled, nil while it is not.
+func (g *Group) Lost() error {
+	switch {
+	case g.freeze.found():
+		return ErrStoodStill
+	case g.lease.found():
+		return ErrOutOfTouch
+	default:
+		return nil
+	}
+}
 
 // Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
 // The balance strategy of inner must be an eager one (range, round-robin, sticky; these are sarama's own default): a
@@ -106,8 +125,8 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	defer context.AfterFunc(ctx, end)()
-	if g.options.EndWhenFrozen {
-		defer g.freeze.watched(ctx, end)()
+	if g.options.EndWhenFrozen || g.options.Heartbeat != nil {
+		defer g.watched(ctx, end)()
 	}
 	for {
 		h := &sessionHandler{group: g, next: handler}
@@ -119,7 +138,7 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 		case ctx.Err() != nil:
 			return nil
 		case g.Stalled():
-			return ErrStoodStill
+			return g.Lost()
 		case errors.Is(err, sarama.ErrClosedConsumerGroup):
 			return err
 		case errors.Is(err, sarama.ErrUnknownTopicOrPartition): // after sarama has searched for it
@@ -137,6 +156,33 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return nil
 		}
 		backoff = min(2*backoff, most)
+	}
+}
+
+// watched watches the group until stop is called, which waits for its end: claims are drained, and must be watched, after
+// ctx has ended. Where the partitions may have another owner it calls end.
+func (g *Group) watched(ctx context.Context, end func()) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(g.freeze.limit / 10)
+		defer tick.Stop()
+		defer g.freeze.forget()
+		for !g.Stalled() {
+			if g.options.EndWhenFrozen {
+				g.freeze.remember()
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		end()
+	})
+	return func() {
+		cancel()
+		watching.Wait()
 	}
 }
 

@@ -47,12 +47,14 @@ type sessionHandler struct {
 	session *session
 	commits *sarama.OffsetFetchResponse // as the session began with them; nil: not known
 	err     error                       // why the handler ended the session, if it did
+	release func()                      // ends the heartbeats of the session
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(inner.Context()))
 	h.session = &session{ConsumerGroupSession: inner, ctx: ctx, cancel: cancel, claims: make(map[topicPartition]*claim)}
+	h.release = h.group.holdLease(inner)
 	// Nothing is in flight during set-up (recovery of state, for instance): there the two contexts end together.
 	stop := context.AfterFunc(inner.Context(), cancel)
 	defer stop()
@@ -71,7 +73,7 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
-	c := newClaim(h.group.nextClaim.Add(1), h.group.options, &h.group.freeze, inner, innerClaim)
+	c := newClaim(h.group.nextClaim.Add(1), h.group.options, h.group.Stalled, inner, innerClaim)
 	c.skip = h.finishedBefore(innerClaim)
 	h.group.register(c)
 	h.session.mu.Lock()
@@ -126,5 +128,6 @@ func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
 		}
 		h.group.unregister(c)
 	}
+	h.release()
 	return err
 }

@@ -3,23 +3,46 @@ package kafka
 import (
 	"fmt"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 )
+
+// fencePoll is how often the fence is asked when nothing is sent: what was given to the kernel before, and has not reached
+// the broker because the network is gone, must not reach it when the network is back.
+const fencePoll = 100 * time.Millisecond
 
 // fenceDialer makes connections on which nothing is sent any more once the fence answers an error. A record may wait
 // inside sarama for long, also over retries, so that what holds when it is handed over need not hold when it is sent.
 type fenceDialer struct {
 	fence  func() error
 	dialer net.Dialer
+
+	mu    sync.Mutex
+	conns map[*fenceConn]struct{} // open ones
 }
 
-func newFenceDialer(fence func() error, timeout, keepAlive time.Duration) fenceDialer {
-	return fenceDialer{fence: fence, dialer: net.Dialer{Timeout: timeout, KeepAlive: keepAlive}}
+func newFenceDialer(fence func() error, timeout, keepAlive time.Duration) *fenceDialer {
+	return &fenceDialer{
+		fence: fence, dialer: net.Dialer{Timeout: timeout, KeepAlive: keepAlive}, conns: make(map[*fenceConn]struct{}),
+	}
+}
+
+// cut closes all connections. The kernel forgets what it has not sent yet.
+func (d *fenceDialer) cut() {
+	d.mu.Lock()
+	var open []*fenceConn
+	for c := range d.conns {
+		open = append(open, c)
+	}
+	d.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // it is of no use any more
+	}
 }
 
 // Dial implements proxy.Dialer of golang.org/x/net, which is where sarama takes one.
-func (d fenceDialer) Dial(network, address string) (net.Conn, error) {
+func (d *fenceDialer) Dial(network, address string) (net.Conn, error) {
 	if err := d.fence(); err != nil {
 		return nil, err
 	}
@@ -37,22 +60,39 @@ func (d fenceDialer) Dial(network, address string) (net.Conn, error) {
 		_ = conn.Close() // the error says more
 		return nil, err
 	}
-	return &fenceConn{TCPConn: tcp, raw: raw, fence: d.fence}, nil
+	// At the end of an orderly stop everything is acknowledged; else nothing may be sent after Close.
+	if err := tcp.SetLinger(0); err != nil {
+		_ = conn.Close() // the error says more
+		return nil, err
+	}
+	c := &fenceConn{TCPConn: tcp, raw: raw, dialer: d}
+	d.mu.Lock()
+	d.conns[c] = struct{}{}
+	d.mu.Unlock()
+	return c, nil
 }
 
 // fenceConn asks the fence before each single write to the kernel, also when one Write takes several because the
 // kernel's buffer is full. A broker does nothing with a request whose last byte is missing.
 type fenceConn struct {
 	*net.TCPConn
-	raw   syscall.RawConn
-	fence func() error
+	raw    syscall.RawConn
+	dialer *fenceDialer
+}
+
+// Close implements net.Conn.
+func (c *fenceConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	return c.TCPConn.Close()
 }
 
 // Write implements net.Conn.
 func (c *fenceConn) Write(b []byte) (n int, err error) {
 	waited := c.raw.Write(func(fd uintptr) (done bool) {
 		for n < len(b) {
-			if err = c.fence(); err != nil {
+			if err = c.dialer.fence(); err != nil {
 				return true
 			}
 			var written int

@@ -95,3 +95,40 @@ func TestFenceLetsLargeRecordsThrough(t *testing.T) {
 		t.Errorf("%d records were written, want 2", spans[0].To)
 	}
 }
+
+// A request that the kernel has, or a broker has not answered yet, does not keep its connection: what has not reached the
+// broker by then never does.
+func TestFenceCutsConnectionsThatAreIdle(t *testing.T) {
+	t.Parallel()
+	errFenced := errors.New("fenced")
+	k, c := start(t, map[string]int32{"t": 1})
+	var fenced atomic.Bool
+	p, err := kafka.NewFencedProducer(c, func() error {
+		if fenced.Load() {
+			return errFenced
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	produce(t, p, wire.Record{Topic: "t", Value: []byte("before")})
+	reached, done := make(chan struct{}), make(chan struct{})
+	cluster := k.Cluster()
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(reached)
+		cluster.SleepControl(func() { <-done })
+		return nil, errors.New("connection lost"), true
+	})
+	answer := make(chan error, 1)
+	p.Send(wire.Record{Topic: "t", Value: []byte("during")}, func(_ int64, err error) { answer <- err })
+	<-reached
+	fenced.Store(true)
+	if err := <-answer; !errors.Is(err, errFenced) { // while the broker still does not answer
+		t.Errorf("the record ended with %v, want %v", err, errFenced)
+	}
+	close(done)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}

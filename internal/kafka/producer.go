@@ -37,6 +37,7 @@ type Producer struct {
 	mu      sync.Mutex // guards pending
 	pending map[*sarama.ProducerMessage]func(int64, error)
 
+	dialer   *fenceDialer  // nil without a fence
 	fenced   chan struct{} // closed once the fence has answered an error, which is in fenceErr then
 	fenceErr error
 
@@ -49,8 +50,8 @@ type Producer struct {
 func NewProducer(c Cluster) (*Producer, error) { return NewFencedProducer(c, nil) }
 
 // NewFencedProducer is NewProducer for records that must not be written any more once fence answers an error, which
-// it then does for good. It is asked before each write to a connection, so it must be quick: also a record that was
-// handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
+// it then does for good. It is asked before each write to a connection, and every 100 ms, so it must be quick: also a
+// record that was handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
 func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	p := &Producer{
 		maxBytes: c.maxRecordBytes(),
@@ -65,7 +66,7 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	if fence != nil {
 		var once sync.Once
 		config.Net.Proxy.Enable = true
-		config.Net.Proxy.Dialer = newFenceDialer(func() error {
+		p.dialer = newFenceDialer(func() error {
 			err := fence()
 			if err != nil {
 				once.Do(func() {
@@ -75,6 +76,7 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 			}
 			return err
 		}, config.Net.DialTimeout, config.Net.KeepAlive)
+		config.Net.Proxy.Dialer = p.dialer
 	}
 	client := &metadataClient{gone: make(map[string]time.Time)}
 	config.Producer.Retry.BackoffFunc = client.backoff
@@ -165,6 +167,12 @@ func (p *Producer) deliver() {
 	defer close(p.drained)
 	successes, failures := p.async.Successes(), p.async.Errors()
 	abandon, fenced := p.abandon, p.fenced
+	var poll <-chan time.Time
+	if p.dialer != nil {
+		ticker := time.NewTicker(fencePoll)
+		defer ticker.Stop()
+		poll = ticker.C
+	}
 	for successes != nil || failures != nil {
 		select {
 		case m, ok := <-successes:
@@ -183,8 +191,11 @@ func (p *Producer) deliver() {
 			if done, ok := p.take(e.Msg); ok {
 				done(-1, fmt.Errorf("producing to topic %q: %w", e.Msg.Topic, e.Err))
 			}
+		case <-poll:
+			_ = p.dialer.fence() // its error closes fenced
 		case <-fenced:
-			fenced = nil
+			fenced, poll = nil, nil
+			p.dialer.cut()
 			p.failPending(p.fenceErr) // sarama would try again for long
 		case <-abandon:
 			abandon = nil
