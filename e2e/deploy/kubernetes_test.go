@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -161,27 +160,9 @@ func TestKubernetes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		stdout, stderr, err := run(t, nil, "check", "-c", filepath.Join(dir, "zilla.yaml"), "-o", "json")
-		if err != nil {
-			t.Fatalf("check: %v: %s", err, stderr)
-		}
-		if stderr != "" {
-			t.Errorf("check warns: %s", stderr)
-		}
-		var topology struct {
-			Remotes []struct {
-				Processing struct{ Drain string }
-			}
-		}
-		if err := json.Unmarshal([]byte(stdout), &topology); err != nil || len(topology.Remotes) == 0 {
-			t.Fatalf("check -o json: %v: %s", err, stdout)
-		}
-		grace := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
-		for _, r := range topology.Remotes {
-			drain, err := time.ParseDuration(r.Processing.Drain)
-			if err != nil || grace < drain+stopping {
-				t.Errorf("the pod is killed after %v, and calls in flight get %v (%v)", grace, drain, err)
-			}
+		drain := drainOf(t, filepath.Join(dir, "zilla.yaml"))
+		if grace := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second; grace < drain+stopping {
+			t.Errorf("the pod is killed after %v, and calls in flight get %v", grace, drain)
 		}
 	})
 

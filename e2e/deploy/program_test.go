@@ -72,7 +72,7 @@ func takes(t *testing.T, env map[string]string, args ...string) {
 	}
 	for name := range env {
 		flag, ours := strings.CutPrefix(name, "KAFKA_GRPC_")
-		if ours && !regexp.MustCompile(`--`+strings.ToLower(strings.ReplaceAll(flag, "_", "-"))+`\b`).MatchString(help) {
+		if ours && !regexp.MustCompile(`--`+strings.ToLower(strings.ReplaceAll(flag, "_", "-"))+`[^\w-]`).MatchString(help) {
 			t.Errorf("%s: kafka-grpc %s has no such flag", name, args[0])
 		}
 	}
