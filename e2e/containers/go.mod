@@ -5,6 +5,7 @@ go 1.26.0
 replace kafkagrpc => ../..
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/moby/moby/api v1.56.1
 	github.com/moby/moby/client v0.6.2
 	github.com/testcontainers/testcontainers-go v0.45.0
