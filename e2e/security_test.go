@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/e2e/realkafka"
 	"kafkagrpc/internal/pkitest"
@@ -55,6 +56,8 @@ func newSecureWorld(t *testing.T) *secureWorld {
 	pkitest.WriteTrust(t, trust, map[string]*x509.Certificate{"trusted": w.trusted.Certificate})
 	jaas := "org.apache.kafka.common.security."
 	maps.Copy(properties, map[string]string{
+		"authorizer.class.name":                              "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users":                                        "User:ANONYMOUS;User:CN=client;User:ann",
 		"listener.name.mutual.ssl.client.auth":               "required",
 		"listener.name.mutual.ssl.truststore.type":           "PKCS12",
 		"listener.name.mutual.ssl.truststore.location":       trust,
@@ -108,6 +111,58 @@ func (w *secureWorld) addUser(user, word string) {
 	}
 	if err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// permit gives a user what docs/security.md says that a group needs, and no more.
+func (w *secureWorld) permit(user, group string) {
+	w.t.Helper()
+	page, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "<!-- acls: begin -->\n")
+	table, _, found := strings.Cut(table, "<!-- acls: end -->")
+	rows := strings.Split(strings.TrimSpace(table), "\n")
+	if !found || len(rows) < 3 {
+		w.t.Fatal("docs/security.md has no table of permissions")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	admin := kadm.NewClient(w.client())
+	for _, row := range rows[2:] { // below the head
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		var names []string
+		for name := range strings.SplitSeq(cells[1], ", ") {
+			name = strings.NewReplacer("request topics", requestTopic, "reply topics", replyTopic, "`", "", "<group>", group).Replace(name)
+			names = append(names, name)
+		}
+		acls := kadm.NewACLs().Allow("User:" + user).AllowHosts().ResourcePatternType(kadm.ACLPatternLiteral)
+		switch cells[0] {
+		case "topic":
+			acls = acls.Topics(names...)
+		case "group":
+			acls = acls.Groups(names...)
+		default:
+			w.t.Fatalf("a permission of an unknown kind: %s", row)
+		}
+		var operations []kadm.ACLOperation
+		for name := range strings.SplitSeq(cells[2], ", ") {
+			operation, err := kmsg.ParseACLOperation(name)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			operations = append(operations, operation)
+		}
+		created, err := admin.CreateACLs(ctx, acls.Operations(operations...))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range created {
+			if c.Err != nil {
+				w.t.Fatal(c.Err)
+			}
+		}
 	}
 }
 
@@ -195,6 +250,25 @@ func TestSecureKafka(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("least permissions", func(t *testing.T) {
+		w.addUser("app", "right-word")
+		w.permit("app", "least-west_kafka_grpc_remote_server")
+		w.configure("least", saslOptions("scram-sha-256", "app", "right-word"), trustOption, "client.p12")
+		p := start(t, w.secured("scram", "run", "--listen", "127.0.0.1", "--state-dir", t.TempDir()))
+		p.await("ready ")
+		out, errs, code := w.grpcurl(plainAddress, "-plaintext", "-H", "idempotency-key: least", "-d", `{"message":"hi"}`)
+		if code != 0 || !strings.Contains(out, `"hi"`) {
+			t.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+		p.signal(os.Interrupt)
+		if code := p.wait(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		if strings.Contains(p.output(), "not authorized") {
+			t.Errorf("something is not permitted:\n%s", p.output())
+		}
+	})
 
 	refused := []struct{ name, listener, sasl, tls, keys, want string }{
 		{"wrong password, PLAIN", "plain", saslOptions("plain", "ann", "wrong-word"), trustOption, "client.p12", "user name or password are wrong for PLAIN"},

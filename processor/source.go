@@ -2,6 +2,7 @@ package processor
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,9 @@ type source struct {
 }
 
 func (s source) String() string { return fmt.Sprintf("%s/%d@%d", s.topic, s.partition, s.offset) }
+
+// LogValue is for logs in JSON, which would show the struct as an empty one.
+func (s source) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // same reports whether both are the same record.
 func (s source) same(other source) bool { return s.offset == other.offset && s.covers(other) }

@@ -3,6 +3,7 @@ package realkafka
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -97,6 +98,13 @@ func (k *Kafka) Listener(name string) string {
 		k.t.Fatalf("this Kafka has no listener %q", name)
 	}
 	return address(port)
+}
+
+// Tool is the beginning of a command that runs one of Kafka's own tools, a main class among the broker's jars.
+func (k *Kafka) Tool(class string) []string {
+	k.t.Helper()
+	k.needOwn()
+	return []string{"java", "-cp", filepath.Join(k.own.lib, "*"), class}
 }
 
 // Kill ends the broker as a crash does, with SIGKILL.
