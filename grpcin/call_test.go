@@ -151,7 +151,6 @@ func TestRefusals(t *testing.T) {
 		text         string
 	}{
 		{"no route", "other.Service/Method", nil, codes.Unimplemented, "method other.Service/Method: no route takes it"},
-		{"streaming", service + "/ServerStreamingEcho", nil, codes.Unimplemented, "streaming calls are not supported yet"},
 		{"empty key", unary, []string{"idempotency-key", ""}, codes.InvalidArgument, "metadata idempotency-key: the idempotency key is empty"},
 		{"long key", unary, []string{"idempotency-key", strings.Repeat("k", 224)}, codes.InvalidArgument, "224 bytes; at most 223"},
 	}
@@ -172,7 +171,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func TestMethodUnknownToTheCatalogIsUnary(t *testing.T) {
+func TestUnaryCallOfAMethodThatNoCatalogKnows(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.kafka.on = echo(t, f.calls)
@@ -279,6 +278,62 @@ func TestOneWay(t *testing.T) {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
 	})
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		f := start(t, oneWay)
+		c := f.stream(withPatience(t), t, clientStream, "idempotency-key", "k1")
+		c.send("a", "", "b")
+		c.half()
+		c.wants(codes.OK, "")
+		var got []string
+		for _, r := range f.kafka.written() {
+			got = append(got, fmt.Sprintf("%s %v %q", r.Key, r.Value == nil, r.Value))
+		}
+		const key = "k1-d41d8cd98f00b204e9800998ecf8427e"
+		if diff := cmp.Diff([]string{key + ` false "a"`, key + ` false ""`, key + ` false "b"`}, got); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("stream without a message", func(t *testing.T) {
+		t.Parallel()
+		f := start(t, oneWay)
+		c := f.stream(withPatience(t), t, clientStream)
+		c.half()
+		c.wants(codes.OK, "")
+		if n := len(f.kafka.written()); n != 0 {
+			t.Errorf("%d records, want none", n)
+		}
+	})
+	t.Run("stream that is canceled", func(t *testing.T) {
+		t.Parallel()
+		f := start(t, oneWay)
+		f.kafka.sent = make(chan wire.Record, 10)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := f.stream(ctx, t, clientStream)
+		c.send("a")
+		<-f.kafka.sent
+		cancel()
+		c.wants(codes.Canceled)
+		eventually(t, "no call waits", func() bool { return f.calls.Waiting() == 0 })
+		if n := len(f.kafka.written()); n != 1 {
+			t.Errorf("%d records, want the message alone", n)
+		}
+	})
+	t.Run("stream of which a record fails", func(t *testing.T) {
+		t.Parallel()
+		f := start(t, oneWay)
+		f.kafka.fail = func(r wire.Record) error {
+			if string(r.Value) == "b" {
+				return errRejected
+			}
+			return nil
+		}
+		c := f.stream(withPatience(t), t, clientStream)
+		c.send("a", "b")
+		c.half()
+		c.wants(codes.Internal)
+	})
 	t.Run("not acknowledged", func(t *testing.T) {
 		t.Parallel()
 		f := start(t, oneWay)
@@ -287,4 +342,56 @@ func TestOneWay(t *testing.T) {
 			t.Errorf("result = %+v, want UNAVAILABLE", r)
 		}
 	})
+}
+
+func TestKeyAndOverrides(t *testing.T) {
+	t.Parallel()
+	overrides := func(o *grpcin.Options, _ *front) {
+		o.Listener.Routes[0].Key = "orders"
+		o.Listener.Routes[0].Overrides = []wire.Header{{Name: "tenant", Value: []byte("te")}, {Name: "a", Value: []byte("st")}}
+	}
+	// The contract's vector for an override value "test": the values are joined without a separator.
+	const service, id = "example.EchoService", "k1-479f2c3fb58bc3f04bbe15440a657670"
+	f := start(t, overrides, func(o *grpcin.Options, f *front) {
+		o.Listener.Routes[0].Methods = []topology.MethodPattern{service + "/*"}
+		o.Listener.Routes[0].ReplyTo = "responses"
+		limit(0)(o, f)
+	})
+	f.kafka.on = func(r wire.Record) {
+		if r.Value == nil {
+			reply := wire.Reply{CorrelationID: request(t, r).CorrelationID}
+			for _, record := range []wire.Record{message(reply, "y"), end(reply)} {
+				record.Topic = "responses"
+				f.kafka.reply(f.calls, record)
+			}
+		}
+	}
+	c := f.stream(withPatience(t), t, service+"/EchoUnary", "idempotency-key", "k1")
+	c.send("x")
+	c.half()
+	c.wants(codes.OK, "y")
+	for i, r := range f.kafka.written() {
+		if string(r.Key) != "orders" || find(r.Headers, "zilla:correlation-id") != id {
+			t.Errorf("record %d has key %q and correlation id %q, want orders and %s", i, r.Key, find(r.Headers, "zilla:correlation-id"), id)
+		}
+		var names []string
+		for _, h := range r.Headers[:3] {
+			names = append(names, h.Name)
+		}
+		if diff := cmp.Diff([]string{"tenant", "a", "zilla:service"}, names); diff != "" {
+			t.Errorf("first headers of record %d (-want +got):\n%s", i, diff)
+		}
+	}
+
+	oneWay := start(t, overrides, func(o *grpcin.Options, _ *front) { o.Listener.Routes[0].ReplyTo = "" })
+	if r := oneWay.call(withPatience(t), unary, "x"); r.Status != codes.OK {
+		t.Errorf("one-way: %+v", r)
+	}
+	want := []wire.Record{{
+		Topic: requests, Key: []byte("orders"), Value: []byte("x"),
+		Headers: []wire.Header{{Name: "tenant", Value: []byte("te")}, {Name: "a", Value: []byte("st")}},
+	}}
+	if diff := cmp.Diff(want, oneWay.kafka.written()); diff != "" {
+		t.Errorf("one-way records (-want +got):\n%s", diff)
+	}
 }

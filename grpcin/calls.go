@@ -1,6 +1,7 @@
 package grpcin
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -11,43 +12,56 @@ import (
 	"kafkagrpc/topology"
 )
 
-// DefaultMaxCalls is how many calls wait at once unless configured otherwise.
-const DefaultMaxCalls = 10000
+// Limits bound what calls may hold while they wait for their replies. What is 0 has the default.
+type Limits struct {
+	Calls int // at once, default 10000
 
-// Calls are the calls that wait for their reply, of all servers of a process. It is safe for concurrent use.
+	// Replies that a caller has not taken yet. A call that reaches one of these stops taking the live feed, and
+	// reads on from Kafka when its caller has taken what there is.
+	Replies    int // of one call, default 256
+	ReplyBytes int // of one call, default 256 KiB; a larger reply is held alone
+	TotalBytes int // of all calls, default 256 MiB
+
+	Readers int // calls that read from Kafka at the same time, default 16
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, limit := range []struct {
+		value    *int
+		fallback int
+	}{
+		{&l.Calls, 10_000},
+		{&l.Replies, 256},
+		{&l.ReplyBytes, 256 << 10},
+		{&l.TotalBytes, 256 << 20},
+		{&l.Readers, 16},
+	} {
+		if *limit.value == 0 {
+			*limit.value = limit.fallback
+		}
+	}
+	return l
+}
+
+// Calls are the calls that wait for replies, of all servers of a process. It is safe for concurrent use.
 type Calls struct {
-	max       int
+	limits    Limits
 	contracts map[string][]wire.Contract // by reply topic; one for each name of the correlation header
+	readers   chan struct{}              // holds one token for each call that reads from Kafka
 
 	mu      sync.Mutex
 	count   int
-	waiting map[string]map[string]*waiter // by correlation id, then by attempt
+	bytes   int                           // of all replies that are held
+	waiting map[string]map[string]*waiter // by correlation id, then by attempt; those whose end has not come
 }
 
-// waiter is one attempt of a call.
-type waiter struct {
-	replyTo       string
-	correlationID string
-	call          string      // id of the attempt
-	message       wire.Record // the latest, guarded by Calls.mu
-	hasMessage    bool        // guarded by Calls.mu
-	answers       chan answer // takes the one answer without waiting
-}
-
-// answer is what ended a call: its terminal record, and the message before it where there was one.
-type answer struct {
-	message    wire.Record
-	hasMessage bool
-	end        wire.Record
-}
-
-// NewCalls makes the registry for the routes of these listeners, for at most limit calls at once; 0 is
-// [DefaultMaxCalls].
-func NewCalls(listeners []topology.Listener, limit int) *Calls {
-	if limit == 0 {
-		limit = DefaultMaxCalls
+// NewCalls makes the registry for the routes of these listeners.
+func NewCalls(listeners []topology.Listener, l Limits) *Calls {
+	l = l.withDefaults()
+	c := &Calls{
+		limits: l, contracts: map[string][]wire.Contract{}, readers: make(chan struct{}, l.Readers),
+		waiting: map[string]map[string]*waiter{},
 	}
-	c := &Calls{max: limit, contracts: map[string][]wire.Contract{}, waiting: map[string]map[string]*waiter{}}
 	for _, l := range listeners {
 		for _, r := range l.Routes {
 			if !c.knows(r) {
@@ -99,57 +113,146 @@ func (c *Calls) give(w *waiter, r wire.Record) {
 	if r.Topic != w.replyTo {
 		return
 	}
-	if r.Value != nil {
+	switch {
+	case w.single && r.Value != nil:
 		// The latest counts. A processor that was killed between the message and the end has left a message
 		// behind; it answers again after its restart, and then with what it has stored for the key.
 		w.message, w.hasMessage = r, true
 		return
+	case w.single:
+		w.replies = append(w.replies, r)
+	case len(w.missed) > 0 || !c.hold(w, r):
+		w.miss(r)
 	}
-	c.remove(w)
-	w.answers <- answer{w.message, w.hasMessage, r}
+	if r.Value == nil {
+		c.remove(w)
+	}
+	w.wake()
+}
+
+// hold keeps a reply for its caller, where there is room. It is called under mu.
+func (c *Calls) hold(w *waiter, r wire.Record) bool {
+	size := sizeOf(r)
+	if len(w.replies) > 0 && (len(w.replies) >= c.limits.Replies || w.bytes+size > c.limits.ReplyBytes || c.bytes+size > c.limits.TotalBytes) {
+		return false
+	}
+	w.replies = append(w.replies, w.keep(r))
+	w.bytes += size
+	c.bytes += size
+	return true
+}
+
+// next takes the next reply that is held for the call. Where there is none, behind tells that there are some to
+// be read from Kafka.
+func (c *Calls) next(w *waiter) (r wire.Record, ok, behind bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(w.replies) == 0 {
+		return wire.Record{}, false, len(w.missed) > 0
+	}
+	r = w.replies[0]
+	w.replies[0] = wire.Record{} // not to be held by the rest
+	w.replies = w.replies[1:]
+	if !w.single {
+		w.bytes -= sizeOf(r)
+		c.bytes -= sizeOf(r)
+	}
+	return r, true, false
+}
+
+// single is the one message of a call whose end has come, where there was one.
+func (c *Calls) single(w *waiter) (wire.Record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return w.message, w.hasMessage
+}
+
+// catchUp holds as many of the replies that the call has missed as there is room for. The reader's memory is used
+// by few calls at a time, and by none whose caller is being waited for.
+func (c *Calls) catchUp(ctx context.Context, w *waiter, reader Reader) error {
+	select {
+	case c.readers <- struct{}{}:
+		defer func() { <-c.readers }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	c.mu.Lock()
+	missed := w.missed[0] // the live feed only adds to them
+	c.mu.Unlock()
+	next := missed.to
+	err := reader.Read(ctx, w.replyTo, missed.partition, missed.from, missed.to, func(r wire.Record) error {
+		if !w.matches(r) {
+			return nil
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.hold(w, r) {
+			next = r.Offset
+			return errNoRoom
+		}
+		return nil
+	})
+	if err != nil && next == missed.to {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.missed[0].from = next
+	if w.missed[0].from >= w.missed[0].to {
+		w.missed = w.missed[1:]
+	}
+	return nil
 }
 
 // wait registers an attempt. Without an error the caller must call forget in the end.
-func (c *Calls) wait(replyTo, correlationID, call string) (*waiter, error) {
-	w := &waiter{replyTo: replyTo, correlationID: correlationID, call: call, answers: make(chan answer, 1)}
+func (c *Calls) wait(w *waiter) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count >= c.max {
-		return nil, status.Errorf(codes.ResourceExhausted, "%d calls are waiting for their reply already; try again later", c.count)
+	if c.count >= c.limits.Calls {
+		return status.Errorf(codes.ResourceExhausted, "%d calls are waiting for their reply already; try again later", c.count)
 	}
-	attempts := c.waiting[correlationID]
+	c.count++
+	attempts := c.waiting[w.correlationID]
 	if attempts == nil {
 		attempts = make(map[string]*waiter, 1)
-		c.waiting[correlationID] = attempts
+		c.waiting[w.correlationID] = attempts
 	}
-	attempts[call] = w
-	c.count++
-	return w, nil
+	attempts[w.call] = w
+	return nil
 }
 
-// forget ends the wait of an attempt; after its answer it does nothing.
+// forget ends the wait of an attempt, and drops what its caller has not taken.
 func (c *Calls) forget(w *waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(w)
+	c.count--
+	c.bytes -= w.bytes
+	w.replies, w.missed, w.bytes = nil, nil, 0
 }
 
-// remove is called under mu.
+// remove is called under mu. A waiter that is not there any more is fine.
 func (c *Calls) remove(w *waiter) {
 	attempts := c.waiting[w.correlationID]
 	if attempts[w.call] == nil {
-		return // it was answered
+		return
 	}
 	delete(attempts, w.call)
 	if len(attempts) == 0 {
 		delete(c.waiting, w.correlationID)
 	}
-	c.count--
 }
 
-// Waiting is how many calls wait for their reply now.
+// Waiting is how many calls are open now.
 func (c *Calls) Waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count
+}
+
+// Held is how many bytes of replies wait in memory for callers that read slowly.
+func (c *Calls) Held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
 }

@@ -168,7 +168,7 @@ func TestTooManyCalls(t *testing.T) {
 }
 
 func BenchmarkDeliverForeignReply(b *testing.B) {
-	calls := grpcin.NewCalls([]topology.Listener{listener()}, 0)
+	calls := grpcin.NewCalls([]topology.Listener{listener()}, grpcin.Limits{})
 	record := end(wire.Reply{CorrelationID: "k1" + scope, Call: "attempt", Metadata: fields("a", "b", "c", "d")})
 	b.ReportAllocs()
 	for b.Loop() {

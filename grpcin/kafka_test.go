@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -23,16 +24,24 @@ import (
 	"kafkagrpc/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// go-metrics, below sarama, starts one ticker for the whole process and has no way to stop it.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
 
 // patience bounds every wait for something that should happen at once.
 const patience = 20 * time.Second
 
 const (
 	service  = "grpc.examples.echo.Echo"
-	unary    = service + "/UnaryEcho"
 	requests = "echo-requests"
 	replies  = "echo-responses"
+
+	unary        = service + "/UnaryEcho"
+	serverStream = service + "/ServerStreamingEcho"
+	clientStream = service + "/ClientStreamingEcho"
+	bidi         = service + "/BidirectionalStreamingEcho"
+	unknown      = service + "/New" // no catalog knows it
 )
 
 func withPatience(t testing.TB) context.Context {
@@ -47,8 +56,11 @@ type kafka struct {
 	sent chan wire.Record        // every record, after its acknowledgement; nil: none
 	on   func(wire.Record)       // called for each record before its acknowledgement; nil: nothing
 
-	mu      sync.Mutex
-	records []wire.Record
+	mu        sync.Mutex
+	records   []wire.Record
+	replies   []wire.Record
+	reads     int   // of replies
+	readError error // what they end with; nil: none
 }
 
 func (k *kafka) Send(r wire.Record, done func(int64, error)) {
@@ -144,13 +156,16 @@ func listener() topology.Listener {
 }
 
 func methods() topology.Methods {
-	return topology.Methods{unary: {}, service + "/ServerStreamingEcho": {ServerStreams: true}}
+	return topology.Methods{
+		unary: {}, serverStream: {ServerStreams: true}, clientStream: {ClientStreams: true}, bidi: {ClientStreams: true, ServerStreams: true},
+	}
 }
 
 // front is a server under test with a connection to it.
 type front struct {
 	kafka   *kafka
 	calls   *grpcin.Calls
+	server  *grpcin.Server
 	conn    *grpc.ClientConn
 	address string
 	stop    func() error // stops the server and waits for it; later calls give the first one's error
@@ -160,7 +175,7 @@ type setting func(*grpcin.Options, *front)
 
 func limit(n int) setting {
 	return func(o *grpcin.Options, f *front) {
-		f.calls = grpcin.NewCalls([]topology.Listener{o.Listener}, n)
+		f.calls = grpcin.NewCalls([]topology.Listener{o.Listener}, grpcin.Limits{Calls: n})
 		o.Calls = f.calls
 	}
 }
@@ -170,6 +185,7 @@ func start(t testing.TB, settings ...setting) *front {
 	f := &front{kafka: &kafka{}}
 	o := grpcin.Options{
 		Listener: listener(), Methods: methods(), Senders: map[string]grpcin.Sender{"kafka_client": f.kafka},
+		Readers:  map[string]grpcin.Reader{"kafka_client": f.kafka},
 		Rejected: func(err error) bool { return errors.Is(err, errRejected) },
 	}
 	limit(0)(&o, f)
@@ -180,6 +196,7 @@ func start(t testing.TB, settings ...setting) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.server = server
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -265,4 +282,37 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("not in time: %s", what)
 		}
 	}
+}
+
+// reply delivers records of a reply topic as a tail does, and keeps them for readers. Their offsets are the order of
+// their delivery; their partition is 3.
+func (k *kafka) reply(calls *grpcin.Calls, records ...wire.Record) {
+	for _, r := range records {
+		k.mu.Lock()
+		r.Offset = int64(len(k.replies))
+		k.replies = append(k.replies, r)
+		k.mu.Unlock()
+		calls.Deliver(r)
+	}
+}
+
+// Read implements grpcin.Reader.
+func (k *kafka) Read(ctx context.Context, topic string, partition int32, from, to int64, each func(wire.Record) error) error {
+	k.mu.Lock()
+	records := k.replies[from:to]
+	k.reads++
+	err := k.readError
+	k.mu.Unlock()
+	for _, r := range records {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if r.Topic != topic || r.Partition != partition {
+			return fmt.Errorf("asked for %s/%d, where offset %d is of %s/%d", topic, partition, r.Offset, r.Topic, r.Partition)
+		}
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	return err
 }

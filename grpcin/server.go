@@ -1,12 +1,13 @@
 // Package grpcin is the gRPC server in front: it routes a call to a request topic, writes its records there,
 // and answers the caller with the records that come back on the reply topic.
 //
-// It knows nothing of who processes the requests, nor of a Kafka client: records leave through a [Sender] and
-// come in through [Calls.Deliver].
+// It knows nothing of who processes the requests, nor of a Kafka client: records leave through a [Sender], come in
+// through [Calls.Deliver], and are read once more through a [Reader] for callers that are slower than their replies.
 //
-// Calls are unary. A method that the catalogs know as streaming is refused; one that they do not know is taken
-// as unary. Metadata reaches the record in the order of its names, because grpc-go keeps it in a map; the
-// values of one name keep their order.
+// Every call is a stream of messages in either direction, passed on as they come. What the catalogs know of a method
+// makes it stricter: a side that sends one message sends exactly one, and of a single reply the latest one before the
+// end counts. Metadata reaches the record in the order of its names, because grpc-go keeps it in a map; the values of
+// one name keep their order.
 package grpcin
 
 import (
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,39 +24,49 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
-	"kafkagrpc/internal/rawcodec"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
 
-// Sender writes records to Kafka. It must write the records that one goroutine sends with one key in their
+// Sender writes records to Kafka. It must write records with one key that are sent one after the other in their
 // order, and call done exactly once for each, possibly on a goroutine where done must not wait.
 type Sender interface {
 	Send(r wire.Record, done func(offset int64, err error))
 }
 
-// Options of a server. Listener, Senders and Calls are needed.
+// Reader reads records of a reply topic that were delivered before: those of a partition from an offset on and below
+// another one. It calls each in order and ends with each's first error. Where one of the records is gone it fails.
+type Reader interface {
+	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(wire.Record) error) error
+}
+
+// Options of a server. Listener, Senders, Readers and Calls are needed.
 type Options struct {
 	Listener topology.Listener
 	Methods  topology.Methods  // what the catalogs know
+	Protos   topology.Protos   // what reflection tells; of it, the services that a route takes
 	Senders  map[string]Sender // by Cluster.Binding, for each cluster that a route names
+	Readers  map[string]Reader // by Cluster.Binding, for each cluster that a route with a reply topic names
 	Calls    *Calls            // shared by all servers of the process
 
 	// Rejected tells errors of a Sender that sending again would not cure, such as a record that is too large
 	// (INTERNAL), from an unreachable Kafka (UNAVAILABLE). Default: all are of the second kind.
 	Rejected func(error) bool
 
-	Drain           time.Duration // what calls in flight get when the server stops, default 10s
-	MaxWait         time.Duration // how long a call without a deadline waits, default 10m
-	MaxMessageBytes int           // largest request message, default 4 MiB
-	Log             *slog.Logger  // default: none
+	Drain time.Duration // what calls in flight get when the server stops, default 10s
+	// MaxWait is how long a call without a deadline waits: a unary one for its answer, a stream for the next message
+	// in either direction. Default 10m.
+	MaxWait time.Duration
+	Log     *slog.Logger // default: none
 }
 
 // Server serves one listener. It is safe for concurrent use.
 type Server struct {
-	options  Options
-	server   *grpc.Server
-	stopping chan struct{} // closed when calls in flight are cut
+	options   Options
+	server    *grpc.Server
+	health    *healthService
+	receivers sync.WaitGroup // of the messages of callers
+	stopping  chan struct{}  // closed when calls in flight are cut
 }
 
 // lastWords is how long callers get to take in the status of calls that are cut.
@@ -69,6 +81,9 @@ func NewServer(o Options) (*Server, error) {
 	for _, r := range o.Listener.Routes {
 		if r.Cluster == nil || o.Senders[r.Cluster.Binding] == nil {
 			problems = append(problems, fmt.Errorf("grpcin: binding %q: no sender for the cluster of topic %q", r.Binding, r.Topic))
+		}
+		if r.ReplyTo != "" && (r.Cluster == nil || o.Readers[r.Cluster.Binding] == nil) {
+			problems = append(problems, fmt.Errorf("grpcin: binding %q: no reader for the cluster of topic %q", r.Binding, r.ReplyTo))
 		}
 		if o.Calls != nil && !o.Calls.knows(r) {
 			problems = append(problems, fmt.Errorf("grpcin: binding %q: Options.Calls was made without the route that replies to topic %q", r.Binding, r.ReplyTo))
@@ -86,30 +101,37 @@ func NewServer(o Options) (*Server, error) {
 	if o.MaxWait == 0 {
 		o.MaxWait = 10 * time.Minute
 	}
-	if o.MaxMessageBytes == 0 {
-		o.MaxMessageBytes = 4 << 20
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{options: o, stopping: make(chan struct{})}
+	s := &Server{options: o, health: newHealthService(), stopping: make(chan struct{})}
+	limits := o.Listener.Server.WithDefaults()
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(rawcodec.Codec{}),
+		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
 		grpc.WaitForHandlers(true),
-		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
+		grpc.MaxRecvMsgSize(limits.MaxMessage),
+		grpc.MaxConcurrentStreams(uint32(limits.MaxConcurrentStreams)),
 		// grpc-go does not stop before connections that are being set up are, so this bounds the stop as well.
 		grpc.ConnectionTimeout(5 * time.Second),
-		// A caller that vanished would otherwise hold its place among the waiting calls.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// A caller that vanished would otherwise hold its place among the waiting calls.
+			Time: limits.KeepaliveTime, Timeout: limits.KeepaliveTimeout,
+			MaxConnectionAge: limits.MaxConnectionAge, MaxConnectionAgeGrace: limits.MaxConnectionAgeGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 	if t := o.Listener.TLS; t != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))
 	}
 	s.server = grpc.NewServer(options...)
+	s.registerOwn()
 	return s, nil
 }
+
+// SetReady says whether calls can be answered, which health checks ask for. A server is not ready before, and from
+// the moment on in which it stops.
+func (s *Server) SetReady(ready bool) { s.health.set(ready) }
 
 // Serve accepts calls from l until ctx ends, and closes l. Then it takes no more calls; those in flight get the
 // drain time, and what is left ends with UNAVAILABLE. It returns when all handlers have: nil after such a stop,
@@ -132,6 +154,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // stop is called once.
 func (s *Server) stop() {
+	defer s.receivers.Wait() // they end with the handlers
+	s.health.stop()
 	drained := make(chan struct{})
 	go func() {
 		s.server.GracefulStop()

@@ -170,7 +170,7 @@ func TestServeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	server, err := grpcin.NewServer(grpcin.Options{
-		Listener: topology.Listener{}, Calls: grpcin.NewCalls(nil, 0),
+		Listener: topology.Listener{}, Calls: grpcin.NewCalls(nil, grpcin.Limits{}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestServeAfterItsContextEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := grpcin.NewServer(grpcin.Options{Calls: grpcin.NewCalls(nil, 0)})
+	server, err := grpcin.NewServer(grpcin.Options{Calls: grpcin.NewCalls(nil, grpcin.Limits{})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,14 +207,15 @@ func TestServeAfterItsContextEnded(t *testing.T) {
 func TestNewServerNamesAllThatIsMissing(t *testing.T) {
 	t.Parallel()
 	const sender = `binding "north_grpc_kafka": no sender for the cluster of topic "echo-requests"`
+	const reader = `binding "north_grpc_kafka": no reader for the cluster of topic "echo-responses"`
 	tests := []struct {
 		name  string
 		calls *grpcin.Calls
 		want  []string
 	}{
-		{"no calls", nil, []string{sender, "Options.Calls is missing"}},
-		{"calls of other listeners", grpcin.NewCalls(nil, 0), []string{
-			sender, `binding "north_grpc_kafka": Options.Calls was made without the route that replies to topic "echo-responses"`,
+		{"no calls", nil, []string{sender, reader, "Options.Calls is missing"}},
+		{"calls of other listeners", grpcin.NewCalls(nil, grpcin.Limits{}), []string{
+			sender, reader, `binding "north_grpc_kafka": Options.Calls was made without the route that replies to topic "echo-responses"`,
 		}},
 	}
 	for _, tt := range tests {

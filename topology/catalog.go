@@ -156,6 +156,9 @@ func (c *compiler) compileSubject(s entry[subject]) Methods {
 	if len(found) > 0 {
 		return nil
 	}
+	for _, file := range files {
+		c.protos.add(file)
+	}
 	return methodsOf(files)
 }
 

@@ -15,6 +15,7 @@ type compiler struct {
 	doc     *document
 	graph   *graph
 	methods Methods
+	protos  Protos
 
 	clusters  map[string]*Cluster // by name of the kafka client binding
 	north     map[string][]NorthRoute
@@ -33,7 +34,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.graph.check()
 	c.methods = c.loadCatalogs()
 
-	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods}
+	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos}
 	runs := false
 	for b := range c.graph.each {
 		runs = runs || b.kind == "tcp server" || b.kind == "kafka-grpc remote_server" || b.kind == ""
@@ -66,18 +67,17 @@ func (c *compiler) binding(b *binding) {
 	case *httpClient:
 		c.httpVersions(b, spec.Options.Versions)
 	case *grpcServer:
+		c.server(spec)
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
 	case *grpcClient:
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
 	case *grpcKafka:
-		c.contract(&spec.Options.contract)
+		contract := c.contract(&spec.Options.contract)
 		for i := range spec.Routes {
 			r := &spec.Routes[i]
-			if r.With.Topic.given && !r.With.ReplyTo.given {
-				c.report.problem(r.at, "%s has no `with.reply-to`; one-way calls are not supported yet, so add the topic of the replies", r.place)
-			}
+			c.overrides(r.With.Overrides, contract)
 			c.knownMethods([]route[methodWhen]{r.route})
 		}
 	case *kafkaGRPC:

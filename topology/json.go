@@ -29,7 +29,17 @@ type listenerJSON struct {
 	Host    string      `json:"host"`
 	Port    int         `json:"port"`
 	TLS     *tlsJSON    `json:"tls,omitempty"`
+	Server  serverJSON  `json:"server"`
 	Routes  []northJSON `json:"routes"`
+}
+
+type serverJSON struct {
+	MaxMessage            int    `json:"max-message"`
+	MaxConcurrentStreams  int    `json:"max-concurrent-streams"`
+	MaxConnectionAge      string `json:"max-connection-age"`
+	MaxConnectionAgeGrace string `json:"max-connection-age-grace"`
+	KeepaliveTime         string `json:"keepalive-time"`
+	KeepaliveTimeout      string `json:"keepalive-timeout"`
 }
 
 type tlsJSON struct {
@@ -45,12 +55,14 @@ type certificateJSON struct {
 }
 
 type northJSON struct {
-	Binding  string          `json:"binding"`
-	Methods  []MethodPattern `json:"methods"`
-	Cluster  string          `json:"cluster"`
-	Topic    string          `json:"topic"`
-	ReplyTo  string          `json:"reply-to"`
-	Contract contractJSON    `json:"contract"`
+	Binding   string          `json:"binding"`
+	Methods   []MethodPattern `json:"methods"`
+	Cluster   string          `json:"cluster"`
+	Topic     string          `json:"topic"`
+	ReplyTo   string          `json:"reply-to"`
+	Key       string          `json:"key"`
+	Overrides []string        `json:"overrides"` // names alone: a value may be a secret of the environment
+	Contract  contractJSON    `json:"contract"`
 }
 
 type contractJSON struct {
@@ -144,9 +156,11 @@ func (t *Topology) JSON() ([]byte, error) {
 		Remotes: []remoteJSON{}, Methods: []methodJSON{}, Warnings: []problemJSON{},
 	}
 	for _, l := range t.Listeners {
-		lj := listenerJSON{Binding: l.Binding, Host: l.Host, Port: l.Port, TLS: tlsOf(l.TLS), Routes: []northJSON{}}
+		lj := listenerJSON{Binding: l.Binding, Host: l.Host, Port: l.Port, TLS: tlsOf(l.TLS), Server: serverJSONOf(l.Server), Routes: []northJSON{}}
 		for _, r := range l.Routes {
-			lj.Routes = append(lj.Routes, northJSON{r.Binding, r.Methods, r.Cluster.Binding, r.Topic, r.ReplyTo, contractOf(r.Contract)})
+			lj.Routes = append(lj.Routes, northJSON{
+				r.Binding, r.Methods, r.Cluster.Binding, r.Topic, r.ReplyTo, r.Key, headerNames(r.Overrides), contractOf(r.Contract),
+			})
 		}
 		j.Listeners = append(j.Listeners, lj)
 	}
@@ -164,6 +178,21 @@ func (t *Topology) JSON() ([]byte, error) {
 		j.Warnings = append(j.Warnings, problemJSON{p.File, p.Line, p.Column, p.Message})
 	}
 	return json.MarshalIndent(j, "", "  ")
+}
+
+func serverJSONOf(s Server) serverJSON {
+	return serverJSON{
+		s.MaxMessage, s.MaxConcurrentStreams, s.MaxConnectionAge.String(), s.MaxConnectionAgeGrace.String(),
+		s.KeepaliveTime.String(), s.KeepaliveTimeout.String(),
+	}
+}
+
+func headerNames(headers []wire.Header) []string {
+	names := make([]string, len(headers))
+	for i, h := range headers {
+		names[i] = h.Name
+	}
+	return names
 }
 
 func tlsOf(t *ServerTLS) *tlsJSON {

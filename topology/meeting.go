@@ -9,6 +9,11 @@ func (c *compiler) meetings(t *Topology) {
 				continue
 			}
 			at := c.graph.bindings[r.Binding]
+			if r.ReplyTo == "" {
+				c.report.warn(at.at, "%s writes one-way calls to topic `%s`, where they are no requests to binding `%s` and become dead letters; use another topic, or add a `reply-to`",
+					at.place, r.Topic, remote.Binding)
+				continue
+			}
 			a, b := r.Contract, remote.Contract
 			if a.Service != b.Service || a.Method != b.Method || a.ReplyTo != b.ReplyTo || a.CorrelationID != b.CorrelationID ||
 				a.IdempotencyMetadata != b.IdempotencyMetadata {

@@ -12,7 +12,9 @@ func (t *Topology) Mermaid() string {
 		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS))
 		for _, r := range l.Routes {
 			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods))
-			m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")
+			if r.ReplyTo != "" {
+				m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")
+			}
 		}
 	}
 	for _, r := range t.Remotes {

@@ -34,6 +34,26 @@ func TestMethodPatternMatches(t *testing.T) {
 	}
 }
 
+func TestRouteNamesAService(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		patterns []topology.MethodPattern
+		want     bool
+	}{
+		"everything":                      {[]topology.MethodPattern{"*", "*"}, false},
+		"the service":                     {[]topology.MethodPattern{"*", "a.B/*"}, true},
+		"a method of it":                  {[]topology.MethodPattern{"a.B/C", "*"}, true},
+		"another service":                 {[]topology.MethodPattern{"a.BC/*", "*"}, false},
+		"the service and another: no way": {[]topology.MethodPattern{"a.B/*", "a.C/*"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := (topology.NorthRoute{Methods: tt.patterns}).Names("a.B"); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestRoutesNeedAllPatterns(t *testing.T) {
 	t.Parallel()
 	patterns := []topology.MethodPattern{"a.B/*", "a.B/C"}

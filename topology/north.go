@@ -59,7 +59,7 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 				to = c.ahead(to)
 			}
 		}
-		l.Routes = c.northRoutes(to)
+		l.Routes, l.Server = c.northRoutes(to), c.serverOf(to)
 		all = append(all, l)
 	}
 	return all
@@ -90,6 +90,14 @@ func portExit(spec *tcpServer, port int) (exit text, found bool) {
 	}
 	// A server without any exit is reported by the graph, not once more for each port.
 	return spec.Exit, spec.Exit.given || len(spec.Routes) == 0
+}
+
+// serverOf are the options of the grpc server behind an http server.
+func (c *compiler) serverOf(http *binding) Server {
+	if to := c.ahead(http); to != nil {
+		return c.server(to.spec.(*grpcServer))
+	}
+	return Server{}
 }
 
 // northRoutes are the routes behind an http server: each `when` of the grpc server with each of the grpc-kafka
@@ -137,7 +145,9 @@ func (c *compiler) produceRoutes(b *binding) []NorthRoute {
 	contract := c.contract(&spec.Options.contract)
 	replies := map[string]bool{}
 	for _, r := range spec.Routes {
-		replies[r.With.ReplyTo.value] = r.With.ReplyTo.ok
+		if r.With.ReplyTo.ok {
+			replies[r.With.ReplyTo.value] = true
+		}
 	}
 	var all []NorthRoute
 	for _, r := range spec.Routes {
@@ -154,6 +164,7 @@ func (c *compiler) produceRoutes(b *binding) []NorthRoute {
 			all = append(all, NorthRoute{
 				Binding: b.name, Methods: []MethodPattern{method}, Cluster: k,
 				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
+				Key: r.With.Key.value, Overrides: c.overrides(r.With.Overrides, contract),
 			})
 		}
 	}

@@ -233,8 +233,18 @@ type methodWhen struct {
 type grpcServer struct {
 	common
 	Catalog named[[]subjectRef] `yaml:"catalog"`
-	Routes  []route[methodWhen] `yaml:"routes"`
-	Exit    text                `yaml:"exit"`
+	Options struct {
+		MaxMessage            size     `yaml:"max-message"`
+		MaxConcurrentStreams  count    `yaml:"max-concurrent-streams"`
+		MaxConnectionAge      duration `yaml:"max-connection-age"`
+		MaxConnectionAgeGrace duration `yaml:"max-connection-age-grace"`
+		Keepalive             struct {
+			Time    duration `yaml:"time"`
+			Timeout duration `yaml:"timeout"`
+		} `yaml:"keepalive"`
+	} `yaml:"options"`
+	Routes []route[methodWhen] `yaml:"routes"`
+	Exit   text                `yaml:"exit"`
 }
 
 func (s *grpcServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
@@ -283,13 +293,13 @@ type grpcKafka struct {
 type grpcKafkaRoute struct {
 	route[methodWhen]
 	With struct {
-		Capability text      `yaml:"capability" need:"true" oneof:"produce" later:"fetch"`
-		Topic      topicName `yaml:"topic" need:"true"`
-		ReplyTo    topicName `yaml:"reply-to"`
-		Acks       text      `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
-		Key        anything  `yaml:"key" later:"*"`
-		Overrides  anything  `yaml:"overrides" later:"*"`
-		Filters    anything  `yaml:"filters" later:"*"`
+		Capability text         `yaml:"capability" need:"true" oneof:"produce" later:"fetch"`
+		Topic      topicName    `yaml:"topic" need:"true"`
+		ReplyTo    topicName    `yaml:"reply-to"`
+		Acks       text         `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
+		Key        fixed        `yaml:"key"`
+		Overrides  named[fixed] `yaml:"overrides"`
+		Filters    anything     `yaml:"filters" later:"*"`
 	} `yaml:"with"`
 }
 

@@ -20,7 +20,11 @@ func (t *Topology) Text() string {
 		}
 		fmt.Fprintf(w, "\nnorth routes\n")
 		for _, r := range t.northRoutes() {
-			fmt.Fprintf(w, "  %s\t-> %s\treplies from %s\t%s\n", methods(r.Methods), r.Topic, r.ReplyTo, r.Binding)
+			replies := "replies from " + r.ReplyTo
+			if r.ReplyTo == "" {
+				replies = "one-way"
+			}
+			fmt.Fprintf(w, "  %s\t-> %s\t%s\t%s\n", methods(r.Methods), r.Topic, replies, r.Binding)
 		}
 	}
 	fmt.Fprintf(w, "\nKafka clusters\n")

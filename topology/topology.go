@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -27,6 +28,7 @@ type Topology struct {
 	Listeners []Listener
 	Remotes   []Remote
 	Methods   Methods   // of all subjects of all catalogs
+	Protos    Protos    // what the catalogs are made of
 	Warnings  []Problem // sorted by position: keys without effect here, and what is likely a mistake
 }
 
@@ -36,6 +38,7 @@ type Listener struct {
 	Host    string
 	Port    int
 	TLS     *ServerTLS // nil: plaintext HTTP/2 (h2c)
+	Server  Server
 	Routes  []NorthRoute
 }
 
@@ -78,17 +81,33 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // NorthRoute produces the calls of some methods to a request topic. The first route that matches is taken.
 type NorthRoute struct {
-	Binding  string          // name of the grpc-kafka binding
-	Methods  []MethodPattern // all of them must match: one per `when` on the way (grpc server, grpc-kafka)
-	Cluster  *Cluster
-	Topic    string
-	ReplyTo  string // "" for a one-way route
-	Contract wire.Contract
+	Binding   string          // name of the grpc-kafka binding
+	Methods   []MethodPattern // all of them must match: one per `when` on the way (grpc server, grpc-kafka)
+	Cluster   *Cluster
+	Topic     string
+	ReplyTo   string        // "" for a one-way route
+	Key       string        // of the records; "": the correlation id
+	Overrides []wire.Header // the first headers of each record
+	Contract  wire.Contract
 }
 
 // Matches reports whether the route takes a method, given as "package.Service/Method".
 func (r NorthRoute) Matches(method string) bool {
 	return allMatch(r.Methods, method)
+}
+
+// Names reports whether the route takes methods of a service because it is meant to, and not because it takes every
+// service.
+func (r NorthRoute) Names(service string) bool {
+	named := false
+	for _, p := range r.Methods {
+		of, _, _ := strings.Cut(string(p), "/")
+		if p != "*" && of != service {
+			return false
+		}
+		named = named || p != "*"
+	}
+	return named
 }
 
 // Cluster is one Kafka cluster, as a kafka client binding names it.

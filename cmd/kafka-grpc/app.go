@@ -19,6 +19,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 	"kafkagrpc/views"
@@ -39,8 +40,9 @@ type app struct {
 	log        *slog.Logger
 	stateDir   string
 	processors []*processor.Processor
-	listeners  []net.Listener
-	admin      *admin.Server // nil where switched off
+	servers    []*grpcin.Server
+	listeners  []net.Listener // of the servers
+	admin      *admin.Server  // nil where switched off
 	tables     []*views.Table
 	phase      atomic.Int32
 
@@ -113,7 +115,8 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 	}()
 	clusters := a.northClusters()
 	senders := make(map[string]grpcin.Sender, len(clusters))
-	calls := grpcin.NewCalls(a.topology.Listeners, 0)
+	readers := make(map[string]grpcin.Reader, len(clusters))
+	calls := grpcin.NewCalls(a.topology.Listeners, grpcin.Limits{})
 	for _, n := range clusters {
 		cluster := kafka.ClusterOf(n.cluster, "kafka-grpc-"+a.topology.Namespace)
 		limit, err := n.ensureTopics(ctx, cluster, o.createTopics)
@@ -134,11 +137,16 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 			return err
 		}
 		a.onStop(tail.Close)
+		reader, err := kafka.NewReader(cluster)
+		if err != nil {
+			return err
+		}
+		a.onStop(reader.Close)
+		readers[n.cluster.Binding] = replyReader{reader}
 	}
-	servers := make([]*grpcin.Server, 0, len(a.topology.Listeners))
 	for _, l := range a.topology.Listeners {
 		server, err := grpcin.NewServer(grpcin.Options{
-			Listener: l, Methods: a.topology.Methods, Senders: senders, Calls: calls, Rejected: kafka.Rejected, Log: a.log,
+			Listener: l, Methods: a.topology.Methods, Protos: a.topology.Protos, Senders: senders, Readers: readers, Calls: calls, Rejected: kafka.Rejected, Log: a.log,
 		})
 		if err != nil {
 			return err
@@ -147,17 +155,24 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", l.Binding, err)
 		}
-		servers, a.listeners = append(servers, server), append(a.listeners, listener)
+		a.servers, a.listeners = append(a.servers, server), append(a.listeners, listener)
 	}
 	// One part, so that they drain at the same time.
 	a.run(ctx, func(ctx context.Context) error {
 		serving, ctx := errgroup.WithContext(ctx)
-		for i, server := range servers {
+		for i, server := range a.servers {
 			serving.Go(func() error { return server.Serve(ctx, a.listeners[i]) })
 		}
 		return serving.Wait()
 	})
 	return nil
+}
+
+// replyReader reads replies again for callers that are slow.
+type replyReader struct{ *kafka.Reader }
+
+func (r replyReader) Read(ctx context.Context, topic string, partition int32, from, to int64, each func(wire.Record) error) error {
+	return r.Reader.Read(ctx, topic, kafka.Span{Partition: partition, From: from, To: to, Whole: true}, each)
 }
 
 // northCluster is a Kafka cluster with what north routes use of it.
@@ -244,7 +259,7 @@ func (a *app) stop() error {
 	return errors.Join(errs...)
 }
 
-// waitReady waits until every processor's partitions are recovered.
+// waitReady waits until every processor's partitions are recovered, and lets the servers say so.
 func (a *app) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -265,7 +280,11 @@ func (a *app) waitReady(ctx context.Context) error {
 		cancel(err)
 		<-ready
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	for _, s := range a.servers {
+		s.SetReady(err == nil)
+	}
+	return err
 }
 
 // wait returns when ctx ends or a part failed, after everything is stopped.

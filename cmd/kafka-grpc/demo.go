@@ -91,7 +91,7 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 	if once {
 		return nil
 	}
-	d.suggest(dir, broker)
+	d.suggest(broker)
 	return a.wait(ctx)
 }
 
@@ -230,16 +230,15 @@ func (d *demonstration) row(route topology.NorthRoute) error {
 	return nil
 }
 
-func (d *demonstration) suggest(dir string, broker *embedded.Kafka) {
+func (d *demonstration) suggest(broker *embedded.Kafka) {
 	d.printf("Now you, in another terminal (Ctrl-C here ends it):\n\n")
-	protos := filepath.Join(dir, "proto")
 	for i, l := range d.topology.Listeners {
 		security := "-plaintext"
 		if l.TLS != nil {
 			security = "-insecure -authority localhost"
 		}
-		d.printf("  grpcurl %s -import-path %s -proto echo.proto -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
-			security, protos, d.app.listeners[i].Addr(), demoMethod)
+		d.printf("  grpcurl %s -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
+			security, d.app.listeners[i].Addr(), demoMethod)
 	}
 	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
 }

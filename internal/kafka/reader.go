@@ -21,10 +21,13 @@ const (
 	readerBackoff  = 250 * time.Millisecond
 )
 
+var errNothing = errors.New("the broker has no records there")
+
 // Span is a part of one partition: the offsets from From on, below To.
 type Span struct {
 	Partition int32
 	From, To  int64
+	Whole     bool // reading fails where retention has removed a part of it, instead of leaving that out
 }
 
 // Reader reads what a topic holds already, and ends there: no consumer group, no waiting for more. It is safe for
@@ -95,12 +98,18 @@ func (r *Reader) Read(ctx context.Context, topic string, s Span, each func(wire.
 			return failing(next, err)
 		}
 		block, err := r.fetch(topic, s.Partition, next)
+		if err == nil && s.Whole && len(block.RecordsSet) == 0 && !block.Partial {
+			err = errNothing // a new leader may not know yet how far its followers are
+		}
 		if err == nil {
 			if next, err = deliver(block, topic, s, next, each); err != nil {
 				return err
 			}
 			progress = time.Now()
 			continue
+		}
+		if errors.Is(err, sarama.ErrOffsetOutOfRange) && s.Whole {
+			return failing(next, err)
 		}
 		if errors.Is(err, sarama.ErrOffsetOutOfRange) {
 			// Removed by retention since the span was asked for.

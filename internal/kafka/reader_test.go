@@ -266,3 +266,49 @@ func put(t *testing.T, c *kgo.Client, partition int32, values ...string) {
 		t.Fatal(err)
 	}
 }
+
+// Who needs every record of a span must learn that some are gone, before, while and after it reads.
+func TestReaderOfAWholeSpan(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		deleted int64 // below this, before reading
+		later   int64 // below this, at the first record
+		want    []string
+		fails   bool
+	}{
+		"all are there":          {want: []string{"b", "c", "d"}},
+		"only others are gone":   {deleted: 1, want: []string{"b", "c", "d"}},
+		"the first one is gone":  {deleted: 2, fails: true},
+		"all are gone":           {deleted: 5, fails: true},
+		"gone after they came":   {later: 5, want: []string{"b", "c", "d"}},
+		"gone, and read already": {later: 2, want: []string{"b", "c", "d"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"t": 1})
+			produce(t, newProducer(t, c), values("t", "a", "b", "c", "d", "e")...)
+			remove := func(below int64) {
+				if below > 0 {
+					if err := k.Cluster().DeleteRecords("t", 0, below); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			remove(tc.deleted)
+			var got []string
+			err := newReader(t, c).Read(within(t), "t", kafka.Span{From: 1, To: 4, Whole: true}, func(r wire.Record) error {
+				if got == nil {
+					remove(tc.later)
+				}
+				got = append(got, string(r.Value))
+				return nil
+			})
+			if tc.fails != (err != nil) || tc.fails && !strings.Contains(err.Error(), `topic "t" partition 0 at offset 1`) {
+				t.Errorf("error %v, want one: %v", err, tc.fails)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("records (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

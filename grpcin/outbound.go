@@ -1,0 +1,173 @@
+package grpcin
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"kafkagrpc/internal/wire"
+)
+
+// What one call may have on its way to Kafka without an acknowledgement. A larger message goes alone.
+const (
+	maxUnacknowledged      = 256
+	maxUnacknowledgedBytes = 1 << 20
+)
+
+// outbound writes the records of one call to its request topic. It is safe for concurrent use.
+type outbound struct {
+	sender  Sender
+	topic   string
+	key     []byte
+	headers []wire.Header
+
+	failed    chan error    // has room for one: why the first record was not written
+	completed chan struct{} // closed when everything is acknowledged after complete
+
+	// sending is held while a record is handed over, so that records keep their order. It is never held by an
+	// acknowledgement: handing over may wait for one.
+	sending sync.Mutex
+
+	mu         sync.Mutex
+	changed    sync.Cond // of what follows; its L is mu
+	records    int       // unacknowledged
+	bytes      int       // of their values
+	written    int       // records that are on their way or acknowledged
+	halfClosed bool      // the null record is one of them
+	last       bool      // nothing follows
+	closed     bool      // nothing is written any more
+}
+
+func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header) *outbound {
+	o := &outbound{sender: sender, topic: topic, key: key, headers: headers, failed: make(chan error, 1), completed: make(chan struct{})}
+	o.changed.L = &o.mu
+	return o
+}
+
+// send writes one record, null for the caller's half-close. It reports false when the call has ended.
+func (o *outbound) send(value []byte) bool {
+	o.sending.Lock()
+	defer o.sending.Unlock()
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return false
+	}
+	o.records++
+	o.written++
+	o.bytes += len(value)
+	o.halfClosed = value == nil
+	o.mu.Unlock()
+	o.sender.Send(o.record(value, o.headers), func(_ int64, err error) { o.acknowledge(value, err) })
+	return true
+}
+
+func (o *outbound) record(value []byte, headers []wire.Header) wire.Record {
+	return wire.Record{Topic: o.topic, Key: o.key, Value: value, Headers: headers}
+}
+
+func (o *outbound) acknowledge(value []byte, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.records--
+	o.bytes -= len(value)
+	if err != nil {
+		// What comes after a record that is missing must not be written: it would be another request.
+		o.closed = true
+		o.written--
+		o.halfClosed = o.halfClosed && value != nil
+		select {
+		case o.failed <- err:
+		default: // the first one tells
+		}
+	}
+	o.check()
+	o.changed.Broadcast()
+}
+
+// complete says that nothing follows.
+func (o *outbound) complete() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = true
+	o.check()
+}
+
+// check is called under mu.
+func (o *outbound) check() {
+	if o.last && !o.closed && o.records == 0 {
+		close(o.completed)
+		o.last = false // only once
+	}
+}
+
+// until waits for a condition on what is unacknowledged. It reports false when the call has ended.
+func (o *outbound) until(holds func() bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for !o.closed && !holds() {
+		o.changed.Wait()
+	}
+	return !o.closed
+}
+
+// room waits until a message of this size may be sent.
+func (o *outbound) room(size int) bool {
+	return o.until(func() bool {
+		return o.records == 0 || o.records < maxUnacknowledged && o.bytes+size <= maxUnacknowledgedBytes
+	})
+}
+
+// acknowledged waits until everything is.
+func (o *outbound) acknowledged() bool { return o.until(func() bool { return o.records == 0 }) }
+
+// receive writes a record for each message of the caller until its half-close, for which it returns nil once all
+// are acknowledged. It also returns nil when the call has ended otherwise; an error is one of the caller's side.
+func (o *outbound) receive(stream grpc.ServerStream, each func()) error {
+	for {
+		var message []byte
+		err := stream.RecvMsg(&message)
+		if errors.Is(err, io.EOF) {
+			o.acknowledged()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		each()
+		if !o.room(len(message)) || !o.send(message) {
+			return nil
+		}
+	}
+}
+
+// close lets nothing be written any more.
+func (o *outbound) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	o.changed.Broadcast()
+}
+
+// cancel closes, and tells the processor with a last record that nobody waits for the answer, unless no record of the
+// call was written.
+func (o *outbound) cancel(headers []wire.Header, done func(error)) {
+	o.close()
+	o.sending.Lock() // behind a record that is being handed over
+	defer o.sending.Unlock()
+	o.mu.Lock()
+	known := o.written > 0
+	o.mu.Unlock()
+	if known {
+		o.sender.Send(o.record(nil, headers), func(_ int64, err error) { done(err) })
+	}
+}
+
+// open reports whether the caller's half-close is not on its way.
+func (o *outbound) open() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.halfClosed
+}

@@ -1,0 +1,57 @@
+package grpcin
+
+import (
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// receive writes the caller's messages to Kafka. The channel tells when its side is done: nil when all messages are
+// written, else the status that it ended with.
+func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
+	done := make(chan error, 1)
+	if c.sends {
+		// It ends soon after the handler, which ends its stream.
+		s.receivers.Go(func() { done <- c.out.receive(stream, c.touch) })
+		return done
+	}
+	message, err := receiveOne(stream)
+	if err == nil {
+		c.out.send(message)
+	}
+	done <- err
+	return done
+}
+
+// receiveOne takes the one message of a call. Its errors are those of grpc-go for unary methods.
+func receiveOne(stream grpc.ServerStream) ([]byte, error) {
+	var message, second []byte
+	err := stream.RecvMsg(&message)
+	if errors.Is(err, io.EOF) {
+		return nil, status.Error(codes.Internal, "the method takes one message; none came")
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = stream.RecvMsg(&second)
+	if err == nil {
+		return nil, status.Error(codes.Internal, "the method takes one message; a second one came")
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return message, nil
+}
+
+func (s *Server) sendError(c *call, err error) error {
+	code := codes.Unavailable
+	if s.options.Rejected(err) {
+		code = codes.Internal
+	}
+	s.options.Log.Warn("a call could not be written to Kafka", "topic", c.route.Topic,
+		"method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "code", code.String(), "error", err)
+	return status.Errorf(code, "the call could not be written to topic %q: %v", c.route.Topic, err)
+}

@@ -1,0 +1,26 @@
+package topology
+
+import (
+	"slices"
+	"strings"
+
+	"kafkagrpc/internal/wire"
+)
+
+// overrides are the headers that a route adds, in the order of the file.
+func (c *compiler) overrides(given named[fixed], w wire.Contract) []wire.Header {
+	var headers []wire.Header
+	for _, o := range given {
+		name := o.name.value
+		switch {
+		case !legalHeader.MatchString(name):
+			c.report.problem(o.name.position, "%s: `%s` must be a header name of printable characters without spaces", o.name.place, name)
+		case slices.Contains([]string{w.Service, w.Method, w.ReplyTo, w.CorrelationID, "traceparent", "tracestate"}, name),
+			strings.HasPrefix(name, "grpc:"), strings.HasPrefix(name, "zilla:"):
+			c.report.problem(o.name.position, "%s: `%s` must be another header name: this one has a fixed meaning in the records", o.name.place, name)
+		case o.value.ok:
+			headers = append(headers, wire.Header{Name: name, Value: []byte(o.value.value)})
+		}
+	}
+	return headers
+}
