@@ -46,6 +46,7 @@ func (c *compiler) compile(file string) *Topology {
 			t.Remotes = append(t.Remotes, c.remote(b, spec))
 		}
 	}
+	t.Telemetry = c.telemetry()
 	c.addresses(t.Listeners)
 	c.meetings(t)
 	if len(c.graph.names) > 0 && !runs {

@@ -16,8 +16,8 @@ type document struct {
 	Catalogs  named[catalog] `yaml:"catalogs"`
 	Bindings  named[binding] `yaml:"bindings" need:"true"`
 	Telemetry struct {
-		Attributes anything        `yaml:"attributes" idle:"telemetry is not set up from this file yet"`
-		Metrics    anything        `yaml:"metrics" idle:"telemetry is not set up from this file yet"`
+		Attributes named[text]     `yaml:"attributes"`
+		Metrics    anything        `yaml:"metrics" idle:"all metrics are exported, under names of their own"`
 		Exporters  named[exporter] `yaml:"exporters"`
 	} `yaml:"telemetry"`
 }
@@ -93,8 +93,11 @@ func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
 	}
 }
 
-// exporter is read, so that mistakes are found, and has no effect.
-type exporter struct{ spot }
+// exporter is where telemetry goes.
+type exporter struct {
+	spot
+	spec any
+}
 
 type stdoutExporter struct {
 	Type    text     `yaml:"type"`
@@ -104,36 +107,39 @@ type stdoutExporter struct {
 type otlpExporter struct {
 	Type    text `yaml:"type"`
 	Options struct {
-		Interval text   `yaml:"interval"`
+		Interval count  `yaml:"interval"`
 		Signals  []text `yaml:"signals" oneof:"metrics logs traces"`
 		Endpoint struct {
-			Protocol  text     `yaml:"protocol"`
-			Location  text     `yaml:"location"`
-			Overrides anything `yaml:"overrides"`
+			Protocol  text `yaml:"protocol" oneof:"http grpc"`
+			Location  text `yaml:"location"`
+			Overrides struct {
+				Logs    text `yaml:"logs"`
+				Metrics text `yaml:"metrics"`
+				Traces  text `yaml:"traces"`
+			} `yaml:"overrides"`
 		} `yaml:"endpoint"`
-		TLS           anything `yaml:"tls"`
-		Authorization anything `yaml:"authorization"`
+		TLS           anything `yaml:"tls" idle:"certificates of the collector are set by OTEL_EXPORTER_OTLP_CERTIFICATE"`
+		Authorization anything `yaml:"authorization" idle:"headers for the collector are set by OTEL_EXPORTER_OTLP_HEADERS"`
 	} `yaml:"options"`
-	Vault text `yaml:"vault"`
+	Vault text `yaml:"vault" idle:"certificates of the collector are set by OTEL_EXPORTER_OTLP_CERTIFICATE"`
 }
 
 type prometheusExporter struct {
 	Type    text `yaml:"type"`
 	Options struct {
-		Endpoints []struct {
-			Scheme text `yaml:"scheme"`
-			Port   text `yaml:"port"`
-			Path   text `yaml:"path"`
-		} `yaml:"endpoints"`
+		Endpoints []prometheusEndpoint `yaml:"endpoints"`
 	} `yaml:"options"`
+}
+
+type prometheusEndpoint struct {
+	Scheme text `yaml:"scheme" oneof:"http"`
+	Port   text `yaml:"port"`
+	Path   text `yaml:"path"`
 }
 
 func (e *exporter) decode(d *decoder, n ast.Node, at position, p place) {
 	e.locate(at, p)
-	spec := d.variant(n, at, p, map[string]any{"stdout": &stdoutExporter{}, "otlp": &otlpExporter{}, "prometheus": &prometheusExporter{}})
-	if spec != nil {
-		d.report.warn(at, "%s has no effect: telemetry is not set up from this file yet", p)
-	}
+	e.spec = d.variant(n, at, p, map[string]any{"stdout": &stdoutExporter{}, "otlp": &otlpExporter{}, "prometheus": &prometheusExporter{}})
 }
 
 // variant reads a mapping into the struct that its `type` names, and returns it; nil when the type is unusable.

@@ -62,7 +62,7 @@ func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
 type common struct {
 	Type      text     `yaml:"type"`
 	Kind      text     `yaml:"kind"`
-	Telemetry anything `yaml:"telemetry" idle:"telemetry is not set up from this file yet"`
+	Telemetry anything `yaml:"telemetry" idle:"all metrics are exported, under names of their own"`
 }
 
 // route is what routes have in common. W is what their `when` may hold.

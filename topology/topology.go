@@ -27,8 +27,9 @@ type Topology struct {
 	Namespace string // `name` of the file
 	Listeners []Listener
 	Remotes   []Remote
-	Methods   Methods   // of all subjects of all catalogs
-	Protos    Protos    // what the catalogs are made of
+	Methods   Methods // of all subjects of all catalogs
+	Protos    Protos  // what the catalogs are made of
+	Telemetry Telemetry
 	Warnings  []Problem // sorted by position: keys without effect here, and what is likely a mistake
 }
 

@@ -29,7 +29,7 @@ const (
 
 // startAdmin opens the admin address. The parts of the app add themselves when they start.
 func (a *app) startAdmin(ctx context.Context, addr string, o viewOptions) error {
-	if addr == "" || addr == "off" {
+	if !hasAdmin(addr) {
 		return nil
 	}
 	guard, err := o.guard(addr)
@@ -45,6 +45,7 @@ func (a *app) startAdmin(ctx context.Context, addr string, o viewOptions) error 
 		return err
 	}
 	a.admin = server
+	a.mountMetrics()
 	a.addPart(admin.Part{Name: "app", Check: func(context.Context) error {
 		switch a.phase.Load() {
 		case starting:
@@ -93,3 +94,5 @@ func (a *app) clusters() []*topology.Cluster {
 	}
 	return out
 }
+
+func hasAdmin(addr string) bool { return addr != "" && addr != "off" }

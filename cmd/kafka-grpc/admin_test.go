@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -56,6 +57,14 @@ func TestReadyzKnowsAllParts(t *testing.T) {
 	}
 	if !slices.Equal(names, []string{"app", "kafka kafka_client", "processor west"}) || response.StatusCode != http.StatusOK || !got.Ready {
 		t.Errorf("after the line ready: %d %+v", response.StatusCode, got)
+	}
+	scrape, err := client.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scrape.Body.Close()
+	if text, err := io.ReadAll(scrape.Body); err != nil || !strings.Contains(string(text), "go_goroutines") {
+		t.Errorf("/metrics: %v, %s %s", err, scrape.Status, text)
 	}
 	cancel()
 	if c := <-code; c != 0 {

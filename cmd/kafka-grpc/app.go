@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -32,6 +34,7 @@ type appOptions struct {
 	adminAddr    string // "" or "off": none
 	views        viewOptions
 	log          *slog.Logger
+	stdout       io.Writer // events of calls, where the file asks for them
 }
 
 // app is everything that runs for one topology.
@@ -45,6 +48,7 @@ type app struct {
 	admin      *admin.Server  // nil where switched off
 	tables     []*views.Table
 	phase      atomic.Int32
+	telemetry  *telemetry.Telemetry
 
 	failed chan error     // has room for one: the first part that ended by itself
 	stops  []func() error // in the order of starting
@@ -54,7 +58,10 @@ type app struct {
 // returns; the partitions may still be recovering.
 func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, error) {
 	a := &app{topology: t, log: o.log, failed: make(chan error, 1)}
-	err := a.startAdmin(ctx, o.adminAddr, o.views) // first, so that it says what the others wait for
+	err := a.startTelemetry(ctx, o)
+	if err == nil {
+		err = a.startAdmin(ctx, o.adminAddr, o.views) // before the others, so that it says what they wait for
+	}
 	if err == nil {
 		err = a.startProcessors(ctx, o)
 	}

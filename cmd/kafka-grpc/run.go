@@ -29,7 +29,7 @@ calls, those in flight finish within processing.drain, their results are stored.
 			if err := o.views.check(); err != nil {
 				return err
 			}
-			o.log = newLog(c.ErrOrStderr(), l)
+			o.log, o.stdout = newLog(c.ErrOrStderr(), l), c.OutOrStdout()
 			if embeddedKafka {
 				kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
 				if err != nil {
@@ -68,7 +68,7 @@ calls, those in flight finish within processing.drain, their results are stored.
 	f.StringVar(&o.instanceID, "instance-id", "", "static member id in the consumer group; default: made once and kept in the state folder")
 	f.IntVar(&o.createTopics, "create-topics", 0, "create missing request and reply topics, with this many partitions (1 without a number)")
 	f.Lookup("create-topics").NoOptDefVal = "1"
-	f.StringVar(&o.adminAddr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz and the views of keys, port 0 for any that is free; off for none")
+	f.StringVar(&o.adminAddr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys, port 0 for any that is free; off for none")
 	o.views.define(c)
 	o.views.defineMode(c)
 	f.BoolVar(&embeddedKafka, "embedded-kafka", false, "start a Kafka in this process and use it in place of the file's servers; for trying things out")

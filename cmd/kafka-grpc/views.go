@@ -276,7 +276,10 @@ func startViewsOnly(ctx context.Context, t *topology.Topology, remotes []topolog
 	only := *t
 	only.Remotes, only.Listeners = remotes, nil
 	a := &app{topology: &only, log: log, stateDir: stateDir, failed: make(chan error, 1)}
-	err := a.startAdmin(ctx, adminAddr, o)
+	err := a.startTelemetry(ctx, appOptions{adminAddr: adminAddr})
+	if err == nil {
+		err = a.startAdmin(ctx, adminAddr, o)
+	}
 	if err == nil {
 		var state *processor.StateDir
 		if state, err = processor.OpenStateDir(stateDir); err == nil {

@@ -20,6 +20,7 @@ const (
 	canceledHeader    = "grpc:canceled"
 	traceParentHeader = "traceparent"
 	traceStateHeader  = "tracestate"
+	baggageHeader     = "baggage"
 	trailerPrefix     = "trailer:"
 )
 
@@ -46,15 +47,17 @@ func DefaultContract() Contract {
 	}
 }
 
-// Trace is the W3C trace context of the span that produced a record; both are empty where there is none.
+// Trace is the W3C trace context of the span that produced a record, and the W3C baggage; empty where there is none.
 type Trace struct {
-	Parent string // traceparent
-	State  string // tracestate
+	Parent  string // traceparent
+	State   string // tracestate
+	Baggage string
 }
 
 func (t Trace) appendTo(headers []Header) []Header {
 	headers = appendText(headers, traceParentHeader, t.Parent)
-	return appendText(headers, traceStateHeader, t.State)
+	headers = appendText(headers, traceStateHeader, t.State)
+	return appendText(headers, baggageHeader, t.Baggage)
 }
 
 // appendText adds a header unless its value is empty.

@@ -66,6 +66,8 @@ func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 			r.Trace.Parent = string(h.Value)
 		case traceStateHeader:
 			r.Trace.State = string(h.Value)
+		case baggageHeader:
+			r.Trace.Baggage = string(h.Value)
 		default:
 			var err error
 			switch {

@@ -83,6 +83,8 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 			r.Trace.Parent = string(h.Value)
 		case traceStateHeader:
 			r.Trace.State = string(h.Value)
+		case baggageHeader:
+			r.Trace.Baggage = string(h.Value)
 		case metadataPrefix + "grpc-timeout":
 			timeout = string(h.Value)
 		default:

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strconv"
+
+	"kafkagrpc/internal/telemetry"
+)
+
+// startTelemetry sets up what the OTEL_* variables and the file ask for. It ends last, with what the others did.
+func (a *app) startTelemetry(ctx context.Context, o appOptions) error {
+	file := a.topology.Telemetry
+	file.Stdout = file.Stdout && o.stdout != nil
+	t, err := telemetry.Setup(ctx, telemetry.Config{
+		File: file, Service: "kafka-grpc", Instance: o.instanceID, Version: versionText(), Scrape: hasAdmin(o.adminAddr),
+		Stdout: o.stdout, Log: a.log,
+	}, a.topology.Methods)
+	if err != nil {
+		return err
+	}
+	a.telemetry = t
+	a.onStop(func() error {
+		if err := t.Stop(ctx); err != nil {
+			// Its collector may be gone. That is no failure of the calls, which are all answered by now.
+			a.log.Warn("the last telemetry could not be sent", "error", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// mountMetrics serves the metrics on the admin address, also under the paths that the file wants.
+func (a *app) mountMetrics() {
+	if a.telemetry.Scraped == nil {
+		return
+	}
+	mounted := map[string]bool{"/livez": true, "/readyz": true}
+	mount := func(path string) {
+		if !mounted[path] {
+			mounted[path] = true
+			a.admin.Handle("GET "+path, a.telemetry.Scraped)
+		}
+	}
+	mount("/metrics")
+	_, port, _ := net.SplitHostPort(a.admin.Addr().String()) // always one
+	for _, p := range a.topology.Telemetry.Prometheus {
+		mount(p.Path)
+		if p.Port != 0 && strconv.Itoa(p.Port) != port {
+			a.log.Warn("the metrics are on the admin address, not on the port that the file names: start with --admin-addr for that port",
+				"exporter", p.Name, "port", p.Port, "admin", a.admin.Addr().String(), "path", p.Path)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/telemetry"
+)
+
+func TestEventsArePrintedAsLinesOfJSON(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	e := telemetry.NewEvents(&out, telemetry.Off().Metrics)
+	e.Print(telemetry.Event{
+		Name: "request", Binding: "west", Method: known, CorrelationID: "k-1", Topic: "requests", Partition: 3, Offset: 42,
+		Result: telemetry.ResultStored, Status: codes.NotFound, Took: 1500 * time.Microsecond,
+		Span: trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}),
+	})
+	e.Print(telemetry.Event{Name: "call", Offset: -1})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 {
+		t.Fatalf("%d lines: %s", len(lines), &out)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{
+		"msg": "request", "binding": "west", "method": known, "correlation_id": "k-1", "topic": "requests", "partition": 3.0, "offset": 42.0,
+		"result": "stored", "status": "NOT_FOUND", "ms": 1.5, "trace_id": "01000000000000000000000000000000",
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, not %v", name, got[name], want)
+		}
+	}
+	if strings.Contains(lines[1], "offset") || strings.Contains(lines[1], "trace_id") {
+		t.Errorf("what is not known is printed: %s", lines[1])
+	}
+}
+
+// A reader that takes nothing holds up nobody, and is told what it missed.
+func TestSlowReaderOfEventsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	reader, writer := io.Pipe()
+	e := telemetry.NewEvents(writer, telemetry.Off().Metrics)
+	const events = 10_000
+	for range events {
+		e.Print(telemetry.Event{Name: "call", Offset: -1})
+	}
+	printed, missed := 0, 0
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines := json.NewDecoder(reader); ; {
+			var line struct {
+				Level  string
+				Events int
+			}
+			if lines.Decode(&line) != nil {
+				return
+			}
+			if line.Level == "WARN" {
+				missed += line.Events
+			} else {
+				printed++
+			}
+		}
+	}()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-read
+	if missed == 0 || printed+missed != events {
+		t.Errorf("%d events: %d printed, %d said to be missed", events, printed, missed)
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	l := telemetry.NewRateLimit(time.Minute)
+	at := time.Unix(0, 0)
+	if more, ok := l.Allow(at); !ok || more != 0 {
+		t.Errorf("the first: %d, %t", more, ok)
+	}
+	for range 3 {
+		if _, ok := l.Allow(at.Add(time.Second)); ok {
+			t.Error("within the interval")
+		}
+	}
+	if more, ok := l.Allow(at.Add(time.Minute)); !ok || more != 3 {
+		t.Errorf("after the interval: %d, %t", more, ok)
+	}
+}

@@ -1,0 +1,198 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/topology"
+)
+
+// Stage is a part of the way of a call.
+type Stage string
+
+// The stages of a call through the processor.
+const (
+	StageTopic Stage = "request_topic" // from the record's timestamp until the processor has it
+	StageQueue Stage = "queue"         // until the call begins: behind another one of its key
+	StageCall  Stage = "call"          // until the service has answered, with all attempts and the pauses between them
+	StageReply Stage = "reply_produce" // from the reply's sending to its acknowledgement
+	StageWhole Stage = "whole"         // from the record's timestamp to the reply's acknowledgement
+)
+
+// Result is how a request came to its answer.
+type Result string
+
+// The results of requests.
+const (
+	ResultExecuted Result = "executed" // with a call
+	ResultStored   Result = "stored"   // a duplicate: from the table
+	ResultParked   Result = "parked"   // a duplicate: with the result of the call that was in flight
+	ResultMismatch Result = "mismatch" // its key was used with another request
+	ResultRefused  Result = "refused"  // without a call, for another reason
+)
+
+// Metrics are the instruments of the program. All methods are safe for concurrent use, and cost next to nothing when the
+// metrics go nowhere.
+//
+// A label has as many values as the configuration makes: a method that no catalog knows is OTHER.
+type Metrics struct {
+	on    bool
+	known topology.Methods
+
+	north         metric.Float64Histogram
+	northInFlight metric.Int64UpDownCounter
+	requests      metric.Int64Counter
+	stages        metric.Float64Histogram
+	attempts      metric.Int64Counter
+	retries       metric.Int64Counter
+	letters       metric.Int64Counter
+	rebalances    metric.Int64Counter
+	events        metric.Int64Counter
+
+	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
+
+	mu     sync.Mutex
+	groups map[string]func() Group
+}
+
+// labels are what a measurement is of; those that do not apply are "".
+type labels struct {
+	service, method, status, topic, result, stage, reason, group, target string
+}
+
+// NewMetrics makes the instruments. methods are those that may be labels.
+func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, error) {
+	m := &Metrics{known: methods, groups: map[string]func() Group{}}
+	meter := p.Meter("kafkagrpc")
+	var problems []error
+	made := func(err error) { problems = append(problems, err) }
+	var err error
+	duration := metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
+	m.north, err = meter.Float64Histogram(north.name, metric.WithUnit(north.unit), metric.WithDescription(north.description), duration)
+	made(err)
+	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), duration)
+	made(err)
+	m.northInFlight, err = meter.Int64UpDownCounter(northInFlight.name, metric.WithUnit(northInFlight.unit), metric.WithDescription(northInFlight.description))
+	made(err)
+	for _, c := range []struct {
+		spec *Spec
+		to   *metric.Int64Counter
+	}{
+		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters},
+		{&rebalances, &m.rebalances}, {&events, &m.events},
+	} {
+		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
+		made(err)
+	}
+	made(m.observe(meter))
+	m.on = m.requests.Enabled(context.Background())
+	return m, errors.Join(problems...)
+}
+
+// option is the labels as the SDK takes them, made once for each series.
+func (m *Metrics) option(l labels) metric.MeasurementOption {
+	if o, ok := m.sets.Load(l); ok {
+		return o.(metric.MeasurementOption)
+	}
+	var attributes []attribute.KeyValue
+	for _, a := range []struct{ name, value string }{
+		{"service", l.service}, {"method", l.method}, {"status", l.status}, {"topic", l.topic}, {"result", l.result},
+		{"stage", l.stage}, {"reason", l.reason}, {"group", l.group}, {"target", l.target},
+	} {
+		if a.value != "" {
+			attributes = append(attributes, attribute.String(a.name, a.value))
+		}
+	}
+	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
+	m.sets.Store(l, o)
+	return o
+}
+
+// other stands for what may not become a label.
+const other = "OTHER"
+
+// call are the labels of a method, given as package.Service/Method.
+func (m *Metrics) call(method string) labels {
+	if _, known := m.known[method]; !known {
+		return labels{service: other, method: other}
+	}
+	service, name, _ := strings.Cut(method, "/")
+	return labels{service: service, method: name}
+}
+
+// Begun counts a call in; done counts it out, with how it ended.
+func (m *Metrics) Begun(method, topic string) (done func(codes.Code)) {
+	if !m.on {
+		return func(codes.Code) {}
+	}
+	l := m.call(method)
+	begun, inFlight := time.Now(), m.option(l)
+	m.northInFlight.Add(context.Background(), 1, inFlight)
+	return func(status codes.Code) {
+		m.northInFlight.Add(context.Background(), -1, inFlight)
+		l.topic, l.status = topic, statusLabel(status)
+		m.north.Record(context.Background(), time.Since(begun).Seconds(), m.option(l))
+	}
+}
+
+// Answered counts a request of a topic that has its answer.
+func (m *Metrics) Answered(method, topic string, r Result, status codes.Code) {
+	if !m.on {
+		return
+	}
+	l := m.call(method)
+	l.topic, l.result, l.status = topic, string(r), statusLabel(status)
+	m.requests.Add(context.Background(), 1, m.option(l))
+}
+
+// Took records what a call spent in a stage. Clocks may differ by a little: less than nothing is nothing.
+func (m *Metrics) Took(method string, s Stage, d time.Duration) {
+	if !m.on {
+		return
+	}
+	l := m.call(method)
+	l.stage = string(s)
+	m.stages.Record(context.Background(), max(d, 0).Seconds(), m.option(l))
+}
+
+// Attempted counts an attempt at a service, the nth of its call.
+func (m *Metrics) Attempted(method, target string, n int, status codes.Code) {
+	if !m.on {
+		return
+	}
+	l := m.call(method)
+	l.target = target
+	if n > 1 {
+		m.retries.Add(context.Background(), 1, m.option(l))
+	}
+	l.status = statusLabel(status)
+	m.attempts.Add(context.Background(), 1, m.option(l))
+}
+
+// DeadLetter counts a request of a topic that became a dead letter. The reason is one of few.
+func (m *Metrics) DeadLetter(topic, reason string) {
+	if m.on {
+		m.letters.Add(context.Background(), 1, m.option(labels{topic: topic, reason: reason}))
+	}
+}
+
+// Rebalanced counts an assignment of partitions.
+func (m *Metrics) Rebalanced(group string) {
+	if m.on {
+		m.rebalances.Add(context.Background(), 1, m.option(labels{group: group}))
+	}
+}
+
+// eventDropped counts an event that was not printed.
+func (m *Metrics) eventDropped() {
+	if m.on {
+		m.events.Add(context.Background(), 1)
+	}
+}

@@ -1,0 +1,31 @@
+package telemetry
+
+import (
+	"sync"
+	"time"
+)
+
+// RateLimit keeps a fault that repeats from filling the log: it lets one line through per interval, and counts the others.
+// Safe for concurrent use.
+type RateLimit struct {
+	interval time.Duration
+
+	mu   sync.Mutex
+	next time.Time
+	more int
+}
+
+// NewRateLimit lets one line through per interval.
+func NewRateLimit(interval time.Duration) *RateLimit { return &RateLimit{interval: interval} }
+
+// Allow reports whether to write a line, and if so how many were not written since the last one.
+func (l *RateLimit) Allow(now time.Time) (more int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.next) {
+		l.more++
+		return 0, false
+	}
+	more, l.more, l.next = l.more, 0, now.Add(l.interval)
+	return more, true
+}

@@ -1,0 +1,263 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/contrib/instrumentation/runtime"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
+
+	"kafkagrpc/topology"
+)
+
+// maxSeries bounds the series of one metric: what is above goes into one with the attribute otel.metric.overflow.
+const maxSeries = 2000
+
+// stopTimeout is what exporters get to send the rest.
+const stopTimeout = 5 * time.Second
+
+// Config is what a Telemetry is set up from, besides the OTEL_* variables of the process.
+type Config struct {
+	File     topology.Telemetry
+	Service  string // service.name, unless the environment names one
+	Instance string // service.instance.id
+	Version  string // service.version
+	Scrape   bool   // somebody may ask for Metrics
+	Stdout   io.Writer
+	Log      *slog.Logger
+}
+
+// Telemetry is what is set up.
+type Telemetry struct {
+	Tracers trace.TracerProvider // creates spans that cost nothing where no exporter takes them
+	Tracing bool                 // one does
+	Meters  metric.MeterProvider
+	Metrics *Metrics
+	Events  *Events      // nil where none are printed
+	Scraped http.Handler // answers with the metrics in the formats of Prometheus; nil without Config.Scrape
+
+	stops []func(context.Context) error
+}
+
+// Off is telemetry that is nowhere shown.
+func Off() *Telemetry {
+	t := &Telemetry{Tracers: nooptrace.NewTracerProvider(), Meters: noopmetric.NewMeterProvider()}
+	t.Metrics, _ = NewMetrics(t.Meters, nil) // fails only in an SDK
+	return t
+}
+
+// Setup makes the exporters. Stop must be called.
+func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetry, err error) {
+	t := Off()
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("telemetry: %w", err), t.Stop(ctx))
+		}
+	}()
+	logErrors(c.Log)
+	about, err := about(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if !disabled() {
+		if err := errors.Join(t.traces(ctx, c, about), t.metrics(ctx, c, about)); err != nil {
+			return nil, err
+		}
+	}
+	if t.Metrics, err = NewMetrics(t.Meters, methods); err != nil {
+		return nil, err
+	}
+	if c.File.Stdout {
+		t.Events = NewEvents(c.Stdout, t.Metrics)
+	}
+	return t, nil
+}
+
+// Stop sends what is left, for a few seconds.
+func (t *Telemetry) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	errs := []error{t.Events.Close()}
+	for _, stop := range t.stops {
+		errs = append(errs, stop(ctx))
+	}
+	t.stops = nil
+	return errors.Join(errs...)
+}
+
+func disabled() bool { return strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") }
+
+// about is who reports: the environment has the last word.
+func about(ctx context.Context, c Config) (*resource.Resource, error) {
+	own := []attribute.KeyValue{attribute.String("service.name", c.Service), attribute.String("service.version", c.Version)}
+	if c.Instance != "" {
+		own = append(own, attribute.String("service.instance.id", c.Instance))
+	}
+	for _, a := range c.File.Attributes {
+		own = append(own, attribute.String(a.Name, a.Value))
+	}
+	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithAttributes(own...), resource.WithFromEnv())
+}
+
+// asked tells what the environment says about a signal: whether to export it; given is false where it says nothing.
+func asked(signal string) (export, given bool) {
+	switch os.Getenv("OTEL_" + signal + "_EXPORTER") {
+	case "none":
+		return false, true
+	case "":
+		endpoint := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
+		return endpoint, endpoint
+	default:
+		return true, true
+	}
+}
+
+func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resource) error {
+	var exporters []sdktrace.SpanExporter
+	if export, given := asked("TRACES"); given {
+		if !export {
+			return nil
+		}
+		e, err := autoexport.NewSpanExporter(ctx)
+		if err != nil {
+			return fmt.Errorf("OTEL_TRACES_EXPORTER=%q and OTEL_EXPORTER_OTLP_*: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
+		}
+		exporters = append(exporters, e)
+	} else {
+		for _, o := range c.File.OTLP {
+			if o.Traces == "" {
+				continue
+			}
+			var e sdktrace.SpanExporter
+			var err error
+			if o.GRPC {
+				e, err = otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(o.Traces))
+			} else {
+				e, err = otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(o.Traces))
+			}
+			if err != nil {
+				return fmt.Errorf("exporter %s: %w", o.Name, err)
+			}
+			exporters = append(exporters, e)
+		}
+	}
+	if len(exporters) == 0 {
+		return nil
+	}
+	// The sampler is that of OTEL_TRACES_SAMPLER.
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
+	for _, e := range exporters {
+		options = append(options, sdktrace.WithBatcher(e))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
+	t.Tracers, t.Tracing = provider, true
+	t.stops = append(t.stops, provider.Shutdown)
+	return nil
+}
+
+func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resource) error {
+	options := []sdkmetric.Option{sdkmetric.WithResource(about), sdkmetric.WithCardinalityLimit(maxSeries)}
+	readers, pushed := 0, false
+	add := func(r sdkmetric.Reader) {
+		options = append(options, sdkmetric.WithReader(r))
+		readers++
+	}
+	if c.Scrape {
+		own, process := prometheus.NewRegistry(), prometheus.NewRegistry()
+		exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(own), otelprometheus.WithoutScopeInfo())
+		if err != nil {
+			return fmt.Errorf("the exporter for /metrics: %w", err)
+		}
+		add(exporter)
+		process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		t.Scraped = promhttp.HandlerFor(prometheus.Gatherers{withoutRuntime{own}, process},
+			promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
+	}
+	export, given := asked("METRICS")
+	switch {
+	case given && export && os.Getenv("OTEL_METRICS_EXPORTER") == "prometheus":
+		// The admin address serves it; the SDK's own server would be a second one.
+	case given && export:
+		reader, err := autoexport.NewMetricReader(ctx)
+		if err != nil {
+			return fmt.Errorf("OTEL_METRICS_EXPORTER=%q and OTEL_EXPORTER_OTLP_*: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err)
+		}
+		add(reader)
+		pushed = true
+	case !given:
+		for _, o := range c.File.OTLP {
+			if o.Metrics == "" {
+				continue
+			}
+			var e sdkmetric.Exporter
+			var err error
+			if o.GRPC {
+				e, err = otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpointURL(o.Metrics))
+			} else {
+				e, err = otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(o.Metrics))
+			}
+			if err != nil {
+				return fmt.Errorf("exporter %s: %w", o.Name, err)
+			}
+			add(sdkmetric.NewPeriodicReader(e, sdkmetric.WithInterval(o.Interval)))
+			pushed = true
+		}
+	}
+	if readers == 0 {
+		return nil
+	}
+	provider := sdkmetric.NewMeterProvider(options...)
+	t.Meters = provider
+	t.stops = append(t.stops, provider.Shutdown)
+	if !pushed {
+		return nil
+	}
+	return runtime.Start(runtime.WithMeterProvider(provider))
+}
+
+// withoutRuntime leaves the metrics of the Go runtime out: Prometheus has names of its own for them, which dashboards know.
+type withoutRuntime struct{ prometheus.Gatherer }
+
+func (g withoutRuntime) Gather() ([]*dto.MetricFamily, error) {
+	all, err := g.Gatherer.Gather()
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return strings.HasPrefix(f.GetName(), "go_") }), err
+}
+
+// errorInterval is how often the log says that exporting fails.
+const errorInterval = 30 * time.Second
+
+// logErrors sends the errors of the SDK to the log, where those of a collector that is gone would come with every batch.
+func logErrors(log *slog.Logger) {
+	limit := NewRateLimit(errorInterval)
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		if more, ok := limit.Allow(time.Now()); ok {
+			log.Warn("exporting telemetry fails; what cannot be sent is lost", "error", err, "not_shown_before", more)
+		}
+	}))
+}

@@ -1,0 +1,124 @@
+package telemetry_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/topology"
+)
+
+// collector takes OTLP over HTTP and keeps what it got, by path.
+type collector struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got map[string]string
+}
+
+func newCollector(t *testing.T) *collector {
+	t.Helper()
+	c := &collector{got: map[string]string{}}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.got[r.URL.Path] += string(body)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// What is exported follows the environment, then the file.
+func TestExportersOfEnvironmentAndFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		env            map[string]string // {} is the collector
+		file           func(url string) topology.Telemetry
+		tracing        bool
+		traces, meters string // paths at the collector; "" for none
+	}{
+		"nothing":               {},
+		"the file":              {file: ofFile, tracing: true, traces: "/file/traces", meters: "/file/metrics"},
+		"the environment":       {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "{}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, tracing: true, traces: "/v1/traces", meters: "/v1/metrics"},
+		"both":                  {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "{}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, file: ofFile, tracing: true, traces: "/v1/traces", meters: "/v1/metrics"},
+		"the file but disabled": {env: map[string]string{"OTEL_SDK_DISABLED": "true"}, file: ofFile},
+		"none of the file":      {env: map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}, file: ofFile},
+		"nothing is sampled":    {env: map[string]string{"OTEL_TRACES_SAMPLER": "always_off"}, file: ofFile, tracing: true, meters: "/file/metrics"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newCollector(t)
+			for name, value := range c.env {
+				t.Setenv(name, strings.ReplaceAll(value, "{}", server.URL))
+			}
+			config := telemetry.Config{Service: "test", Version: "1", Log: slog.New(slog.DiscardHandler)}
+			if c.file != nil {
+				config.File = c.file(server.URL)
+			}
+			set, err := telemetry.Setup(t.Context(), config, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set.Tracing != c.tracing {
+				t.Errorf("tracing is %t", set.Tracing)
+			}
+			_, span := set.Tracers.Tracer("test").Start(t.Context(), "work")
+			span.End()
+			set.Metrics.Rebalanced("group")
+			if err := set.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			for path, body := range server.got {
+				switch {
+				case path == c.traces && strings.Contains(body, "work"), path == c.meters && strings.Contains(body, "kafka_grpc.rebalances"):
+				default:
+					t.Errorf("not expected, or without its content: %s %q", path, body)
+				}
+				if c.file != nil && !strings.Contains(body, "blue") {
+					t.Errorf("%s has no attribute of the file", path)
+				}
+			}
+			for _, path := range []string{c.traces, c.meters} {
+				if path != "" && server.got[path] == "" {
+					t.Errorf("nothing came to %s", path)
+				}
+			}
+		})
+	}
+}
+
+func ofFile(url string) topology.Telemetry {
+	return topology.Telemetry{
+		Attributes: []wire.Field{{Name: "tenant", Value: "blue"}},
+		OTLP:       []topology.OTLP{{Name: "otlp", Traces: url + "/file/traces", Metrics: url + "/file/metrics", Interval: time.Hour}},
+	}
+}
+
+// A variable that means nothing stops the start, and is named.
+func TestWrongEnvironmentIsAnError(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "jaegr")
+	_, err := telemetry.Setup(t.Context(), telemetry.Config{Service: "test", Log: slog.New(slog.DiscardHandler)}, nil)
+	if err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") || !strings.Contains(err.Error(), "jaegr") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Spans that go nowhere keep the trace of the caller.
+func TestSpansWithoutExporterPassTheTraceOn(t *testing.T) {
+	t.Parallel()
+	record := wire.Trace{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	ctx, span := telemetry.Off().Tracers.Tracer("test").Start(telemetry.Extract(t.Context(), record), "work")
+	defer span.End()
+	if span.IsRecording() || !trace.SpanContextFromContext(ctx).IsValid() || telemetry.Inject(ctx) != record {
+		t.Errorf("recording %t, %+v", span.IsRecording(), telemetry.Inject(ctx))
+	}
+}

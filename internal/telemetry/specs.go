@@ -1,0 +1,95 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Spec is what a metric is called, and means.
+type Spec struct {
+	name, unit, description string
+	kind                    kind
+	labels                  string // separated by spaces
+}
+
+type kind string
+
+const (
+	counter   kind = "counter"
+	histogram kind = "histogram"
+	gauge     kind = "gauge"
+)
+
+const perCall = "service method"
+
+var (
+	north         = Spec{"kafka_grpc.north.call.duration", "s", "Time of a call at the server in front, until its status", histogram, perCall + " topic status"}
+	northInFlight = Spec{"kafka_grpc.north.calls.in_flight", "{call}", "Calls that the server in front is answering", gauge, perCall}
+	requests      = Spec{"kafka_grpc.requests", "{request}", "Requests that were answered, by how they came to their answer", counter, perCall + " topic result status"}
+	stages        = Spec{"kafka_grpc.stage.duration", "s", "Time that a request spent in a stage of its way", histogram, perCall + " stage"}
+	attempts      = Spec{"kafka_grpc.attempts", "{attempt}", "Attempts of calls at a service", counter, perCall + " target status"}
+	retries       = Spec{"kafka_grpc.retries", "{attempt}", "Attempts that were not the first of their call", counter, perCall + " target"}
+	letters       = Spec{"kafka_grpc.dead_letters", "{record}", "Requests that became dead letters", counter, "topic reason"}
+	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
+	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
+
+	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
+	oldest      = Spec{"kafka_grpc.calls.oldest.age", "s", "Age of the oldest call at a service; 0 without one", gauge, "group"}
+	parked      = Spec{"kafka_grpc.requests.parked", "{request}", "Requests that wait for the call in flight of their key", gauge, "group"}
+	streams     = Spec{"kafka_grpc.streams.open", "{stream}", "Streams whose request has not ended", gauge, "group"}
+	ready       = Spec{"kafka_grpc.ready", "", "1 while the partitions of this instance are assigned and recovered", gauge, "group"}
+	lag         = Spec{"kafka_grpc.consumer.lag", "{record}", "Records of a request topic that are not read yet", gauge, "group topic partition"}
+	uncommitted = Spec{"kafka_grpc.consumer.uncommitted", "{record}", "Records from the first unfinished one to the last one that was read", gauge, "group topic partition"}
+	held        = Spec{"kafka_grpc.consumer.held", "{record}", "Records that are unfinished", gauge, "group topic partition"}
+	heldBytes   = Spec{"kafka_grpc.consumer.held.size", "By", "Keys, values and headers of the records that are unfinished", gauge, "group topic partition"}
+	rows        = Spec{"kafka_grpc.table.rows", "{row}", "Rows of the local copy of the table, when they were counted last", gauge, "group partition"}
+	tableBytes  = Spec{"kafka_grpc.table.size", "By", "Size of the local copy of the table on the disk", gauge, "group partition"}
+	recovering  = Spec{"kafka_grpc.recovery.partitions", "{partition}", "Partitions whose rows are still read from the changelog", gauge, "group"}
+	recovered   = Spec{"kafka_grpc.recovery.read", "{record}", "Records of the changelog that the recovery has read", gauge, "group"}
+	toRecover   = Spec{"kafka_grpc.recovery.needed", "{record}", "Records of the changelog that the recovery has to read", gauge, "group"}
+	standbyLag  = Spec{"kafka_grpc.standby.lag", "{record}", "Records of the changelog that a standby copy lacks", gauge, "group partition"}
+	breaker     = Spec{"kafka_grpc.breaker.open", "", "1 while calls of a service wait because it fails", gauge, "group target"}
+
+	observed = []*Spec{
+		&inFlight, &oldest, &parked, &streams, &ready, &lag, &uncommitted, &held, &heldBytes, &rows, &tableBytes,
+		&recovering, &recovered, &toRecover, &standbyLag, &breaker,
+	}
+)
+
+// Specs are all metrics, in the order of the documentation.
+func Specs() []*Spec {
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &rebalances, &events}, observed...)
+}
+
+// PrometheusName is how /metrics calls the metric.
+func (s *Spec) PrometheusName() string {
+	name := strings.ReplaceAll(s.name, ".", "_")
+	switch s.unit {
+	case "s":
+		name += "_seconds"
+	case "By":
+		name += "_bytes"
+	}
+	if s.kind == counter {
+		name += "_total"
+	}
+	return name
+}
+
+// WriteTable writes the metrics as a table in Markdown.
+func WriteTable(w io.Writer) error {
+	if _, err := fmt.Fprintln(w, "| on /metrics | OTLP | kind | labels | |\n|---|---|---|---|---|"); err != nil {
+		return err
+	}
+	for _, s := range Specs() {
+		if _, err := fmt.Fprintf(w, "| `%s` | `%s` | %s | %s | %s |\n", s.PrometheusName(), s.name, s.kind,
+			strings.ReplaceAll(s.labels, " ", ", "), s.description); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Labels are the names of the labels.
+func (s *Spec) Labels() []string { return strings.Fields(s.labels) }

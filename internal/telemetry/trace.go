@@ -1,0 +1,120 @@
+package telemetry
+
+import (
+	"context"
+	"strconv"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
+)
+
+// Propagator is W3C trace context and baggage, in metadata as in record headers.
+var Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+
+// carrier is the trace context of a record as a propagator takes it.
+type carrier struct{ *wire.Trace }
+
+func (c carrier) field(key string) *string {
+	switch key {
+	case "traceparent":
+		return &c.Parent
+	case "tracestate":
+		return &c.State
+	case "baggage":
+		return &c.Baggage
+	}
+	return nil
+}
+
+// Get implements propagation.TextMapCarrier.
+func (c carrier) Get(key string) string {
+	if f := c.field(key); f != nil {
+		return *f
+	}
+	return ""
+}
+
+// Set implements propagation.TextMapCarrier.
+func (c carrier) Set(key, value string) {
+	if f := c.field(key); f != nil {
+		*f = value
+	}
+}
+
+// Keys implements propagation.TextMapCarrier.
+func (c carrier) Keys() []string { return []string{"traceparent", "tracestate", "baggage"} }
+
+// Inject is the trace context for the headers of a record that is made within ctx.
+func Inject(ctx context.Context) (t wire.Trace) {
+	Propagator.Inject(ctx, carrier{&t})
+	return t
+}
+
+// Extract is ctx within the trace of a record; as it is where the record names none.
+func Extract(ctx context.Context, t wire.Trace) context.Context {
+	if t == (wire.Trace{}) {
+		return ctx
+	}
+	return Propagator.Extract(ctx, carrier{&t})
+}
+
+// Call is what a span says of the call that its record belongs to.
+type Call struct {
+	Method        string // package.Service/Method
+	CorrelationID string
+	Key           []byte // of the record
+}
+
+// Send are the attributes of a span for a record that is sent.
+func Send(topic string, c Call) []attribute.KeyValue {
+	return append(message(topic, c), semconv.MessagingOperationName("send"), semconv.MessagingOperationTypeSend)
+}
+
+// Receive are those of a span for a reply that a caller is given.
+func Receive(topic string, c Call) []attribute.KeyValue {
+	return append(message(topic, c), semconv.MessagingOperationName("receive"), semconv.MessagingOperationTypeReceive)
+}
+
+// Process are those of a span for a request that a group answers.
+func Process(topic, group string, c Call) []attribute.KeyValue {
+	return append(message(topic, c), semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+		semconv.MessagingConsumerGroupName(group))
+}
+
+// Position are the attributes of where a record lies.
+func Position(partition int32, offset int64) []attribute.KeyValue {
+	return []attribute.KeyValue{semconv.MessagingDestinationPartitionID(strconv.Itoa(int(partition))), semconv.MessagingKafkaOffset(int(offset))}
+}
+
+func message(topic string, c Call) []attribute.KeyValue {
+	out := make([]attribute.KeyValue, 0, 12)
+	out = append(out, semconv.MessagingSystemKafka, semconv.MessagingDestinationName(topic),
+		semconv.MessagingMessageConversationID(c.CorrelationID), semconv.RPCSystemNameGRPC, semconv.RPCMethod(c.Method))
+	if c.Key != nil {
+		out = append(out, semconv.MessagingKafkaMessageKey(string(c.Key)))
+	}
+	return out
+}
+
+// SetStatus says how the call of a span ended. As in the conventions for servers, only a status that is not the caller's
+// doing makes the span an error.
+func SetStatus(span trace.Span, status codes.Code, message string) {
+	span.SetAttributes(semconv.RPCResponseStatusCode(statusName(status)))
+	switch status {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		span.SetStatus(otelcodes.Error, message)
+		span.SetAttributes(semconv.ErrorTypeKey.String(statusName(status)))
+	}
+}
+
+// Fail says that what a span stands for could not be done.
+func Fail(span trace.Span, err error) {
+	span.SetStatus(otelcodes.Error, err.Error())
+	span.SetAttributes(semconv.ErrorTypeOther)
+}

@@ -1,0 +1,126 @@
+package topology
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"kafkagrpc/internal/wire"
+)
+
+// Telemetry is what the file says about telemetry. The OTEL_* variables come before it.
+type Telemetry struct {
+	Attributes []wire.Field // of the resource, in the order of the file
+	Stdout     bool         // an event is printed for each call
+	OTLP       []OTLP
+	Prometheus []PrometheusEndpoint
+}
+
+// OTLP is a collector. The URLs are "" for signals that it does not get.
+type OTLP struct {
+	Name            string // of the exporter
+	GRPC            bool   // else HTTP
+	Traces, Metrics string
+	Interval        time.Duration // of the metrics, default 30s
+}
+
+// PrometheusEndpoint is where the file wants the metrics to be read.
+type PrometheusEndpoint struct {
+	Name string // of the exporter
+	Port int
+	Path string // default /metrics
+}
+
+// telemetry compiles the telemetry of the file.
+func (c *compiler) telemetry() Telemetry {
+	var t Telemetry
+	for _, a := range c.doc.Telemetry.Attributes {
+		t.Attributes = append(t.Attributes, wire.Field{Name: a.name.value, Value: a.value.value})
+	}
+	for _, e := range c.doc.Telemetry.Exporters {
+		switch spec := e.value.spec.(type) {
+		case *stdoutExporter:
+			t.Stdout = true
+		case *otlpExporter:
+			t.OTLP = append(t.OTLP, c.otlp(e.name.value, e.value, spec))
+		case *prometheusExporter:
+			for _, p := range spec.Options.Endpoints {
+				t.Prometheus = append(t.Prometheus, c.prometheus(e.name.value, p))
+			}
+		}
+	}
+	return t
+}
+
+func (c *compiler) otlp(name string, e exporter, spec *otlpExporter) OTLP {
+	o := OTLP{Name: name, GRPC: spec.Options.Endpoint.Protocol.value == "grpc", Interval: 30 * time.Second}
+	if i := spec.Options.Interval; i.ok {
+		o.Interval = time.Duration(i.value) * time.Second
+	}
+	location := spec.Options.Endpoint.Location
+	if !location.given {
+		c.report.problem(e.at, "%s has no `options.endpoint.location`; add the address of the collector, such as http://localhost:4318", e.place)
+		return o
+	}
+	if !location.ok {
+		return o
+	}
+	wants := func(signal string) bool {
+		for _, s := range spec.Options.Signals {
+			if s.value == signal {
+				return true
+			}
+		}
+		return len(spec.Options.Signals) == 0
+	}
+	for _, s := range spec.Options.Signals {
+		if s.value == "logs" {
+			c.report.warn(s.position, "%s: logs are written to standard error, not exported", s.place)
+		}
+	}
+	overrides := spec.Options.Endpoint.Overrides
+	if wants("traces") {
+		o.Traces = c.collector(location, overrides.Traces, "/v1/traces", o.GRPC)
+	}
+	if wants("metrics") {
+		o.Metrics = c.collector(location, overrides.Metrics, "/v1/metrics", o.GRPC)
+	}
+	return o
+}
+
+// collector is the URL for a signal.
+func (c *compiler) collector(location, override text, path string, grpc bool) string {
+	at := location
+	if override.ok {
+		at = override
+	}
+	base, err := url.Parse(location.value)
+	if err == nil && override.ok {
+		base, err = base.Parse(override.value)
+	} else if err == nil && !grpc {
+		base = base.JoinPath(path)
+	}
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
+		c.report.problem(at.position, "%s must be an URL of a collector, such as http://localhost:4318, not `%s`", at.place, at.raw)
+		return ""
+	}
+	return base.String()
+}
+
+func (c *compiler) prometheus(name string, p prometheusEndpoint) PrometheusEndpoint {
+	out := PrometheusEndpoint{Name: name, Path: "/metrics"}
+	if p.Port.ok {
+		n, err := strconv.Atoi(p.Port.value)
+		if err != nil || n < 1 || n > 65535 {
+			c.report.problem(p.Port.position, "%s must be a port from 1 to 65535, not `%s`", p.Port.place, p.Port.raw)
+		}
+		out.Port = n
+	}
+	if p.Path.ok {
+		if out.Path = p.Path.value; !strings.HasPrefix(out.Path, "/") || strings.ContainsAny(out.Path, " {}") {
+			c.report.problem(p.Path.position, "%s must be a path such as /metrics, not `%s`", p.Path.place, p.Path.raw)
+		}
+	}
+	return out
+}
