@@ -21,6 +21,7 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed, and for Target.Compression
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/rawcodec"
@@ -32,6 +33,8 @@ type Options struct {
 
 	// Lookup resolves the names of services; default is the system's way.
 	Lookup func(ctx context.Context, host string) ([]string, error)
+	// Stats is told of every attempt at a service; nil: nobody.
+	Stats stats.Handler
 	// Refresh is how often names are resolved again while their connections are well, default 10s.
 	Refresh time.Duration
 }
@@ -72,6 +75,7 @@ type Result struct {
 type Client struct {
 	maxMessageBytes int
 	names           names
+	stats           stats.Handler
 	closing         chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
@@ -93,7 +97,7 @@ func New(o Options) *Client {
 	if o.Refresh == 0 {
 		o.Refresh = namesRefresh
 	}
-	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -207,7 +211,7 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 	if t.Compression != "" {
 		calls = append(calls, grpc.UseCompressor(t.Compression))
 	}
-	return grpc.NewClient(dialTarget(t.Address),
+	options := []grpc.DialOption{
 		grpc.WithResolvers(c.names),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		grpc.WithTransportCredentials(creds),
@@ -225,7 +229,12 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 		// grpc-go servers end connections that ping more often than every 5 minutes. Data that a dead peer does
 		// not acknowledge ends a connection after Timeout in any case.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 10 * time.Second}),
-		grpc.WithDefaultCallOptions(calls...))
+		grpc.WithDefaultCallOptions(calls...),
+	}
+	if c.stats != nil {
+		options = append(options, grpc.WithStatsHandler(c.stats))
+	}
+	return grpc.NewClient(dialTarget(t.Address), options...)
 }
 
 // Close cuts the calls in flight, waits until they have returned, and closes all connections. Cut calls, and

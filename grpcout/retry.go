@@ -24,7 +24,30 @@ type Policy struct {
 	// BreakerChanged is called when the breaker of a target has opened or closed, if it is not nil, with the result
 	// that did it. It must be safe for concurrent use and must not wait.
 	BreakerChanged func(t Target, open bool, by Result)
+
+	Observer Observer // nil: nobody
 }
+
+// Observer is told what becomes of the calls of a Caller. It must be safe for concurrent use and must not wait.
+type Observer interface {
+	// Attempt is called before an attempt, which gets the context that it answers; the call's nth. A probe is the one that
+	// the open breaker of the target lets through.
+	Attempt(ctx context.Context, method string, n int, probe bool) context.Context
+	// Attempted is called after it.
+	Attempted(method string, t Target, r Result)
+	// Held is called when the breaker has held a call back, and let it go on.
+	Held(ctx context.Context, d time.Duration)
+	// Backoff is called before a pause, after r.
+	Backoff(ctx context.Context, pause time.Duration, r Result)
+}
+
+// unobserved is the observer where there is none.
+type unobserved struct{}
+
+func (unobserved) Attempt(ctx context.Context, _ string, _ int, _ bool) context.Context { return ctx }
+func (unobserved) Attempted(string, Target, Result)                                     {}
+func (unobserved) Held(context.Context, time.Duration)                                  {}
+func (unobserved) Backoff(context.Context, time.Duration, Result)                       {}
 
 // Retry makes failed attempts again. The zero value never does.
 type Retry struct {
@@ -50,6 +73,9 @@ type Caller struct {
 
 // NewCaller makes a caller, which ends with its client.
 func NewCaller(c *Client, p Policy) *Caller {
+	if p.Observer == nil {
+		p.Observer = unobserved{}
+	}
 	return &Caller{client: c, policy: p, once: c.unary, stream: c.stream, breakers: map[Target]*breaker{}}
 }
 
@@ -57,7 +83,7 @@ func NewCaller(c *Client, p Policy) *Caller {
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
 // is DEADLINE_EXCEEDED only where no attempt was made before.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, func(*visit) (Result, bool, bool) {
+	return c.make(ctx, t, call.Method, func(ctx context.Context, _ *visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
@@ -65,7 +91,8 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
 // whether another one may follow it. It may leave the breaker before its end, once it knows about the target.
-func (c *Caller) make(ctx context.Context, t Target, attempt func(*visit) (r Result, answered, again bool)) Result {
+func (c *Caller) make(ctx context.Context, t Target, method string, attempt func(context.Context, *visit) (r Result, answered, again bool)) Result {
+	observer := c.policy.Observer
 	if !c.client.enter() {
 		return closedResult(t)
 	}
@@ -78,14 +105,18 @@ func (c *Caller) make(ctx context.Context, t Target, attempt func(*visit) (r Res
 	for {
 		p, held, err := b.enter(ctx, c.client.closing)
 		uncounted += held
+		if held > 0 {
+			observer.Held(ctx, held)
+		}
 		if err != nil {
 			return notMade(t, r, held > 0, err)
 		}
 		tried, attempts := time.Now(), r.Attempts+1
 		v := &visit{caller: c, target: t, breaker: b, pass: p}
 		var answered, again bool
-		r, answered, again = attempt(v)
+		r, answered, again = attempt(observer.Attempt(ctx, method, attempts, p.probe), v)
 		r.Attempts = attempts
+		observer.Attempted(method, t, r)
 		retryable := slices.Contains(c.policy.Retry.Codes, r.Status)
 		open := v.leave(verdictOn(ctx, r, answered, retryable), r)
 		if !retryable || !again || errors.Is(ctx.Err(), context.Canceled) {
@@ -108,6 +139,7 @@ func (c *Caller) make(ctx context.Context, t Target, attempt func(*visit) (r Res
 			r.Exhausted = true
 			return r
 		}
+		observer.Backoff(ctx, pause, r)
 		if err := sleep(ctx, pause, c.client.closing); err != nil {
 			return notMade(t, r, false, err)
 		}
@@ -160,6 +192,19 @@ func (c *Caller) breaker(t Target) *breaker {
 		c.breakers[t] = b
 	}
 	return b
+}
+
+// Open are the targets whose calls have been made so far, and whether their breakers are open.
+func (c *Caller) Open() map[Target]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[Target]bool, len(c.breakers))
+	for t, b := range c.breakers {
+		b.mu.Lock()
+		out[t] = b.open
+		b.mu.Unlock()
+	}
+	return out
 }
 
 func verdictOn(ctx context.Context, r Result, answered, retryable bool) verdict {

@@ -13,6 +13,7 @@ import (
 
 // attempt is one request for the result of a key. Many attempts may ask for one key.
 type attempt struct {
+	observed
 	request  wire.Request
 	record   wire.Record // the first one, as it was on its topic
 	delivery *consumergroup.Delivery

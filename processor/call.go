@@ -13,6 +13,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor/rowpb"
 )
 
@@ -55,9 +56,12 @@ type overdue struct{ attempt *attempt }
 // start calls the service on a goroutine of its own. The hold keeps the request's offset.
 func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold, now time.Time) *call {
 	// Not goka's context, which ends with the session while the claim still drains.
-	ctx, cancel := context.WithCancelCause(a.delivery.Context())
+	ctx, cancel := context.WithCancelCause(a.traced(a.delivery.Context()))
 	c := &call{attempt: a, hold: hold, cancel: cancel, started: now}
 	part.calls[a.key] = c
+	part.flight.begin(c)
+	a.result = telemetry.ResultExecuted
+	p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageQueue, now.Sub(a.read))
 	if a.stream != nil {
 		a.stream.execute(c)
 	}
@@ -81,7 +85,9 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		}
 		c.hold.Charge(resultSize(done.result))
 		done.end = endingOf(ctx, done.result)
+		p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageCall, time.Since(now))
 		if !c.hold.Inject(a.key, done) {
+			a.abandon(errGivenUp)
 			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
 				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status)
 			p.replies.give(done.reply)
@@ -127,6 +133,15 @@ func (c *call) unpark(a *attempt) (waiting, bool) {
 	return w, true
 }
 
+// unpark is call.unpark, counted.
+func (p *partition) unpark(c *call, a *attempt) (waiting, bool) {
+	w, ok := c.unpark(a)
+	if ok {
+		p.flight.parked.Add(-1)
+	}
+	return w, ok
+}
+
 func (w waiting) stop() {
 	if w.timer != nil {
 		w.timer.Stop()
@@ -138,7 +153,7 @@ var tooLate = outcome{status: codes.DeadlineExceeded, message: "the deadline pas
 // overdue answers a parked attempt whose deadline has passed.
 func (p *Processor) overdue(ctx goka.Context, part *partition, a *attempt) {
 	if c := part.calls[a.key]; c != nil {
-		c.unpark(a)
+		part.unpark(c, a)
 	}
 	p.settle(ctx, a, tooLate)
 }
@@ -157,7 +172,7 @@ func (p *Processor) cancel(d *consumergroup.Delivery, part *partition, key strin
 	for _, w := range c.parked {
 		if w.attempt.id() == id {
 			d.Follow(w.hold)
-			c.unpark(w.attempt)
+			part.unpark(c, w.attempt)
 			p.pass(w, answer{outcome: outcome{status: codes.Canceled, message: errCanceled.message}})
 			return
 		}
@@ -168,6 +183,8 @@ func (p *Processor) cancel(d *consumergroup.Delivery, part *partition, key strin
 func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *partition, done completed) {
 	c := done.call
 	delete(part.calls, c.key)
+	part.flight.end(c)
+	part.flight.parked.Add(-int64(len(c.parked)))
 	if e := done.end; e != nil {
 		done.result.Exhausted = false
 		done.result.Status = e.status
@@ -222,7 +239,9 @@ func (p *Processor) next(part *partition, parked []waiting) {
 			continue
 		}
 		w.stop()
-		p.start(part, w.attempt, w.hold, now).parked = slices.Delete(parked, i, i+1)
+		c := p.start(part, w.attempt, w.hold, now)
+		c.parked = slices.Delete(parked, i, i+1)
+		part.flight.parked.Add(int64(len(c.parked)))
 		return
 	}
 	for _, w := range parked {
@@ -244,7 +263,8 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 		}
 		switch {
 		case done.lost != nil:
-			p.deadLetter(ctx, w.attempt.record, w.attempt.source.cause(done.lost.Error()))
+			p.deadLetter(ctx, w.attempt.record, w.attempt.source.cause(done.lost.Error()), "reply_lost")
+			w.attempt.abandon(done.lost)
 			p.settled(w.attempt)
 		case done.own != nil:
 			p.settle(ctx, w.attempt, *done.own)
@@ -252,7 +272,7 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 			p.settle(ctx, w.attempt, done.outcome)
 		}
 		if done.letter != nil {
-			p.deadLetter(ctx, w.attempt.record, *done.letter)
+			p.deadLetter(ctx, w.attempt.record, *done.letter, "retries_exhausted")
 		}
 	}
 }

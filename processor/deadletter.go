@@ -12,13 +12,15 @@ import (
 
 // deadLetter keeps a record that cannot be answered, or was answered with the failure of all retries: key, value and
 // headers as they were, and why. Of a record that does not fit the dead-letter topic only why and where it is are kept.
-func (p *Processor) deadLetter(ctx goka.Context, r wire.Record, cause deadletter.Cause) {
-	letter := p.letter(r, cause)
+func (p *Processor) deadLetter(ctx goka.Context, r wire.Record, cause deadletter.Cause, class string) {
+	letter := p.letter(r, cause, class)
 	ctx.Emit(goka.Stream(p.remote.Processing.DeadLetter), string(letter.Key), letter)
 }
 
 // letter is the dead letter of a record. It is safe for concurrent use.
-func (p *Processor) letter(r wire.Record, cause deadletter.Cause) wire.Record {
+// class is the reason as one of few, for the metrics.
+func (p *Processor) letter(r wire.Record, cause deadletter.Cause, class string) wire.Record {
+	p.telemetry.Metrics.DeadLetter(cause.Topic, class)
 	topic := p.remote.Processing.DeadLetter
 	letter := deadletter.New(r, cause)
 	if size := kafka.Size(letter); size > p.maxRecord {

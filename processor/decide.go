@@ -12,6 +12,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
@@ -74,22 +75,22 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	if rekeyed {
 		var err error
 		if record, at, err = unlooped(record); err != nil {
-			p.deadLetter(ctx, record, at.cause(err.Error()))
+			p.deadLetter(ctx, record, at.cause(err.Error()), "unreadable")
 			return
 		}
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
 	if request.CorrelationID == "" {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID)))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID)), "no_correlation_id")
 		return
 	}
 	if size := len(request.CorrelationID) + len(request.Service) + len(request.Method); size > maxIdentity {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity)))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity)), "identity_too_large")
 		return
 	}
 	replyTo, ok := p.replyTopic(at.topic, request.ReplyTo)
 	if !ok {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)))
+		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)), "unknown_reply_topic")
 		return
 	}
 	a := &attempt{request: request, record: record, delivery: d, source: at, replyTo: replyTo, message: record.Value}
@@ -174,6 +175,7 @@ var mismatch = outcome{status: codes.FailedPrecondition, message: "idempotency k
 // decide answers the attempt from the table, parks it behind the call in flight for its key, or starts the call. Of a
 // stream only the first message is known yet.
 func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *partition, a *attempt) {
+	p.begin(a)
 	now := time.Now()
 	var row *rowpb.Row
 	switch value := ctx.Value().(type) {
@@ -191,24 +193,31 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case own && row.State == rowpb.State_STATE_OPEN:
 		p.interrupted(ctx, d, a, row, true)
 	case own:
+		a.result = telemetry.ResultExecuted
+		a.link(executionOf(row))
 		// It was executed before a restart, and its messages are out.
 		ctx.SetValue(row)
 		d.Then(a.key, answer{outcome: endOf(row), waiting: []waiting{{attempt: a}}})
 	case answers(row, now) && defect.Planted != defect.IgnoreRow:
 		if !bytes.Equal(openingOf(row), a.opening) {
-			p.verdict(ctx, part, a, mismatch)
+			p.mismatched(ctx, part, a)
 			return
 		}
+		a.result = telemetry.ResultStored
+		a.link(executionOf(row))
 		// The local copy of the row may be ahead of the changelog after a crash, so it is written again.
 		ctx.SetValue(row)
 		d.Charge(proto.Size(row))
 		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:
 		if !bytes.Equal(inFlight.opening, a.opening) {
-			p.verdict(ctx, part, a, mismatch)
+			p.mismatched(ctx, part, a)
 			return
 		}
+		a.result = telemetry.ResultParked
+		a.link(inFlight.execution())
 		inFlight.park(d, a)
+		part.flight.parked.Add(1)
 	case interrupted(row, now):
 		p.interrupted(ctx, d, a, row, false)
 	case a.late(now):
@@ -216,6 +225,12 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	default:
 		p.start(part, a, d.Hold(), now)
 	}
+}
+
+// mismatched answers an attempt that has the key of another request.
+func (p *Processor) mismatched(ctx goka.Context, part *partition, a *attempt) {
+	a.result = telemetry.ResultMismatch
+	p.verdict(ctx, part, a, mismatch)
 }
 
 // verdict answers an attempt at once, whatever more its request has.

@@ -159,7 +159,7 @@ func (f *flow) record(header metadata.MD, message []byte) outgoing {
 		Key:   []byte(a.request.CorrelationID),
 		Value: message, // never nil
 		Headers: f.p.remote.Contract.EncodeReplyMessage(wire.Reply{
-			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Metadata: wire.FromMD(header),
+			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Trace: f.p.replyTrace(a), Metadata: wire.FromMD(header),
 		}),
 	}
 	return outgoing{Record: r, flow: a.stream}

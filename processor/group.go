@@ -47,6 +47,9 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member) (*goka.Proc
 		Heartbeat:      member.Heartbeat,
 		Log:            p.log,
 	})
+	p.mu.Lock()
+	p.group = group
+	p.mu.Unlock()
 	records := newHandoff()
 	codec := group.Codec()
 

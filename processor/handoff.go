@@ -23,6 +23,7 @@ type outgoing struct {
 	wire.Record
 	parcel *parcel
 	flow   *stream
+	sent   func(partition int32, offset int64, err error) // when Kafka has it, or has refused it; nil: nobody asks
 }
 
 func newHandoff() *handoff { return &handoff{records: make(map[uint64]outgoing)} }

@@ -18,6 +18,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -57,6 +58,7 @@ type testbench struct {
 	quiet      bool  // without the processor's log
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
+	telemetry  *telemetry.Telemetry  // of the processors
 	heard      io.Writer             // gets the lines of the processors' logs, too
 	client     *kgo.Client           // produces, and reads replies and dead letters
 	admin      *kadm.Client
@@ -129,10 +131,14 @@ func (b *testbench) start(dir string) *instance {
 	if b.heard != nil {
 		log = slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{b.t}, b.heard), nil))
 	}
-	client := grpcout.New(grpcout.Options{})
+	var calls grpcout.Options
+	if b.telemetry != nil {
+		calls.Stats = b.telemetry.ClientHandler()
+	}
+	client := grpcout.New(calls)
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead,
+		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead, Telemetry: b.telemetry,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -86,12 +86,14 @@ func (o *outbox) flow(r outgoing, finish goka.PromiseFinisher) {
 func (o *outbox) reply(r outgoing, finish goka.PromiseFinisher) {
 	parcel, topic := r.parcel, r.Topic
 	if why := parcel.keep(func() error { return o.gone.skip(topic, time.Now()) }); why != nil {
+		r.tell(parcel, -1, why)
 		if parcel.returned(finish, why) {
 			o.end(topic, parcel)()
 		}
 		return
 	}
 	o.producer.SendPinned(r.Record, parcel.pin, func(offset int64, err error) {
+		r.tell(parcel, offset, err)
 		if err != nil && o.gone.lost(topic, err, time.Now()) {
 			if parcel.returned(finish, err) {
 				o.returns.Go(o.end(topic, parcel))
@@ -106,6 +108,13 @@ func (o *outbox) reply(r outgoing, finish goka.PromiseFinisher) {
 			o.returns.Go(o.end(topic, parcel))
 		}
 	})
+}
+
+// tell says what became of a record of a reply.
+func (r outgoing) tell(p *parcel, offset int64, err error) {
+	if r.sent != nil {
+		r.sent(p.pin.Partition(), offset, err)
+	}
 }
 
 // end finishes the records of a reply that found no topic, when all are answered: once the dead letter is acknowledged.

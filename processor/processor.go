@@ -12,10 +12,13 @@ import (
 	"time"
 
 	"github.com/lovoo/goka"
+	"go.opentelemetry.io/otel/trace"
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
@@ -28,6 +31,8 @@ type Config struct {
 	Client  *grpcout.Client  // stays the caller's, who closes it after Run has returned
 	State   *StateDir        // stays the caller's
 	Log     *slog.Logger     // default slog.Default()
+
+	Telemetry *telemetry.Telemetry // stays the caller's; nil: nothing is told
 
 	// Budget bounds what all processors of the process have in flight together; default one of its own.
 	Budget *consumergroup.Budget
@@ -72,6 +77,9 @@ type Processor struct {
 	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
 
+	telemetry *telemetry.Telemetry
+	tracer    trace.Tracer
+
 	sweepInterval time.Duration
 
 	// Set by prepare, before the callbacks run.
@@ -86,13 +94,15 @@ type Processor struct {
 	replies keptReplies
 
 	mu      sync.RWMutex
-	parts   map[int32]*partition // of the current assignment
-	current *goka.Processor      // nil while there is none
-	running *goka.Processor      // the current one once it has recovered, else nil
-	changed chan struct{}        // closed and replaced when running changes
-	ended   error                // why the last one ended; nil when another is ready
-	nextTry time.Time            // when another is made; zero but for the wait for it
-	left    map[string]error     // topics that are left out because they cannot be used, and why
+	parts   map[int32]*partition           // of the current assignment
+	current *goka.Processor                // nil while there is none
+	group   *consumergroup.Group           // of the current one
+	stores  map[*tablestore.Store]struct{} // recovered local copies
+	running *goka.Processor                // the current one once it has recovered, else nil
+	changed chan struct{}                  // closed and replaced when running changes
+	ended   error                          // why the last one ended; nil when another is ready
+	nextTry time.Time                      // when another is made; zero but for the wait for it
+	left    map[string]error               // topics that are left out because they cannot be used, and why
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
@@ -102,6 +112,7 @@ type partition struct {
 	open     map[attemptID]*attempt // streams whose request has not ended; bounded by the claim's in-flight bound
 	answered answered
 	openStreams
+	flight *flight
 }
 
 // ErrNotReady is returned while the table is not recovered, or not running.
@@ -110,20 +121,22 @@ var ErrNotReady = errors.New("the processor is not ready: its partitions are not
 // New checks the topics of the binding, creates the group's own, and returns a processor that does nothing before Run.
 func New(ctx context.Context, c Config) (*Processor, error) {
 	p := &Processor{
-		remote:   c.Remote,
-		methods:  c.Methods,
-		state:    c.State,
-		log:      c.Log,
-		create:   c.CreateTopics,
-		ahead:    c.MaxUncommitted,
-		instance: c.InstanceID,
-		tells:    c.Advertise,
-		session:  c.SessionTimeout,
-		budget:   c.Budget,
-		cluster:  kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
-		gone:     newGone(),
-		parts:    make(map[int32]*partition),
-		changed:  make(chan struct{}),
+		remote:    c.Remote,
+		methods:   c.Methods,
+		state:     c.State,
+		log:       c.Log,
+		create:    c.CreateTopics,
+		ahead:     c.MaxUncommitted,
+		instance:  c.InstanceID,
+		tells:     c.Advertise,
+		session:   c.SessionTimeout,
+		budget:    c.Budget,
+		cluster:   kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
+		gone:      newGone(),
+		parts:     make(map[int32]*partition),
+		stores:    make(map[*tablestore.Store]struct{}),
+		telemetry: c.Telemetry,
+		changed:   make(chan struct{}),
 	}
 	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
 		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
@@ -133,6 +146,10 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		p.log = slog.Default()
 	}
 	p.log = p.log.With("group", c.Remote.Group)
+	if p.telemetry == nil {
+		p.telemetry = telemetry.Off()
+	}
+	p.tracer = p.telemetry.Tracers.Tracer("kafkagrpc/processor")
 	p.caller = grpcout.NewCaller(c.Client, p.policy())
 	if p.budget == nil {
 		p.budget = NewBudget(c.Remote)
@@ -256,11 +273,12 @@ func (p *Processor) partition(id int32) *partition {
 func (p *Processor) assigned(a goka.Assignment) {
 	parts := make(map[int32]*partition, len(a))
 	for id := range a {
-		parts[id] = &partition{calls: make(map[string]*call), open: make(map[attemptID]*attempt)}
+		parts[id] = &partition{calls: make(map[string]*call), open: make(map[attemptID]*attempt), flight: &flight{calls: make(map[*call]time.Time)}}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.parts = parts
+	p.telemetry.Metrics.Rebalanced(p.remote.Group)
 	p.log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
 }
 

@@ -23,14 +23,13 @@ func (p *Processor) replyMessages(ctx goka.Context, a *attempt, o outcome) {
 }
 
 func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records []wire.Record) {
+	status, message := o.status, o.message
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
 			p.log.Warn("a reply does not fit its topic: answering RESOURCE_EXHAUSTED", "topic", a.replyTo, "bytes", size,
 				"limit", p.maxRecord, "correlation_id", a.request.CorrelationID, "source", a.source)
-			records = p.replyRecords(a, outcome{
-				status:  codes.ResourceExhausted,
-				message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord),
-			}, true)
+			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)
+			records = p.replyRecords(a, outcome{status: status, message: message}, true)
 			p.settled(a)
 			break
 		}
@@ -40,21 +39,30 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 		if cause.Attempts = o.attempts; cause.Attempts > 0 {
 			cause.Code = o.status
 		}
-		return p.letter(a.record, cause)
+		return p.letter(a.record, cause, "reply_lost")
 	})
 	if a.stream != nil {
 		parcel.pin = &a.stream.pin
 	}
+	if a.process != nil && parcel.pin == nil {
+		parcel.pin = new(kafka.Pin) // it tells where the records lie
+	}
 	for _, r := range records {
-		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, outgoing{Record: r, parcel: parcel})
+		out := outgoing{Record: r, parcel: parcel}
+		if r.Value == nil {
+			out.sent = p.observeReply(a, status, message)
+		}
+		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, out)
 	}
 }
 
 // replyRecords are the messages, and the terminal record if that is wanted.
 func (p *Processor) replyRecords(a *attempt, o outcome, end bool) []wire.Record {
+	p.begin(a)
 	reply := wire.Reply{
 		CorrelationID: a.request.CorrelationID,
 		Call:          a.request.Call,
+		Trace:         p.replyTrace(a),
 		Metadata:      o.metadata,
 		Status:        o.status,
 		Message:       o.message,

@@ -14,6 +14,7 @@ func (p *Processor) policy() grpcout.Policy {
 		Retry:          grpcout.Retry{Codes: c.RetryCodes, Initial: c.RetryInitial, Max: c.RetryMax, MaxElapsed: c.RetryMaxElapsed},
 		Breaker:        grpcout.Breaker{Failures: c.BreakerFailures, Open: c.BreakerOpen},
 		AttemptTimeout: c.Timeout,
+		Observer:       observer{p.telemetry.Metrics},
 		BreakerChanged: func(t grpcout.Target, open bool, by grpcout.Result) {
 			if open {
 				p.log.Warn("a service fails: its calls wait, and one at a time probes it", "target", t.Address,

@@ -125,6 +125,9 @@ func (p *Processor) rowOf(c *call) *rowpb.Row {
 		Target:    c.route.Target.Address,
 		StartedMs: c.started.UnixMilli(),
 	}
+	if span := c.execution(); span.IsValid() {
+		row.TraceId, row.SpanId = span.TraceID().String(), span.SpanID().String()
+	}
 	if c.stream != nil {
 		row.Opening = c.opening
 	}

@@ -30,6 +30,7 @@ const reportInterval = 10 * time.Second
 // faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s, and
 // State says why and when. Run answers nil.
 func (p *Processor) Run(ctx context.Context) error {
+	defer p.telemetry.Metrics.ObserveGroup(p.remote.Group, p.look)()
 	wait := firstWait
 	for prepared := true; ; prepared = false { // by New
 		var ready time.Duration

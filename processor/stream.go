@@ -10,6 +10,7 @@ import (
 
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/telemetry"
 )
 
 // stream is what an attempt has whose request may have any number of messages. The partition's goroutine owns it, but
@@ -172,7 +173,7 @@ func (p *Processor) settle(ctx goka.Context, a *attempt, o outcome) {
 		}
 		return
 	case o.halfClosed && !bytes.Equal(o.whole, s.fingerprint.sum()):
-		o = mismatch
+		a.result, o = telemetry.ResultMismatch, mismatch
 	}
 	p.reply(ctx, a, o)
 	p.settled(a)
@@ -235,7 +236,7 @@ func (p *Processor) blocking(ctx goka.Context, part *partition, a *attempt) {
 // giveUp answers an attempt, if that is still to be done, and waits no longer for the end of its request.
 func (p *Processor) giveUp(ctx goka.Context, part *partition, a *attempt, o outcome) {
 	if c := part.calls[a.key]; c != nil {
-		if w, ok := c.unpark(a); ok {
+		if w, ok := part.unpark(c, a); ok {
 			p.pass(w, answer{outcome: o})
 			p.dismiss(part, a)
 			return

@@ -39,6 +39,14 @@ type swept struct{ step chan struct{} }
 
 // tend sweeps the store of a partition now and then, until ctx ends.
 func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
+	p.mu.Lock()
+	p.stores[s] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.stores, s)
+	}()
 	sweep := time.NewTimer(p.sweepInterval)
 	defer sweep.Stop()
 	for {

@@ -91,13 +91,13 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 		return err
 	}
 	a.onStop(state.Close)
-	client := grpcout.New(grpcout.Options{})
+	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandler()})
 	a.onStop(client.Close)
 	budget := processor.NewBudget(a.topology.Remotes...)
 	for _, remote := range a.topology.Remotes {
 		p, err := processor.New(ctx, processor.Config{
 			Remote: remote, Methods: a.topology.Methods, Client: client, State: state, InstanceID: o.instanceID, Advertise: a.advertised(o.views),
-			Budget: budget, Log: a.log, CreateTopics: o.createTopics,
+			Budget: budget, Log: a.log, CreateTopics: o.createTopics, Telemetry: a.telemetry,
 		})
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)

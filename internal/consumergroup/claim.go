@@ -31,6 +31,7 @@ type claim struct {
 	mu        sync.Mutex
 	progress  string // the metadata of commits
 	window    window
+	next      int64               // offset of the next record to read; negative: not known yet
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
 	bytes     int                 // the sum of their sizes, and of what they were charged
@@ -55,6 +56,7 @@ func newClaim(id uint64, o Options, stalled func() bool, session sarama.Consumer
 		cancel:             cancel,
 		pending:            make(map[int64]*Delivery),
 		synthetic:          syntheticOffsets,
+		next:               inner.InitialOffset(),
 	}
 }
 
@@ -204,6 +206,7 @@ func (c *claim) add(m *sarama.ConsumerMessage) (*sarama.ConsumerMessage, bool) {
 	c.records++
 	c.bytes += bytes
 	c.window.push(m.Offset)
+	c.next = m.Offset + 1
 	return c.message(d), true
 }
 
@@ -346,6 +349,7 @@ func (c *claim) skipped(offset int64) bool {
 	}
 	c.mu.Lock()
 	c.window.push(offset)
+	c.next = offset + 1
 	c.commit(c.window.finish(offset)) // unlocks
 	return true
 }

@@ -20,6 +20,14 @@ type Pin struct {
 	partition int32
 }
 
+// Partition is where the records are that were acknowledged; -1 where there is none, or no pin.
+func (p *Pin) Partition() int32 {
+	if p == nil || !p.set {
+		return -1
+	}
+	return p.partition
+}
+
 // Partition is called by one goroutine per topic.
 func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int32, error) {
 	if m.Key == nil {

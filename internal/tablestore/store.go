@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lovoo/goka/storage"
@@ -107,7 +108,9 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	}
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
-	return &Store{Storage: inner, db: db, path: path, Partition: partition, tend: b.Tend, log: b.Log, tending: tending, stopTending: stop}, nil
+	s := &Store{Storage: inner, db: db, path: path, Partition: partition, tend: b.Tend, log: b.Log, tending: tending, stopTending: stop}
+	s.rows.Store(-1)
+	return s, nil
 }
 
 // outdated says why a store that has the changelog up to offset cannot be continued from there; "" if it can.
@@ -187,6 +190,8 @@ type Store struct {
 	Partition       int32
 	tend            func(context.Context, *Store) // nil for none
 	log             *slog.Logger
+
+	rows atomic.Int64 // when they were counted last; -1 before
 
 	mu          sync.Mutex
 	recovered   bool
@@ -272,13 +277,19 @@ func (s *Store) Delete(key string) error {
 func (s *Store) Each(visit func(key, value []byte) bool) error {
 	rows := s.db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
 	defer rows.Release()
+	n := int64(0)
 	for rows.Next() {
 		if !visit(rows.Key()[len(keyPrefix):], rows.Value()) {
-			break
+			return s.note(rows.Error())
 		}
+		n++
 	}
+	s.rows.Store(n)
 	return s.note(rows.Error())
 }
+
+// Rows is how many rows Each came by when it last came to the end; negative before.
+func (s *Store) Rows() int64 { return s.rows.Load() }
 
 // Size is about how many bytes the rows take on disk; 0 once the store is closed.
 func (s *Store) Size() int64 {

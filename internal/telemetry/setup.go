@@ -75,6 +75,9 @@ func Off() *Telemetry {
 // Setup makes the exporters. Stop must be called.
 func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetry, err error) {
 	t := Off()
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("telemetry: %w", err), t.Stop(ctx))

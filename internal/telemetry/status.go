@@ -16,8 +16,8 @@ var statusNames = [...]string{
 	codes.DataLoss: "DATA_LOSS", codes.Unauthenticated: "UNAUTHENTICATED",
 }
 
-// statusName is the name of a status, for spans. A code that gRPC does not define has its number.
-func statusName(c codes.Code) string {
+// StatusName is the name of a status, for spans. A code that gRPC does not define has its number.
+func StatusName(c codes.Code) string {
 	if int(c) < len(statusNames) {
 		return statusNames[c]
 	}

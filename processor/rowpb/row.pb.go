@@ -115,7 +115,9 @@ type Row struct {
 	// The caller had ended its request before the service ended the call; else the fingerprint says nothing.
 	HalfClosed bool `protobuf:"varint,21,opt,name=half_closed,json=halfClosed,proto3" json:"half_closed,omitempty"`
 	// Reply messages that went out; more than `messages` has when together they were larger than table.max-result.
-	MessageCount  uint32 `protobuf:"varint,22,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`
+	MessageCount uint32 `protobuf:"varint,22,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`
+	// W3C id of the span of the execution within its trace, hexadecimal.
+	SpanId        string `protobuf:"bytes,23,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,6 +306,13 @@ func (x *Row) GetMessageCount() uint32 {
 	return 0
 }
 
+func (x *Row) GetSpanId() string {
+	if x != nil {
+		return x.SpanId
+	}
+	return ""
+}
+
 // One metadata entry. Values of "-bin" names are raw bytes.
 type Field struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -430,7 +439,7 @@ var File_row_proto protoreflect.FileDescriptor
 
 const file_row_proto_rawDesc = "" +
 	"\n" +
-	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\xf5\x05\n" +
+	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\x8e\x06\n" +
 	"\x03Row\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.kafkagrpc.processor.v1.StateR\x05state\x12 \n" +
@@ -458,7 +467,8 @@ const file_row_proto_rawDesc = "" +
 	"\bstreamed\x18\x14 \x01(\bR\bstreamed\x12\x1f\n" +
 	"\vhalf_closed\x18\x15 \x01(\bR\n" +
 	"halfClosed\x12#\n" +
-	"\rmessage_count\x18\x16 \x01(\rR\fmessageCount\"1\n" +
+	"\rmessage_count\x18\x16 \x01(\rR\fmessageCount\x12\x17\n" +
+	"\aspan_id\x18\x17 \x01(\tR\x06spanId\"1\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"w\n" +

@@ -1,0 +1,280 @@
+package processor
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lovoo/goka"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/wire"
+	"kafkagrpc/processor/rowpb"
+)
+
+// observed is what telemetry keeps of an attempt. The partition's goroutine owns it, but for what is said otherwise.
+type observed struct {
+	read   time.Time // when the processor had its first record; zero before
+	result telemetry.Result
+
+	// Of an attempt that is traced, else nil. baggage and process are only read after they are made.
+	process trace.Span
+	baggage baggage.Baggage
+
+	sending sync.Mutex
+	reply   trace.Span // of the reply's records; guarded by sending
+}
+
+// begin is called when it is clear that the attempt will be answered. It may be called again.
+func (p *Processor) begin(a *attempt) {
+	if !a.read.IsZero() {
+		return
+	}
+	a.read, a.result = time.Now(), telemetry.ResultRefused
+	p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageTopic, a.read.Sub(a.source.timestamp))
+	if !p.telemetry.Tracing {
+		return
+	}
+	ctx := telemetry.Extract(context.Background(), a.request.Trace)
+	a.baggage = baggage.FromContext(ctx)
+	attributes := append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
+		Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
+	}), telemetry.Position(a.source.partition, a.source.offset)...)
+	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attributes...))
+}
+
+// traced is ctx within the attempt's span.
+func (a *attempt) traced(ctx context.Context) context.Context {
+	if a.process == nil {
+		return ctx
+	}
+	return trace.ContextWithSpan(baggage.ContextWithBaggage(ctx, a.baggage), a.process)
+}
+
+// link names the execution whose result answers the attempt.
+func (a *attempt) link(execution trace.SpanContext) {
+	if a.process != nil && execution.IsValid() {
+		a.process.AddLink(trace.Link{SpanContext: execution, Attributes: []attribute.KeyValue{attribute.String("kafka_grpc.link", "execution")}})
+	}
+}
+
+// executionOf is the span that executed a row's key.
+func executionOf(row *rowpb.Row) trace.SpanContext {
+	id, err := trace.TraceIDFromHex(row.TraceId)
+	if err != nil {
+		return trace.SpanContext{}
+	}
+	span, err := trace.SpanIDFromHex(row.SpanId)
+	if err != nil {
+		return trace.SpanContext{}
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, Remote: true})
+}
+
+// execution is the span of a call; not valid where it is not traced.
+func (a *attempt) execution() trace.SpanContext {
+	if a.process == nil {
+		return trace.SpanContext{}
+	}
+	return a.process.SpanContext()
+}
+
+// replyTrace is the trace context of the records of the attempt's reply. Safe for concurrent use.
+func (p *Processor) replyTrace(a *attempt) wire.Trace {
+	if a.process == nil {
+		return wire.Trace{}
+	}
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	ctx := a.traced(context.Background())
+	if a.reply == nil {
+		attributes := telemetry.Send(a.replyTo, telemetry.Call{
+			Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
+		})
+		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attributes...))
+	}
+	return telemetry.Inject(trace.ContextWithSpan(ctx, a.reply))
+}
+
+// observeReply ends the attempt's span with the outcome that is on its way, and answers what to call when Kafka has it, or has
+// refused it.
+func (p *Processor) observeReply(a *attempt, status codes.Code, message string) (sent func(partition int32, offset int64, err error)) {
+	result, emitted := a.result, time.Now()
+	if a.process != nil {
+		a.process.SetAttributes(attribute.String("kafka_grpc.result", string(result)))
+		telemetry.SetStatus(a.process, status, message)
+		a.process.End()
+	}
+	return func(partition int32, offset int64, err error) {
+		a.sending.Lock()
+		span := a.reply
+		a.sending.Unlock()
+		if span != nil {
+			if err != nil {
+				telemetry.Fail(span, err)
+			} else {
+				span.SetAttributes(telemetry.Position(partition, offset)...)
+			}
+			span.End()
+		}
+		if err != nil {
+			return
+		}
+		now, method := time.Now(), a.request.FullMethod()
+		p.telemetry.Metrics.Took(method, telemetry.StageReply, now.Sub(emitted))
+		p.telemetry.Metrics.Took(method, telemetry.StageWhole, now.Sub(a.source.timestamp))
+		p.telemetry.Metrics.Answered(method, a.source.topic, result, status)
+		p.telemetry.Events.Print(telemetry.Event{
+			Name: "request", Binding: p.remote.Binding, Method: method, CorrelationID: a.request.CorrelationID,
+			Topic: a.source.topic, Partition: a.source.partition, Offset: a.source.offset, Result: result, Status: status,
+			Took: now.Sub(a.read), Span: a.execution(),
+		})
+	}
+}
+
+// abandon ends the attempt's span where the attempt is not answered here.
+func (a *attempt) abandon(err error) {
+	if a.process != nil {
+		telemetry.Fail(a.process, err)
+		a.process.End()
+		a.sending.Lock()
+		defer a.sending.Unlock()
+		if a.reply != nil {
+			telemetry.Fail(a.reply, err)
+			a.reply.End()
+		}
+	}
+}
+
+// observer is told by the caller what becomes of calls. What it notes on a span is on that of the attempt's record.
+type observer struct{ metrics *telemetry.Metrics }
+
+// Attempt implements grpcout.Observer.
+func (observer) Attempt(ctx context.Context, _ string, n int, probe bool) context.Context {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx
+	}
+	breaker := "closed"
+	if probe {
+		breaker = "half-open"
+	}
+	return telemetry.WithClientAttributes(ctx, attribute.Int("kafka_grpc.attempt", n), attribute.String("kafka_grpc.breaker", breaker))
+}
+
+// Attempted implements grpcout.Observer.
+func (o observer) Attempted(method string, t grpcout.Target, r grpcout.Result) {
+	o.metrics.Attempted(method, t.Address, r.Attempts, r.Status)
+}
+
+// Held implements grpcout.Observer.
+func (observer) Held(ctx context.Context, d time.Duration) {
+	trace.SpanFromContext(ctx).AddEvent("held by the breaker", trace.WithAttributes(
+		attribute.Float64("kafka_grpc.seconds", d.Seconds()), attribute.String("kafka_grpc.breaker", "open")))
+}
+
+// Backoff implements grpcout.Observer.
+func (observer) Backoff(ctx context.Context, pause time.Duration, r grpcout.Result) {
+	trace.SpanFromContext(ctx).AddEvent("backoff", trace.WithAttributes(
+		attribute.Float64("kafka_grpc.seconds", pause.Seconds()), attribute.Int("kafka_grpc.attempt", r.Attempts),
+		attribute.String("rpc.response.status_code", telemetry.StatusName(r.Status))))
+}
+
+// flight is what a partition has in flight, for those who look on: its own goroutine has the same elsewhere.
+type flight struct {
+	mu    sync.Mutex
+	calls map[*call]time.Time // when each began
+
+	parked atomic.Int64
+}
+
+func (f *flight) begin(c *call) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[c] = c.started
+}
+
+func (f *flight) end(c *call) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.calls, c)
+}
+
+// oldest answers how many calls there are, and when the first of them began.
+func (f *flight) oldest() (n int, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.calls {
+		if since.IsZero() || t.Before(since) {
+			since = t
+		}
+	}
+	return len(f.calls), since
+}
+
+// statsTime bounds how long the state of goka's tables is waited for.
+const statsTime = time.Second
+
+// look is what the metrics tell of the group.
+func (p *Processor) look() telemetry.Group {
+	state := p.State()
+	g := telemetry.Group{Ready: state.Ready, Recovering: state.Recovering, Recovered: state.Read, ToRecover: state.Total}
+	p.mu.RLock()
+	current, group := p.current, p.group
+	var flights []*flight
+	for _, part := range p.parts {
+		flights = append(flights, part.flight)
+		g.Streams += int(part.openStreams.streams.Load())
+	}
+	for s := range p.stores {
+		g.Tables = append(g.Tables, telemetry.Table{Partition: s.Partition, Rows: s.Rows(), Bytes: s.Size()})
+	}
+	p.mu.RUnlock()
+	now := time.Now()
+	for _, f := range flights {
+		n, since := f.oldest()
+		g.InFlight += n
+		if n > 0 {
+			g.Oldest = max(g.Oldest, now.Sub(since))
+		}
+		g.Parked += int(f.parked.Load())
+	}
+	if group != nil {
+		for _, c := range group.Claims() {
+			g.Claims = append(g.Claims, telemetry.Claim{
+				Topic: c.Topic, Partition: c.Partition, Lag: c.Lag, Uncommitted: c.Uncommitted, Held: c.Held, HeldBytes: c.HeldBytes,
+			})
+		}
+	}
+	for t, open := range p.caller.Open() {
+		g.Targets = append(g.Targets, t.Address)
+		if open {
+			g.OpenBreakers = append(g.OpenBreakers, t.Address)
+		}
+	}
+	if current != nil && p.remote.Processing.Standby {
+		g.Standby = standbyLag(current)
+	}
+	return g
+}
+
+// passive is the mode of goka's standby copies; it has no exported name.
+const passive goka.PPRunMode = 1
+
+// standbyLag is what the copies of the partitions of other instances lack of the changelog, as of the last minute.
+func standbyLag(g *goka.Processor) map[int32]int64 {
+	ctx, cancel := context.WithTimeout(context.Background(), statsTime)
+	defer cancel()
+	lag := map[int32]int64{}
+	for id, partition := range g.StatsWithContext(ctx).Group {
+		if t := partition.TableStats; t != nil && t.Input != nil && t.RunMode == passive {
+			lag[id] = t.Input.OffsetLag
+		}
+	}
+	return lag
+}
