@@ -27,6 +27,7 @@ func (s *Server) begin(stream grpc.ServerStream, c *call, r wire.Record) error {
 	if err != nil {
 		return s.malformed(c, r, err)
 	}
+	s.observeReply(stream.Context(), c, r, reply.Trace)
 	return stream.SetHeader(reply.Metadata.MD())
 }
 

@@ -19,6 +19,7 @@ import (
 
 // call is one attempt of a caller.
 type call struct {
+	observed
 	route   topology.NorthRoute
 	request wire.Request
 	out     *outbound
@@ -33,7 +34,7 @@ type call struct {
 var errStopping = status.Error(codes.Unavailable, "the server is stopping; try again with the same idempotency key")
 
 // serve answers one call. The error is its status.
-func (s *Server) serve(stream grpc.ServerStream) error {
+func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	name, _ := grpc.MethodFromServerStream(stream)
 	name = strings.TrimPrefix(name, "/")
 	route, err := s.route(name)
@@ -46,7 +47,9 @@ func (s *Server) serve(stream grpc.ServerStream) error {
 	}
 	method, known := s.options.Methods[name]
 	c := &call{route: route, request: request, sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
-	c.out = newOutbound(s.options.Senders[route.Cluster.Binding], route.Topic, c.key(), c.headers())
+	s.observe(stream, c)
+	defer func() { c.observeEnd(err) }()
+	c.out = newOutbound(s.options.Senders[route.Cluster.Binding], route.Topic, c.key(), c.headers(), c.sent)
 	// Before anything is sent: the answer may come before Kafka's acknowledgement does.
 	w := newWaiter(route.Contract, request, !c.answers)
 	if err := s.options.Calls.wait(w); err != nil {
@@ -82,9 +85,10 @@ func newRequest(ctx context.Context, route topology.NorthRoute, name string) (wi
 	r := wire.Request{Service: name[:slash], Method: name[slash+1:], ReplyTo: route.ReplyTo, Call: rand.Text(), Metadata: m}
 	r.CorrelationID = route.Contract.ScopeID(key, r.Service, r.Method, r.ReplyTo, route.Overrides)
 	r.Deadline, _ = ctx.Deadline()
-	// There is no span of our own: it was the caller's that made the records.
+	// Without a span of our own it was the caller's that made the records.
 	r.Trace.Parent, _ = m.Get("traceparent")
 	r.Trace.State, _ = m.Get("tracestate")
+	r.Trace.Baggage, _ = m.Get("baggage")
 	return r, nil
 }
 

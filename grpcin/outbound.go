@@ -22,6 +22,7 @@ type outbound struct {
 	topic   string
 	key     []byte
 	headers []wire.Header
+	first   func(offset int64, err error) // is told of the first record
 
 	failed    chan error    // has room for one: why the first record was not written
 	completed chan struct{} // closed when everything is acknowledged after complete
@@ -40,8 +41,8 @@ type outbound struct {
 	closed     bool      // nothing is written any more
 }
 
-func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header) *outbound {
-	o := &outbound{sender: sender, topic: topic, key: key, headers: headers, failed: make(chan error, 1), completed: make(chan struct{})}
+func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header, first func(int64, error)) *outbound {
+	o := &outbound{sender: sender, topic: topic, key: key, headers: headers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
 	o.changed.L = &o.mu
 	return o
 }
@@ -59,8 +60,14 @@ func (o *outbound) send(value []byte) bool {
 	o.written++
 	o.bytes += len(value)
 	o.halfClosed = value == nil
+	first := o.written == 1
 	o.mu.Unlock()
-	o.sender.Send(o.record(value, o.headers), func(_ int64, err error) { o.acknowledge(value, err) })
+	o.sender.Send(o.record(value, o.headers), func(offset int64, err error) {
+		if first {
+			o.first(offset, err)
+		}
+		o.acknowledge(value, err)
+	})
 	return true
 }
 

@@ -19,11 +19,13 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
@@ -58,6 +60,8 @@ type Options struct {
 	// in either direction. Default 10m.
 	MaxWait time.Duration
 	Log     *slog.Logger // default: none
+
+	Telemetry *telemetry.Telemetry // default: nothing is told
 }
 
 // Server serves one listener. It is safe for concurrent use.
@@ -65,6 +69,7 @@ type Server struct {
 	options   Options
 	server    *grpc.Server
 	health    *healthService
+	tracer    trace.Tracer
 	receivers sync.WaitGroup // of the messages of callers
 	stopping  chan struct{}  // closed when calls in flight are cut
 }
@@ -104,7 +109,10 @@ func NewServer(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{options: o, health: newHealthService(), stopping: make(chan struct{})}
+	if o.Telemetry == nil {
+		o.Telemetry = telemetry.Off()
+	}
+	s := &Server{options: o, tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
@@ -123,6 +131,9 @@ func NewServer(o Options) (*Server, error) {
 	}
 	if t := o.Listener.TLS; t != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))
+	}
+	if h := o.Telemetry.ServerHandler(); h != nil {
+		options = append(options, grpc.StatsHandler(h))
 	}
 	s.server = grpc.NewServer(options...)
 	s.registerOwn()

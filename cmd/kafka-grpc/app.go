@@ -153,7 +153,7 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 	}
 	for _, l := range a.topology.Listeners {
 		server, err := grpcin.NewServer(grpcin.Options{
-			Listener: l, Methods: a.topology.Methods, Protos: a.topology.Protos, Senders: senders, Readers: readers, Calls: calls, Rejected: kafka.Rejected, Log: a.log,
+			Listener: l, Methods: a.topology.Methods, Protos: a.topology.Protos, Senders: senders, Readers: readers, Calls: calls, Rejected: kafka.Rejected, Log: a.log, Telemetry: a.telemetry,
 		})
 		if err != nil {
 			return err

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/embedded"
+)
+
+// spans is a collector of OpenTelemetry that keeps spans.
+type spans struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got []*tracepb.Span
+}
+
+func newSpans(t *testing.T) *spans {
+	t.Helper()
+	s := &spans{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var request coltrace.ExportTraceServiceRequest
+		if err == nil {
+			err = proto.Unmarshal(body, &request)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, of := range request.ResourceSpans {
+			for _, by := range of.ScopeSpans {
+				s.got = append(s.got, by.Spans...)
+			}
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// attributes are those of a span as text.
+func attributes(all []*commonpb.KeyValue) map[string]string {
+	out := map[string]string{}
+	for _, a := range all {
+		switch v := a.Value.Value.(type) {
+		case *commonpb.AnyValue_StringValue:
+			out[a.Key] = v.StringValue
+		case *commonpb.AnyValue_IntValue:
+			out[a.Key] = fmt.Sprint(v.IntValue)
+		}
+	}
+	return out
+}
+
+// tree is the spans of a trace, a line each, children below their parents in the order of their beginning. A span whose
+// parent is not there stands below "orphan".
+func (s *spans) tree(trace []byte) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	children, ids := map[string][]*tracepb.Span{}, map[string]bool{}
+	for _, span := range s.got {
+		if string(span.TraceId) == string(trace) {
+			children[string(span.ParentSpanId)] = append(children[string(span.ParentSpanId)], span)
+			ids[string(span.SpanId)] = true
+		}
+	}
+	var b strings.Builder
+	var write func(parent, indent string)
+	write = func(parent, indent string) {
+		below := children[parent]
+		slices.SortFunc(below, func(a, b *tracepb.Span) int { return int(int64(a.StartTimeUnixNano) - int64(b.StartTimeUnixNano)) })
+		for _, span := range below {
+			fmt.Fprintf(&b, "%s%s [%s]\n", indent, span.Name, strings.ToLower(strings.TrimPrefix(span.Kind.String(), "SPAN_KIND_")))
+			write(string(span.SpanId), indent+"  ")
+		}
+	}
+	write("", "")
+	for parent := range children {
+		if parent != "" && !ids[parent] {
+			b.WriteString("orphan:\n")
+			write(parent, "  ")
+		}
+	}
+	return b.String()
+}
+
+func (s *spans) find(trace []byte, name string) *tracepb.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, span := range s.got {
+		if string(span.TraceId) == string(trace) && span.Name == name {
+			return span
+		}
+	}
+	return nil
+}
+
+// One trace from the caller to the service and back, with one span per attempt; a duplicate's trace leads to the one in
+// which its key was executed.
+func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
+	collector := newSpans(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	dir := t.TempDir()
+	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	echo, err := embedded.StartEcho("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := echo.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	top, err := demoTopology(dir, broker, echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := startApp(t.Context(), top, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 1, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := a.waitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	client := grpcout.New(grpcout.Options{})
+	call := func(trace byte) []byte {
+		t.Helper()
+		id := []byte(strings.Repeat(string(rune(trace)), 16))
+		parent := fmt.Sprintf("00-%x-00f067aa0ba902b7-01", id)
+		r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}, grpcout.Call{
+			Method: demoMethod, Metadata: metadata.Pairs("idempotency-key", "traced", "traceparent", parent), Message: echoMessage("hi"),
+		})
+		if r.Status != codes.OK {
+			t.Fatal(r.Status, r.Message)
+		}
+		return id
+	}
+	first, second := call('a'), call('b')
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := a.stop(); err != nil { // sends all that is left
+		t.Fatal(err)
+	}
+	const below = `orphan:
+  grpc.examples.echo.Echo/UnaryEcho [server]
+    send echo-requests [producer]
+      process echo-requests [consumer]
+`
+	const reply = `        send echo-responses [producer]
+          receive echo-responses [client]
+`
+	want := below + "        grpc.examples.echo.Echo/UnaryEcho [client]\n" + reply
+	if got := collector.tree(first); got != want { // the caller's own span is not ours, and not there
+		t.Errorf("the trace of the call is\n%s\nnot\n%s", got, want)
+	}
+	if got := collector.tree(second); got != below+reply {
+		t.Errorf("the trace of the duplicate is\n%s\nnot\n%s", got, below+reply)
+	}
+	executed, duplicate := collector.find(first, "process echo-requests"), collector.find(second, "process echo-requests")
+	if executed == nil || duplicate == nil {
+		t.FailNow()
+	}
+	if len(executed.Links) != 0 || len(duplicate.Links) != 1 || string(duplicate.Links[0].TraceId) != string(first) ||
+		string(duplicate.Links[0].SpanId) != string(executed.SpanId) {
+		t.Errorf("links %v and %v", executed.Links, duplicate.Links)
+	}
+	for _, c := range []struct {
+		span *tracepb.Span
+		want map[string]string
+	}{
+		{executed, map[string]string{
+			"messaging.system": "kafka", "messaging.operation.name": "process", "messaging.operation.type": "process",
+			"messaging.destination.name": "echo-requests", "messaging.destination.partition.id": "0", "messaging.kafka.offset": "0",
+			"messaging.consumer.group.name": "example-west_kafka_grpc_remote_server", "rpc.system.name": "grpc", "rpc.method": demoMethod,
+			"rpc.response.status_code": "OK", "kafka_grpc.result": "executed",
+		}},
+		{duplicate, map[string]string{"kafka_grpc.result": "stored", "messaging.kafka.offset": "2"}},
+		{collector.find(first, "send echo-responses"), map[string]string{
+			"messaging.operation.type": "send", "messaging.destination.name": "echo-responses", "messaging.destination.partition.id": "0", "messaging.kafka.offset": "1",
+		}},
+		{collector.find(first, "receive echo-responses"), map[string]string{"messaging.operation.type": "receive", "messaging.kafka.offset": "0", "messaging.destination.partition.id": "0"}},
+	} {
+		got := attributes(c.span.Attributes)
+		for name, want := range c.want {
+			if got[name] != want {
+				t.Errorf("%s: %s is %q, not %q", c.span.Name, name, got[name], want)
+			}
+		}
+		for _, name := range []string{"messaging.message.conversation_id", "messaging.kafka.message.key"} {
+			if !strings.HasPrefix(got[name], "traced-") {
+				t.Errorf("%s: %s is %q, of %q", c.span.Name, name, got[name], slices.Sorted(maps.Keys(got)))
+			}
+		}
+		if c.span.EndTimeUnixNano < c.span.StartTimeUnixNano || c.span.EndTimeUnixNano > uint64(time.Now().UnixNano()) {
+			t.Errorf("%s lasts from %d to %d", c.span.Name, c.span.StartTimeUnixNano, c.span.EndTimeUnixNano)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package grpcin
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/wire"
+)
+
+// observed is what telemetry keeps of a call. Its spans are nil where the call is not traced.
+type observed struct {
+	since time.Time
+	done  func(error) // counts the call
+
+	send    trace.Span // of the call's records
+	receive trace.Span // of those of its reply
+
+	mu     sync.Mutex
+	offset int64 // of the first record; negative before it is acknowledged
+}
+
+// observe begins with what telemetry tells of a call. Its records belong to the trace that the request then names.
+func (s *Server) observe(stream grpc.ServerStream, c *call) {
+	t := s.options.Telemetry
+	name := c.request.FullMethod()
+	c.since, c.offset = time.Now(), -1
+	counted := t.Metrics.Begun(name, c.route.Topic)
+	c.done = func(err error) {
+		code := status.Code(err)
+		counted(code)
+		c.mu.Lock()
+		offset := c.offset
+		c.mu.Unlock()
+		t.Events.Print(telemetry.Event{
+			Name: "call", Binding: s.options.Listener.Binding, Method: name, CorrelationID: c.request.CorrelationID, Topic: c.route.Topic,
+			Offset: offset, Status: code, Took: time.Since(c.since), Span: trace.SpanContextFromContext(stream.Context()),
+		})
+	}
+	if !t.Tracing {
+		return
+	}
+	var ctx context.Context
+	ctx, c.send = s.tracer.Start(stream.Context(), "send "+c.route.Topic, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(telemetry.Send(c.route.Topic, c.described(c.key()))...))
+	c.request.Trace = telemetry.Inject(ctx)
+}
+
+func (c *call) described(key []byte) telemetry.Call {
+	return telemetry.Call{Method: c.request.FullMethod(), CorrelationID: c.request.CorrelationID, Key: key}
+}
+
+// sent is called when Kafka has the first record of the call, or has refused it.
+func (c *call) sent(offset int64, err error) {
+	c.mu.Lock()
+	c.offset = offset
+	c.mu.Unlock()
+	if c.send == nil {
+		return
+	}
+	if err != nil {
+		telemetry.Fail(c.send, err)
+	} else {
+		c.send.SetAttributes(attribute.Int64("messaging.kafka.offset", offset))
+	}
+	c.send.End()
+}
+
+// observeReply is called with the first record of the reply.
+func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply wire.Trace) {
+	if !s.options.Telemetry.Tracing {
+		return
+	}
+	ctx = telemetry.Extract(ctx, reply)
+	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(append(telemetry.Receive(r.Topic, c.described(r.Key)), telemetry.Position(r.Partition, r.Offset)...)...))
+}
+
+// observeEnd ends what was begun, with the status of the call.
+func (c *call) observeEnd(err error) {
+	if c.receive != nil {
+		s := status.Convert(err)
+		telemetry.SetStatus(c.receive, s.Code(), s.Message())
+		c.receive.End()
+	}
+	if c.send != nil {
+		c.send.End() // nothing, if its record is acknowledged
+	}
+	c.done(err)
+}
