@@ -84,20 +84,36 @@ func TestCallerThatGoesAwayWithoutAWord(t *testing.T) {
 	}
 }
 
-// A deadline is in the records: the processor sees it pass by itself.
-func TestDeadlineOfAStreamIsNoCancel(t *testing.T) {
+// A deadline is in the records: the processor sees it pass by itself. What it cannot see is that no records follow.
+func TestDeadlineOfAStream(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	c := f.stream(ctx, t, bidi)
-	c.send("x")
-	c.wants(codes.DeadlineExceeded)
-	eventually(t, "no call waits", func() bool { return f.calls.Waiting() == 0 })
-	for _, r := range f.kafka.written() {
-		if request := request(t, r); request.Canceled || request.Deadline.IsZero() {
-			t.Errorf("record %+v, want a deadline and no cancel", request)
-		}
+	for _, half := range []bool{false, true} {
+		t.Run(fmt.Sprintf("half-closed %v", half), func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			f.kafka.sent = make(chan wire.Record, 10)
+			patient := withPatience(t)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			c := f.stream(ctx, t, bidi)
+			c.send("x")
+			f.first(patient, t)
+			if half {
+				c.half()
+				f.first(patient, t)
+			}
+			c.wants(codes.DeadlineExceeded)
+			if !half {
+				canceled(patient, t, f)
+				return
+			}
+			eventually(t, "no call waits", func() bool { return f.calls.Waiting() == 0 })
+			for _, r := range f.kafka.written() {
+				if request := request(t, r); request.Canceled || request.Deadline.IsZero() {
+					t.Errorf("record %+v, want a deadline and no cancel", request)
+				}
+			}
+		})
 	}
 }
 

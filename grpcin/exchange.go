@@ -12,10 +12,14 @@ import (
 // exchange writes the call to its topic and passes the answer on.
 func (s *Server) exchange(stream grpc.ServerStream, c *call, w *waiter) error {
 	abandoned, err := s.converse(stream, c, w)
-	if !abandoned {
+	if !abandoned && !c.sends && c.out.open() {
+		c.out.send(nil) // the caller has sent its message and half-closed
+	}
+	if !abandoned && !c.out.open() {
 		c.out.close()
 		return err
 	}
+	// Also of a call that ended before its half-close: the processor waits for the end of its records.
 	canceled := c.request
 	canceled.Canceled = true
 	c.out.cancel(c.route.Contract.EncodeRequest(canceled, c.route.Overrides), func(err error) {

@@ -36,13 +36,16 @@ func (k *slowKafka) Send(r wire.Record, done func(int64, error)) {
 	done(0, nil)
 }
 
-func (k *slowKafka) acknowledge() {
+func (k *slowKafka) acknowledge() { k.refuse(nil) }
+
+// refuse ends what waits, with an error or without.
+func (k *slowKafka) refuse(err error) {
 	k.mu.Lock()
 	waiting := k.waiting
 	k.waiting, k.free = nil, true
 	k.mu.Unlock()
 	for _, done := range waiting {
-		done(0, nil)
+		done(0, err)
 	}
 }
 
@@ -154,6 +157,26 @@ func TestRecordThatFailsInAStream(t *testing.T) {
 				return slices.Equal(got, want)
 			})
 		})
+	}
+}
+
+// A null record alone is a stream without a message, so the end of a server stream waits for what it ends.
+func TestMessageThatFailsOfAServerStream(t *testing.T) {
+	t.Parallel()
+	k := &slowKafka{}
+	f := start(t, func(o *grpcin.Options, _ *front) {
+		o.Senders = map[string]grpcin.Sender{"kafka_client": k}
+		o.Rejected = func(error) bool { return true }
+	})
+	c := f.stream(withPatience(t), t, serverStream)
+	c.send("a")
+	c.half()
+	eventually(t, "the message is on its way", func() bool { return k.written() > 0 })
+	k.refuse(errRejected)
+	c.wants(codes.Internal)
+	eventually(t, "no call waits", func() bool { return f.calls.Waiting() == 0 })
+	if n := k.written(); n != 1 {
+		t.Errorf("%d records, want the refused one alone", n)
 	}
 }
 

@@ -19,10 +19,21 @@ func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
 		return done
 	}
 	message, err := receiveOne(stream)
-	if err == nil {
-		c.out.send(message)
+	if err != nil {
+		done <- err
+		return done
 	}
-	done <- err
+	c.out.send(message)
+	if c.answers {
+		// A half-close whose message Kafka refuses would open a call without one. Of a method that is known as unary it
+		// is no call, so that both may be in one batch.
+		s.receivers.Go(func() {
+			c.out.acknowledged()
+			done <- nil
+		})
+		return done
+	}
+	done <- nil
 	return done
 }
 
