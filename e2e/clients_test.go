@@ -12,6 +12,48 @@ import (
 	"time"
 )
 
+// grpcurl makes calls of all four kinds on both ports, and needs no proto file: the server describes itself.
+func TestGrpcurlCallsAllKinds(t *testing.T) {
+	w := newWorld(t)
+	w.run("--create-topics=4")
+	for _, port := range []struct {
+		name, address string
+		flags         []string
+	}{
+		{"plaintext", plainAddress, []string{"-plaintext"}},
+		{"TLS", tlsAddress, []string{"-insecure", "-authority", "localhost"}},
+	} {
+		grpcurl := func(args ...string) string {
+			t.Helper()
+			all := append([]string{"-max-time", "30"}, port.flags...)
+			stdout, stderr, code := output(t, exec.Command(binary(t, "grpcurl"), append(all, args...)...))
+			if code != 0 {
+				t.Errorf("%s: grpcurl %s: exit code %d, stdout %s, stderr %s", port.name, strings.Join(args, " "), code, stdout, stderr)
+			}
+			return strings.Join(strings.Fields(stdout), " ")
+		}
+		if got := grpcurl(port.address, "list"); !strings.Contains(got, echo) {
+			t.Errorf("%s: the services are %s, without %s", port.name, got, echo)
+		}
+		if got := grpcurl(port.address, "describe", echo); !strings.Contains(got, "rpc BidirectionalStreamingEcho ( stream .grpc.examples.echo.EchoRequest )") {
+			t.Errorf("%s: the description is %s", port.name, got)
+		}
+		if got := grpcurl(port.address, "grpc.health.v1.Health/Check"); got != `{ "status": "SERVING" }` {
+			t.Errorf("%s: the health is %s", port.name, got)
+		}
+		for _, call := range []struct{ method, data, want string }{
+			{"UnaryEcho", `{"message":"hi"}`, `{ "message": "hi" }`},
+			{"ServerStreamingEcho", `{"message":"hi"}`, `{ "message": "hi" } { "message": "hi" } { "message": "hi" }`},
+			{"ClientStreamingEcho", `{"message":"one"} {"message":"two"}`, `{ "message": "one two" }`},
+			{"BidirectionalStreamingEcho", `{"message":"one"} {"message":"two"}`, `{ "message": "one" } { "message": "two" }`},
+		} {
+			if got := grpcurl("-d", call.data, port.address, echo+"/"+call.method); got != call.want {
+				t.Errorf("%s: %s answers %s, not %s", port.name, call.method, got, call.want)
+			}
+		}
+	}
+}
+
 // ghz makes many calls, 50 at once, and none fails. GHZ_CALLS is how many of each kind; the published figures are of 20,000.
 func TestGhz(t *testing.T) {
 	calls := "2000"
@@ -26,6 +68,7 @@ func TestGhz(t *testing.T) {
 	w.run("--create-topics=8")
 	for _, call := range []struct{ method, data string }{
 		{"UnaryEcho", `{"message":"{{.RequestNumber}}"}`},
+		{"BidirectionalStreamingEcho", `[{"message":"one"},{"message":"two"},{"message":"three"}]`},
 	} {
 		stdout, stderr, code := outputWithin(t, 5*time.Minute, exec.Command(binary(t, "ghz"), "--insecure", "--proto", filepath.Join(w.dir, "proto", "echo.proto"),
 			"--call", echo+"."+call.method, "-d", call.data, "-n", calls, "-c", "50", "--connections", "5", "-t", "60s", "-O", "json", plainAddress))

@@ -70,6 +70,10 @@ func (s scenario) slug() string {
 func runAll(t *testing.T, brokers []string) {
 	t.Helper()
 	w := newWorld(t, brokers)
+	var err error
+	w.tap, err = newTap(brokers)
+	must(t, err)
+	t.Cleanup(w.tap.close)
 	var slugs []string // of those that were run
 	passed := 0
 	for _, s := range scenarios() {

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -65,6 +66,26 @@ func grpcLevel() []scenario {
 			s.call("Whole/Unary", 1).send("hi").halfClose().ends(codes.NotFound, "no such thing: 100% \"größe\"\n")
 			s.executed(1, 1)
 		}},
+		{group, "server abort on send", "a service that resets the stream after a message: the message, then status 13", func(s *stage) {
+			reset := make(chan struct{})
+			s.raw.script(s.key(1), func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = w.Write(frame(text("one")))
+				_ = http.NewResponseController(w).Flush()
+				s.wait(reset)
+				panic(http.ErrAbortHandler)
+			})
+			c := s.call("Raw/ServerStream", 1).send("hi").halfClose().receives("one")
+			close(reset)
+			c.ends(codes.Internal, "")
+		}},
+		{group, "server abort on read", "a service that resets the stream instead of reading on: status 13", func(s *stage) {
+			s.raw.script(s.key(1), func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.ReadFull(r.Body, make([]byte, len(frame(text("one")))))
+				panic(http.ErrAbortHandler)
+			})
+			s.call("Raw/ClientStream", 1).send("one").ends(codes.Internal, "")
+		}},
 		{group, "method not POST", "HTTP status 405, and no record", func(s *stage) {
 			a := s.request(http.MethodGet, "/conformance.Whole/Unary", s.headers(1), nil)
 			expect(s, "HTTP status", a.status, http.StatusMethodNotAllowed)
@@ -80,7 +101,12 @@ func grpcLevel() []scenario {
 		}},
 		{group, "unknown rpc", "a method without a route: status 12 and no record; one that the service does not have: its status 12", func(s *stage) {
 			s.call("Nobody/Unary", 1).send("hi").halfClose().ends(codes.Unimplemented, "conformance.Nobody/Unary")
-			s.script(2, func(*serviceCall) error { return status.Error(codes.Unimplemented, "unknown method") })
+			s.script(2, func(c *serviceCall) error {
+				if _, err := c.receiveAll(); err != nil {
+					return err
+				}
+				return status.Error(codes.Unimplemented, "unknown method")
+			})
 			s.call("Whole/Missing", 2).send("hi").halfClose().ends(codes.Unimplemented, "unknown method")
 			s.executed(2, 1)
 		}},

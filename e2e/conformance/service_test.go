@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -41,6 +42,8 @@ type service struct {
 	port   string
 	server *grpc.Server
 
+	otherwise handler // for keys without a script; set before the first call
+
 	mu      sync.Mutex
 	scripts map[string]handler
 	calls   map[string]int // by key
@@ -78,6 +81,13 @@ func (s *service) callsOf(key string) (begun, open int) {
 	return s.calls[key], s.open[key]
 }
 
+// openCalls is how many keys have a call that has not returned.
+func (s *service) openCalls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
 func (s *service) handle(stream grpc.ServerStream) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	var key string
@@ -93,8 +103,13 @@ func (s *service) handle(stream grpc.ServerStream) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.open[key]--
+		if s.open[key]--; s.open[key] == 0 {
+			delete(s.open, key)
+		}
 	}()
+	if h == nil {
+		h = s.otherwise
+	}
 	if h == nil {
 		return errors.New("no scenario has scripted the key " + key)
 	}
@@ -121,6 +136,30 @@ func (c *serviceCall) receive() (string, error) {
 func (c *serviceCall) send(s string) error {
 	message := text(s)
 	return c.SendMsg(&message)
+}
+
+// receiveAll are the messages up to the caller's half-close.
+func (c *serviceCall) receiveAll() (all []string, err error) {
+	for {
+		s, err := c.receive()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, s)
+	}
+}
+
+// untilCanceled returns when the call is given up.
+func (c *serviceCall) untilCanceled(ctx context.Context) error {
+	select {
+	case <-c.Context().Done():
+		return c.Context().Err()
+	case <-ctx.Done():
+		return errors.New("the call was not canceled")
+	}
 }
 
 // echo sends each message back as it comes.

@@ -49,6 +49,15 @@ func expect[T comparable](s *stage, what string, got, want T) {
 	}
 }
 
+// begun waits until n calls of a key have reached the service.
+func (s *stage) begun(key, n int) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("%d calls of %s", n, s.key(key)), func() bool {
+		begun, _ := s.service.callsOf(s.key(key))
+		return begun >= n
+	})
+}
+
 // executed expects that a key was executed n times, and that none of the calls is still open.
 func (s *stage) executed(key, n int) {
 	s.t.Helper()
@@ -73,7 +82,7 @@ func (s *stage) until(what string, condition func() bool) {
 	}
 }
 
-// wait is for what is to happen later, in a service.
+// wait is for a service that is to go on later.
 func (s *stage) wait(c <-chan struct{}) {
 	select {
 	case <-c:
@@ -112,6 +121,19 @@ func (s *stage) write(all ...wire.Record) {
 	s.t.Helper()
 	for _, r := range all {
 		s.must(s.kafka.ProduceSync(s.ctx, produced(r)).FirstErr())
+	}
+}
+
+// writeTo writes records by hand to a partition.
+func (s *stage) writeTo(partition int32, all ...wire.Record) {
+	s.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	s.must(err)
+	defer client.Close()
+	for _, r := range all {
+		k := produced(r)
+		k.Partition = partition
+		s.must(client.ProduceSync(s.ctx, k).FirstErr())
 	}
 }
 
@@ -174,7 +196,9 @@ func (c *call) send(messages ...string) *call {
 	c.s.t.Helper()
 	for _, m := range messages {
 		message := text(m)
-		c.s.must(c.SendMsg(&message))
+		if err := c.SendMsg(&message); err != nil && !errors.Is(err, io.EOF) { // the end tells why
+			c.s.t.Fatal(err)
+		}
 	}
 	return c
 }
@@ -261,8 +285,7 @@ func (s *stage) request(verb, path string, headers map[string]string, body []byt
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: &protocols, DisableCompression: true}
 	defer transport.CloseIdleConnections()
-	// A reader of unknown length, as gRPC clients send no content-length.
-	r, err := http.NewRequestWithContext(s.ctx, verb, "http://"+s.north+path, io.MultiReader(bytes.NewReader(body)))
+	r, err := http.NewRequestWithContext(s.ctx, verb, "http://"+s.north+path, bytes.NewReader(body))
 	s.must(err)
 	for name, value := range headers {
 		r.Header.Set(name, value)

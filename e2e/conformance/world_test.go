@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ const (
 	patience   = 30 * time.Second
 
 	deadLetters = "conformance-west_kafka_grpc_remote_server-dead-letters"
+	limitTopic  = "limit" // of limitRecords
 )
 
 // topics are those of testdata/zilla.yaml, in the order in which the golden files list their records.
@@ -75,9 +77,6 @@ func newWorld(t *testing.T, brokers []string) *world {
 	t.Cleanup(w.kafka.Close)
 	w.admin = kadm.NewClient(w.kafka)
 	w.createTopics(t)
-	w.tap, err = newTap(brokers)
-	must(t, err)
-	t.Cleanup(w.tap.close)
 	w.service = newService(t)
 	w.raw = newRawService(t)
 
@@ -113,7 +112,7 @@ func (w *world) createTopics(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	own := topics[:len(topics)-1]
+	own := append(slices.Clone(topics[:len(topics)-1]), limitTopic)
 	responses, err := w.admin.CreateTopics(ctx, partitions, 1, nil, own...)
 	if err == nil {
 		err = responses.Error()

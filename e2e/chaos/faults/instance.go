@@ -119,17 +119,28 @@ func (i *Instance) Kill() error {
 	return nil
 }
 
+// WaitEnd waits until the process has ended.
+func (i *Instance) WaitEnd(patience time.Duration) error {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-i.process.exited:
+		return nil
+	case <-timeout.C:
+		return fmt.Errorf("instance %s did not end within %v", i.Name, patience)
+	}
+}
+
+// PID is the process id of the running process.
+func (i *Instance) PID() int { return i.process.cmd.Process.Pid }
+
 // Terminate sends a signal for an orderly stop and waits for it. The exit code must be 0.
 func (i *Instance) Terminate(s os.Signal, patience time.Duration) error {
 	if err := i.Signal(s); err != nil {
 		return err
 	}
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	select {
-	case <-i.process.exited:
-	case <-timeout.C:
-		return fmt.Errorf("instance %s did not stop within %v of %v", i.Name, patience, s)
+	if err := i.WaitEnd(patience); err != nil {
+		return fmt.Errorf("after %v: %w", s, err)
 	}
 	if code := i.process.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("instance %s ended an orderly stop with %s", i.Name, i.process.cmd.ProcessState)
