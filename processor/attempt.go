@@ -41,6 +41,11 @@ func (a *attempt) fingerprint() []byte {
 	return a.stream.fingerprint.sum()
 }
 
+// partial reports whether the attempt's first record may not be its whole request.
+func (a *attempt) partial() bool {
+	return a.stream != nil && (a.stream.messages > 1 || !a.stream.ended)
+}
+
 func (a *attempt) late(now time.Time) bool {
 	return !a.request.Deadline.IsZero() && !now.Before(a.request.Deadline)
 }

@@ -193,6 +193,9 @@ func TestStreamWhoseReplyTopicIsDeleted(t *testing.T) {
 	if string(letter.Value) != "1" || !strings.Contains(reason, "a reply message could not be written to topic other-replies") {
 		t.Errorf("the letter is %q, %s", letter.Value, reason)
 	}
+	if !partial(letter) {
+		t.Errorf("the letter does not say that it is a part of its request: %v", describe([]wire.Record{letter}))
+	}
 	<-ended
 	b.produceTo("other-requests", 0, end(r))
 	b.call(attempt("k", "b"), "x").check(t, codes.OK, "", "x")

@@ -214,7 +214,7 @@ func (p *Processor) complete(ctx goka.Context, d *consumergroup.Delivery, part *
 		p.answer(ctx, next)
 		return
 	}
-	if done.result.Exhausted && c.stream == nil {
+	if done.result.Exhausted {
 		next.letter = c.exhausted(done.result)
 	}
 	if defect.Planted == defect.ReplyFirst {
@@ -263,7 +263,9 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 		}
 		switch {
 		case done.lost != nil:
-			p.deadLetter(ctx, w.attempt.record, w.attempt.source.cause(done.lost.Error()), "reply_lost")
+			cause := w.attempt.source.cause(done.lost.Error())
+			cause.Attempts, cause.Partial = done.outcome.attempts, w.attempt.partial()
+			p.deadLetter(ctx, w.attempt.record, cause, "reply_lost")
 			w.attempt.abandon(done.lost)
 			p.settled(w.attempt)
 		case done.own != nil:

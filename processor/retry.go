@@ -30,6 +30,6 @@ func (p *Processor) policy() grpcout.Policy {
 // must fit its topic.
 func (c *call) exhausted(r grpcout.Result) *deadletter.Cause {
 	cause := c.source.cause(fmt.Sprintf("retries exhausted: %s %.1000s", r.Status, r.Message))
-	cause.Code, cause.Attempts = r.Status, r.Attempts
+	cause.Code, cause.Attempts, cause.Partial = r.Status, r.Attempts, c.partial()
 	return &cause
 }

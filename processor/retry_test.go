@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -172,6 +173,33 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// partial reports whether a letter says that it is not the whole of its request.
+func partial(letter wire.Record) bool {
+	return slices.ContainsFunc(letter.Headers, func(h wire.Header) bool { return sameHeader(h, header("kafkagrpc.error.partial", "1")) })
+}
+
+// Only the first message of a stream is kept, which says whether there were others.
+func TestExhaustedRetriesOfAStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 0 })
+	b.started()
+	b.service.serves(func(stream grpc.ServerStream) error {
+		var message []byte
+		for stream.RecvMsg(&message) == nil {
+		}
+		return status.Error(codes.Unavailable, "down for repair")
+	})
+	for call, messages := range map[string][]string{"one": {"1"}, "two": {"1", "2"}} {
+		b.produce(whole(mystery(call, call), messages...)...)
+		got, letter := b.exhausted(1)
+		got[call].check(t, codes.Unavailable, "down for repair")
+		if string(letter.Value) != "1" || partial(letter) != (len(messages) > 1) {
+			t.Errorf("the letter of %d messages: %v", len(messages), describe([]wire.Record{letter}))
+		}
+	}
+	b.committed()
 }
 
 func TestLongStatusFitsTheDeadLetter(t *testing.T) {

@@ -24,6 +24,7 @@ const (
 	errorOffset    = errorPrefix + "offset"
 	errorTimestamp = errorPrefix + "timestamp" // of the record, Unix milliseconds
 	errorAttempts  = errorPrefix + "attempts"  // calls that were made; optional
+	errorPartial   = errorPrefix + "partial"   // 1: the record is the first message of a request that had or may have others; optional
 )
 
 // Cause is why a record became a letter, and where it was.
@@ -31,6 +32,7 @@ type Cause struct {
 	Reason   string
 	Code     codes.Code // of the last call; OK where none was made
 	Attempts int        // calls that were made; 0 where that is not told
+	Partial  bool       // the record is the first message of a stream, whose others are not kept
 
 	Topic     string
 	Partition int32
@@ -55,6 +57,9 @@ func (c Cause) Headers() []wire.Header {
 	}
 	if c.Attempts > 0 {
 		headers = append(headers, number(errorAttempts, int64(c.Attempts)))
+	}
+	if c.Partial {
+		headers = append(headers, number(errorPartial, 1))
 	}
 	return headers
 }
@@ -117,6 +122,8 @@ func Parse(r wire.Record) (Letter, bool) {
 			l.Cause.Code = codes.Code(n)
 		case errorAttempts:
 			l.Cause.Attempts = int(n)
+		case errorPartial:
+			l.Cause.Partial = n == 1
 		}
 	}
 	return l, l.Cause.Topic != "" && placed == 2

@@ -93,6 +93,9 @@ func (r *Replay) refuses(l Letter) string {
 		return fmt.Sprintf("the record did not fit the dead-letter topic; while it lasts it is in topic %s at %d@%d",
 			l.Cause.Topic, l.Cause.Partition, l.Cause.Offset)
 	}
+	if l.Cause.Partial {
+		return "it is the first message of a stream, whose others are not kept: its caller has to send the stream again"
+	}
 	return ""
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,22 @@ func (s *sender) Send(r wire.Record, done func(int64, error)) {
 	s.Producer.Send(r, done)
 	if s.then != nil {
 		s.then(s.n)
+	}
+}
+
+func TestReplayRefusesAPartOfAStream(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.letter("part", func(r *wire.Record) {
+		r.Headers = append(r.Headers, wire.Header{Name: "kafkagrpc.error.partial", Value: []byte("1")})
+	})
+	b.letter("whole")
+	result, says, err := b.replay(t.Context(), b.producer)
+	if err != nil || result != (deadletter.Result{Replayed: 1, Failed: 1}) || !strings.Contains(says, "0@0 cannot be replayed: it is the first message of a stream") {
+		t.Errorf("%+v, %v, %s", result, err, says)
+	}
+	if got := b.keys("requests"); !slices.Equal(got, []string{"whole"}) {
+		t.Errorf("requests %q", got)
 	}
 }
 
