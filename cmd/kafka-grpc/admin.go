@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"kafkagrpc/internal/admin"
@@ -75,7 +77,16 @@ func processorPart(binding string, p *processor.Processor) admin.Part {
 			return errors.New(s.Reason)
 		}
 		return nil
-	}}
+	}, Note: func() string { return leftOut(p.State()) }}
+}
+
+// leftOut tells which topics a processor does without, and why.
+func leftOut(s processor.State) string {
+	var topics []string
+	for _, topic := range slices.Sorted(maps.Keys(s.LeftOut)) {
+		topics = append(topics, fmt.Sprintf("topic %s is left out: %v", topic, s.LeftOut[topic]))
+	}
+	return strings.Join(topics, "; ")
 }
 
 // clusters are all Kafka clusters of the file, each once.

@@ -18,6 +18,8 @@ type Part struct {
 	// Check is nil when the part is ready, else it says what is not and why. It ends with ctx. It is never called twice
 	// at the same time.
 	Check func(ctx context.Context) error
+	// Note is what a reader should know though the part is ready; "" or nil: nothing. It must not wait.
+	Note func() string
 	// MaxAge is how old an answer may be before Check is called again, for checks that cost something.
 	MaxAge time.Duration
 }
@@ -43,6 +45,7 @@ type partState struct {
 	Name   string `json:"name"`
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
+	Note   string `json:"note,omitempty"`
 }
 
 // readyz asks all parts at the same time.
@@ -61,6 +64,9 @@ func (p *parts) readyz(w http.ResponseWriter, r *http.Request) {
 	for i, part := range all {
 		asked.Go(func() {
 			answer.Parts[i] = partState{Name: part.Name, Ready: true}
+			if part.Note != nil {
+				answer.Parts[i].Note = part.Note()
+			}
 			if err := part.check(ctx); err != nil {
 				answer.Parts[i].Ready, answer.Parts[i].Reason = false, err.Error()
 			}

@@ -85,6 +85,7 @@ type part struct {
 	Name   string
 	Ready  bool
 	Reason string
+	Note   string
 }
 
 type readiness struct {
@@ -100,6 +101,18 @@ func ready(t *testing.T, s *admin.Server) (int, readiness) {
 		t.Fatalf("%v in %s", err, body)
 	}
 	return status, r
+}
+
+func TestReadyTellsTheNoteOfAPartThatIsReady(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t, admin.Options{})
+	note := func() string { return "topic b is left out" }
+	s.AddPart(admin.Part{Name: "processor", Check: func(context.Context) error { return nil }, Note: note})
+	status, got := ready(t, s)
+	want := readiness{Ready: true, Parts: []part{{Name: "processor", Ready: true, Note: note()}}}
+	if status != http.StatusOK || !cmp.Equal(got, want) {
+		t.Errorf("status %d, %s", status, cmp.Diff(want, got))
+	}
 }
 
 func TestReadyNamesThePartThatIsNot(t *testing.T) {
