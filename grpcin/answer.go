@@ -61,7 +61,6 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 }
 
 func (s *Server) malformed(c *call, r wire.Record, err error) error {
-	s.options.Log.Warn("a reply record is malformed", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
-		"method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "error", err)
+	s.warn(c, "a reply record is malformed", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "error", err)
 	return status.Errorf(codes.Internal, "the reply in topic %q, partition %d, offset %d is malformed: %v", r.Topic, r.Partition, r.Offset, err)
 }

@@ -24,8 +24,7 @@ func (s *Server) exchange(stream grpc.ServerStream, c *call, w *waiter) error {
 	canceled.Canceled = true
 	c.out.cancel(c.route.Contract.EncodeRequest(canceled, c.route.Overrides), func(err error) {
 		if err != nil {
-			s.options.Log.Warn("the processor could not be told that a call was canceled", "topic", c.route.Topic,
-				"method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "error", err)
+			s.warn(c, "the processor could not be told that a call was canceled", "topic", c.route.Topic, "error", err)
 		}
 	})
 	return err
@@ -101,7 +100,6 @@ func (s *Server) readError(ctx context.Context, c *call, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	s.options.Log.Warn("replies could not be read again for a slow caller",
-		"method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "error", err)
+	s.warn(c, "replies could not be read again for a slow caller", "error", err)
 	return status.Errorf(codes.Unavailable, "the caller was slow, and the rest of the replies cannot be read from Kafka: %v", err)
 }

@@ -94,3 +94,16 @@ func (c *call) observeEnd(err error) {
 	}
 	c.done(err)
 }
+
+// warn logs what went wrong with a call. In an outage that is every call: one line a second says how many there were.
+func (s *Server) warn(c *call, what string, attributes ...any) {
+	more, ok := s.logged.Allow(time.Now())
+	if !ok {
+		return
+	}
+	attributes = append(attributes, "method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "not_shown_before", more)
+	if c.send != nil {
+		attributes = append(attributes, "trace_id", c.send.SpanContext().TraceID().String())
+	}
+	s.options.Log.Warn(what, attributes...)
+}

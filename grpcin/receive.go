@@ -62,7 +62,6 @@ func (s *Server) sendError(c *call, err error) error {
 	if s.options.Rejected(err) {
 		code = codes.Internal
 	}
-	s.options.Log.Warn("a call could not be written to Kafka", "topic", c.route.Topic,
-		"method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "code", code.String(), "error", err)
+	s.warn(c, "a call could not be written to Kafka", "topic", c.route.Topic, "code", code.String(), "error", err)
 	return status.Errorf(code, "the call could not be written to topic %q: %v", c.route.Topic, err)
 }

@@ -89,7 +89,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
 			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
-				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status)
+				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status, "trace_id", a.traceID())
 			p.replies.give(done.reply)
 		}
 	})

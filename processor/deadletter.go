@@ -2,6 +2,7 @@ package processor
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/lovoo/goka"
 
@@ -27,8 +28,11 @@ func (p *Processor) letter(r wire.Record, cause deadletter.Cause, class string) 
 		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, p.maxRecord)
 		letter = deadletter.New(wire.Record{}, cause)
 	}
-	p.log.Warn("a record becomes a dead letter", "topic", topic, "reason", cause.Reason,
-		"source", source{topic: cause.Topic, partition: cause.Partition, offset: cause.Offset})
+	// Each is on the topic; a fault that repeats must not fill the log as well.
+	if more, ok := p.lettersLogged.Allow(time.Now()); ok {
+		p.log.Warn("a record becomes a dead letter", "topic", topic, "reason", cause.Reason,
+			"source", source{topic: cause.Topic, partition: cause.Partition, offset: cause.Offset}, "not_shown_before", more)
+	}
 	return letter
 }
 

@@ -64,6 +64,14 @@ func (a *attempt) link(execution trace.SpanContext) {
 	}
 }
 
+// traceID is that of the attempt's span, for the log; "" where it is not traced.
+func (a *attempt) traceID() string {
+	if span := a.execution(); span.IsValid() {
+		return span.TraceID().String()
+	}
+	return ""
+}
+
 // executionOf is the span that executed a row's key.
 func executionOf(row *rowpb.Row) trace.SpanContext {
 	id, err := trace.TraceIDFromHex(row.TraceId)

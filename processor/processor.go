@@ -80,6 +80,8 @@ type Processor struct {
 	telemetry *telemetry.Telemetry
 	tracer    trace.Tracer
 
+	lettersLogged *telemetry.RateLimit
+
 	sweepInterval time.Duration
 
 	// Set by prepare, before the callbacks run.
@@ -136,7 +138,10 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		parts:     make(map[int32]*partition),
 		stores:    make(map[*tablestore.Store]struct{}),
 		telemetry: c.Telemetry,
-		changed:   make(chan struct{}),
+
+		lettersLogged: telemetry.NewRateLimit(logInterval),
+
+		changed: make(chan struct{}),
 	}
 	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
 		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)

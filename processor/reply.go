@@ -27,7 +27,7 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
 			p.log.Warn("a reply does not fit its topic: answering RESOURCE_EXHAUSTED", "topic", a.replyTo, "bytes", size,
-				"limit", p.maxRecord, "correlation_id", a.request.CorrelationID, "source", a.source)
+				"limit", p.maxRecord, "correlation_id", a.request.CorrelationID, "source", a.source, "trace_id", a.traceID())
 			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)
 			records = p.replyRecords(a, outcome{status: status, message: message}, true)
 			p.settled(a)

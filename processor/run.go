@@ -23,6 +23,9 @@ const (
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
 
+// logInterval is how often a fault that repeats with every record is logged.
+const logInterval = time.Second
+
 // reportInterval is how often the log says what a processor that is not ready waits for.
 const reportInterval = 10 * time.Second
 
@@ -109,6 +112,7 @@ func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Ti
 	go func() { recovered <- g.WaitForReadyContext(ctx) }()
 	report := time.NewTicker(reportInterval)
 	defer report.Stop()
+	var read int64
 	for {
 		select {
 		case err := <-recovered:
@@ -122,7 +126,14 @@ func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Ti
 			}
 			return time.Time{}
 		case <-report.C:
-			p.log.Info("the processor is not ready yet", "reason", p.State().Reason)
+			s := p.State()
+			attributes := []any{"reason", s.Reason}
+			if s.Recovering > 0 {
+				// Less than before where some partitions have recovered, and are not counted any more.
+				attributes = append(attributes, "records_per_second", max(0, s.Read-read)/int64(reportInterval/time.Second))
+			}
+			read = s.Read
+			p.log.Info("the processor is not ready yet", attributes...)
 		}
 	}
 }

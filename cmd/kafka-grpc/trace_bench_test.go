@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/embedded"
+)
+
+// BenchmarkTracing compares the throughput of 64 callers without tracing, with 1 % of the traces sampled and with all of
+// them, on the embedded Kafka. The ways take turns, and everything, the collector too, shares the machine.
+func BenchmarkTracing(b *testing.B) {
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer collector.Close()
+	ways := []struct {
+		name string
+		env  map[string]string
+	}{
+		{"off", map[string]string{"OTEL_TRACES_EXPORTER": "none"}},
+		{"1%", map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}},
+		{"100%", map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_TRACES_SAMPLER": "parentbased_always_on"}},
+	}
+	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	b.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	b.Setenv("OTEL_METRICS_EXPORTER", "none")
+	const rounds = 3
+	rates := make([][]float64, len(ways))
+	for range max(rounds, b.N) {
+		for i, way := range ways {
+			for name, value := range way.env {
+				b.Setenv(name, value)
+			}
+			rates[i] = append(rates[i], throughput(b))
+		}
+	}
+	median := func(rates []float64) float64 {
+		slices.Sort(rates)
+		return rates[len(rates)/2]
+	}
+	off := median(rates[0])
+	b.ReportMetric(off, "calls/s-off")
+	for i, way := range ways[1:] {
+		b.ReportMetric(median(rates[i+1])/off, "of-off-at-"+way.name)
+	}
+	b.ReportMetric(0, "ns/op") // it means nothing here
+}
+
+// throughput is how many calls a second 64 callers make for some seconds.
+func throughput(b *testing.B) float64 {
+	b.Helper()
+	dir := b.TempDir()
+	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer broker.Close()
+	echo, err := embedded.StartEcho("127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	t, err := demoTopology(dir, broker, echo)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a, err := startApp(b.Context(), t, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 4, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := a.waitReady(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	client := grpcout.New(grpcout.Options{})
+	target := grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}
+	var calls atomic.Int64
+	run := func(d time.Duration) {
+		ctx, cancel := context.WithTimeout(b.Context(), d)
+		defer cancel()
+		var callers sync.WaitGroup
+		for range 64 {
+			callers.Go(func() {
+				for ctx.Err() == nil {
+					if r := client.Unary(ctx, target, grpcout.Call{Method: demoMethod, Message: echoMessage("hi")}); r.Status == codes.OK {
+						calls.Add(1)
+					} else if ctx.Err() == nil {
+						b.Error(r.Status, r.Message)
+						return
+					}
+				}
+			})
+		}
+		callers.Wait()
+	}
+	run(time.Second) // warms up
+	calls.Store(0)
+	const d = 4 * time.Second
+	run(d)
+	rate := float64(calls.Load()) / d.Seconds()
+	for _, close := range []func() error{client.Close, a.stop, echo.Close} {
+		if err := close(); err != nil {
+			b.Error(err)
+		}
+	}
+	return rate
+}
