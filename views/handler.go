@@ -2,6 +2,7 @@ package views
 
 import (
 	_ "embed"
+	"errors"
 	"net/http"
 	"time"
 
@@ -48,7 +49,7 @@ func Handler(tables ...Source) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		failWith(w, http.StatusNotFound, "not_found", "no such path: /openapi.json has those that there are")
 	})
-	return patient(mux)
+	return patient(mux, writeTime)
 }
 
 // Paths are the patterns under which Handler is mounted.
@@ -57,36 +58,44 @@ func Paths() []string {
 		"/v1/keys", "/v1/keys/", "/v1/keys:watch", "/v1/stats", "/openapi.json"}
 }
 
-// patient gives streams all the time that they want, as long as the client takes what is written.
-func patient(next http.Handler) http.Handler {
+// patient gives answers all the time that they want, as long as the client takes what is written: what is written in one go gets
+// most.
+func patient(next http.Handler, most time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		// A server that sets none, such as a test's, needs none lifted.
-		_ = control.SetReadDeadline(time.Time{})
-		next.ServeHTTP(patientWriter{w, control}, r)
+		_ = errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{}))
+		next.ServeHTTP(patientWriter{w, control, most}, r)
 	})
 }
 
 type patientWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	most    time.Duration
 }
 
-func (w patientWriter) Write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
-	return w.ResponseWriter.Write(b)
+// limited bounds one write. Between writes there is no deadline: HTTP/2 would end an idle stream at it.
+func (w patientWriter) limited(write func()) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.most))
+	write()
+	_ = w.control.SetWriteDeadline(time.Time{})
+}
+
+func (w patientWriter) Write(b []byte) (n int, err error) {
+	w.limited(func() { n, err = w.ResponseWriter.Write(b) })
+	return n, err
 }
 
 // Flush is what gRPC needs of a writer.
 func (w patientWriter) Flush() {
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
-	_ = w.control.Flush()
+	w.limited(func() { _ = w.control.Flush() })
 }
 
 // FlushError is Flush for http.ResponseController.
-func (w patientWriter) FlushError() error {
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeTime))
-	return w.control.Flush()
+func (w patientWriter) FlushError() (err error) {
+	w.limited(func() { err = w.control.Flush() })
+	return err
 }
 
 // Unwrap is for http.ResponseController.
