@@ -88,6 +88,7 @@ func (f *keysFlags) client() (viewspb.ViewsClient, error) {
 	transport := &http.Transport{
 		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: keysTime,
 		TLSClientConfig: secured, ForceAttemptHTTP2: true,
+		DisableKeepAlives: true, // no connection stays behind
 	}
 	return viewspb.NewViewsClient(&http.Client{Transport: bearer{transport, token}}, scheme+f.addr), nil
 }

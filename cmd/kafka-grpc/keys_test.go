@@ -51,14 +51,18 @@ func (b *lettersBench) keys(address string, code int, args ...string) (out, note
 // await runs a keys command until its output has a text.
 func (b *lettersBench) await(address, text string, args ...string) string {
 	b.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		var stdout, stderr bytes.Buffer
+	var stderr bytes.Buffer
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-again.C {
+		var stdout bytes.Buffer
+		stderr.Reset()
 		execute(b.t.Context(), append([]string{"keys"}, append(args, "--admin-addr", address)...), &stdout, &stderr, b.env)
 		if strings.Contains(stdout.String(), text) {
 			return stdout.String()
 		}
 	}
-	b.t.Fatalf("no %q of keys %q", text, args)
+	b.t.Fatalf("no %q of keys %q: %s", text, args, &stderr)
 	return ""
 }
 
@@ -84,7 +88,7 @@ func TestKeysOfCalls(t *testing.T) {
 	defer stopOthers()
 	for _, at := range []string{address, others} {
 		out, _ := b.keys(at, 0, "get", "a-1")
-		b.expect(out, "key            a-1", "status         OK (0)", "state          final", "grpc.examples.echo.Echo/UnaryEcho", "echo-requests", "as of")
+		b.expect(out, "key            a-1", "status         OK (0)", "state          final", "grpc.examples.echo.Echo/UnaryEcho", "echo-requests", `message 1      {"message":"hi"}`, "as of")
 		out, notes := b.keys(at, 0, "list", "--prefix", "a-")
 		if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "KEY") || !strings.HasPrefix(lines[1], "a-1") {
 			t.Errorf("the list is\n%s", out)

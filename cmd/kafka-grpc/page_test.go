@@ -144,7 +144,7 @@ func TestPage(t *testing.T) {
 	p.until("the keys that were searched for", `document.querySelectorAll('#keys tr').length === 2 && !document.getElementById('keys').innerText.includes('live-1')`)
 	p.do("going to the first key", chromedp.Focus("#keys a"), chromedp.KeyEvent(kb.Enter))
 	p.until("the story", `document.getElementById('story').open && document.getElementById('story').innerText.includes('grpc.examples.echo.Echo/UnaryEcho')`)
-	if story := p.text("#story"); !strings.Contains(story, "echo-requests") || !strings.Contains(story, "message 1") {
+	if story := p.text("#story"); !strings.Contains(story, "echo-requests") || !strings.Contains(story, `"message": "hi"`) {
 		t.Errorf("the story is %s", story)
 	}
 	p.screenshot("story")

@@ -122,7 +122,7 @@ func (a *app) startViews(ctx context.Context, o viewOptions) error {
 		}
 		table := views.New(views.Config{
 			Group: remote.Group, Topic: remote.Table, Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
-			Dir: filepath.Join(a.stateDir, "views"), Masked: o.masked, Log: a.log,
+			Dir: filepath.Join(a.stateDir, "views"), Protos: a.topology.Protos, Masked: o.masked, Log: a.log,
 		})
 		a.tables = append(a.tables, table)
 		a.run(ctx, table.Run)
@@ -173,7 +173,7 @@ func (a *app) localView(remote topology.Remote, p *processor.Processor, o viewOp
 	transport := &http.Transport{TLSClientConfig: secured, ForceAttemptHTTP2: true, MaxConnsPerHost: 16, IdleConnTimeout: time.Minute}
 	return views.NewLocal(views.LocalConfig{
 		Group: remote.Group, Topic: remote.Table, Input: remote.Inputs()[0], Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
-		Rows: ownRows{p}, Address: a.advertised(o), Peers: bearer{transport, token}, Masked: o.masked,
+		Rows: ownRows{p}, Address: a.advertised(o), Peers: bearer{transport, token}, Protos: a.topology.Protos, Masked: o.masked,
 	}), nil
 }
 
