@@ -147,7 +147,7 @@ func TestDocumentedCommands(t *testing.T) {
 	d.take("./kafka-grpc run -c zilla.yaml") // the next one, without its flags
 	run := start(t, d.shell(d.dir, d.take("ECHO_SERVER_HOST=127.0.0.1")[0].text))
 	run.await("ready ")
-	if reply := d.do(d.dir, "grpcurl -plaintext -proto proto/echo.proto"); !strings.Contains(reply, `"message": "hi"`) {
+	if reply := d.do(d.dir, "grpcurl -plaintext -H 'idempotency-key: 42'"); !strings.Contains(reply, `"message": "hi"`) {
 		t.Errorf("the reply is %s", reply)
 	}
 
@@ -262,6 +262,7 @@ func (d *documented) elsewhere(root string) {
 	d.t.Helper()
 	d.take("go run ./cmd/kafka-grpc demo") // task demo-once
 	d.take("kubectl apply")                // the manifests are checked by their own tests
+	d.take("docker compose")               // so is the compose file
 	d.take("printf")                       // these three by TestKcat
 	d.take("kcat -P")
 	d.take("kcat -C")
