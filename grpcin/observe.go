@@ -86,7 +86,7 @@ func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply
 func (c *call) observeEnd(err error) {
 	if c.receive != nil {
 		s := status.Convert(err)
-		telemetry.SetStatus(c.receive, s.Code(), s.Message())
+		telemetry.SetClientStatus(c.receive, s.Code(), s.Message())
 		c.receive.End()
 	}
 	if c.send != nil {

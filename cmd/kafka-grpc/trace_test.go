@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -141,7 +143,8 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := startApp(t.Context(), top, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 1, log: slog.New(slog.DiscardHandler)})
+	var events bytes.Buffer
+	a, err := startApp(t.Context(), top, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 1, log: slog.New(slog.DiscardHandler), stdout: &events})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,5 +226,34 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 		if c.span.EndTimeUnixNano < c.span.StartTimeUnixNano || c.span.EndTimeUnixNano > uint64(time.Now().UnixNano()) {
 			t.Errorf("%s lasts from %d to %d", c.span.Name, c.span.StartTimeUnixNano, c.span.EndTimeUnixNano)
 		}
+	}
+
+	// The seed's file asks for an event of each call.
+	type event struct {
+		Msg, Method, Result, Status, Topic string
+		TraceID                            string `json:"trace_id"`
+		CorrelationID                      string `json:"correlation_id"`
+	}
+	var got []event
+	for lines := json.NewDecoder(&events); lines.More(); {
+		var e event
+		if err := lines.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(e.CorrelationID, "traced-") {
+			t.Errorf("correlation id %q", e.CorrelationID)
+		}
+		e.CorrelationID = ""
+		got = append(got, e)
+	}
+	slices.SortFunc(got, func(a, b event) int { return strings.Compare(a.TraceID+a.Msg, b.TraceID+b.Msg) })
+	expected := func(trace []byte, result string) []event {
+		e := event{Method: demoMethod, Status: "OK", Topic: "echo-requests", TraceID: fmt.Sprintf("%x", trace)}
+		call, request := e, e
+		call.Msg, request.Msg, request.Result = "call", "request", result
+		return []event{call, request}
+	}
+	if want := append(expected(first, "executed"), expected(second, "stored")...); !slices.Equal(got, want) {
+		t.Errorf("events %+v, not %+v", got, want)
 	}
 }

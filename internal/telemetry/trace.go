@@ -105,9 +105,18 @@ func message(topic string, c Call) []attribute.KeyValue {
 // SetStatus says how the call of a span ended. As in the conventions for servers, only a status that is not the caller's
 // doing makes the span an error.
 func SetStatus(span trace.Span, status codes.Code, message string) {
-	span.SetAttributes(semconv.RPCResponseStatusCode(StatusName(status)))
 	switch status {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		SetClientStatus(span, status, message)
+	default:
+		span.SetAttributes(semconv.RPCResponseStatusCode(StatusName(status)))
+	}
+}
+
+// SetClientStatus is SetStatus for a span of the side that asked: every status but OK makes it an error.
+func SetClientStatus(span trace.Span, status codes.Code, message string) {
+	span.SetAttributes(semconv.RPCResponseStatusCode(StatusName(status)))
+	if status != codes.OK {
 		span.SetStatus(otelcodes.Error, message)
 		span.SetAttributes(semconv.ErrorTypeKey.String(StatusName(status)))
 	}

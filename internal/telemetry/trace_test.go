@@ -1,10 +1,16 @@
 package telemetry_test
 
 import (
+	"slices"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
@@ -24,6 +30,37 @@ func TestTraceContextTravelsInRecordHeaders(t *testing.T) {
 	}
 	if got := telemetry.Inject(ctx); got != record {
 		t.Errorf("%+v, not %+v", got, record)
+	}
+}
+
+// The status of a span follows that of the call, as the conventions for RPC have it.
+func TestStatusOfSpans(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
+	for _, c := range []struct {
+		status         codes.Code
+		name           string
+		server, client otelcodes.Code
+	}{
+		{codes.OK, "OK", otelcodes.Unset, otelcodes.Unset},
+		{codes.NotFound, "NOT_FOUND", otelcodes.Unset, otelcodes.Error},
+		{codes.Canceled, "CANCELLED", otelcodes.Unset, otelcodes.Error},
+		{codes.Internal, "INTERNAL", otelcodes.Error, otelcodes.Error},
+		{codes.DeadlineExceeded, "DEADLINE_EXCEEDED", otelcodes.Error, otelcodes.Error},
+		{codes.Code(99), "99", otelcodes.Unset, otelcodes.Error},
+	} {
+		for i, set := range []func(trace.Span, codes.Code, string){telemetry.SetStatus, telemetry.SetClientStatus} {
+			side := []otelcodes.Code{c.server, c.client}[i]
+			spans.Reset()
+			_, span := tracer.Start(t.Context(), "work")
+			set(span, c.status, "why")
+			span.End()
+			got := spans.GetSpans()[0]
+			if got.Status.Code != side || !slices.Contains(got.Attributes, attribute.String("rpc.response.status_code", c.name)) {
+				t.Errorf("%v: %v, %v", c.status, got.Status, got.Attributes)
+			}
+		}
 	}
 }
 
