@@ -9,12 +9,17 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/processor/rowpb"
 )
 
 // browser is a page in a real browser.
@@ -123,7 +128,7 @@ func TestPage(t *testing.T) {
 	b.awaitLetters(1)
 	stop()
 	b.file = b.fixed
-	address, stop := b.running("run", "--listen", "127.0.0.1", "--state-dir", b.state)
+	address, stop := b.running("run", "--listen", "127.0.0.1", "--state-dir", b.state, "--jaeger-url", "http://127.0.0.1:16686/")
 	defer stop()
 	b.produce(callTo("a-1", "other-responses"), callTo("a-2", "other-responses"))
 	b.await(address, "a-1", "list")
@@ -151,6 +156,17 @@ func TestPage(t *testing.T) {
 	p.screenshot("story")
 	p.do("closing", chromedp.KeyEvent(kb.Escape))
 	p.until("it is closed, and the focus is back", `!document.getElementById('story').open && document.activeElement.tagName === 'A' && location.hash === ''`)
+
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	traced, err := proto.Marshal(&rowpb.Row{Version: 1, State: rowpb.State_STATE_FINAL, ExpiresMs: time.Now().Add(time.Hour).UnixMilli(), TraceId: trace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.produce(&kgo.Record{Topic: "example-west_kafka_grpc_remote_server-table", Key: []byte("traced"), Value: traced})
+	b.await(address, "traced", "list")
+	p.do("following a link to a key", chromedp.Evaluate(`location.hash = '#key=traced'`, nil))
+	p.until("the link to its trace", `document.querySelector('#story a')?.href === 'http://127.0.0.1:16686/trace/`+trace+`'`)
+	p.do("closing", chromedp.KeyEvent(kb.Escape))
 
 	p.do("asking for dead letters", chromedp.Click("#letters-load"))
 	p.until("a dead letter", `document.querySelectorAll('#letters tr').length === 1`)
