@@ -23,8 +23,8 @@ func TestOldStoreDoesNotBringRowsBack(t *testing.T) {
 		forgets bool
 	}{
 		{"in use just now", time.Now().UTC().Format(time.RFC3339), false},
-		{"younger than half", time.Now().Add(-retention/2 + time.Minute).UTC().Format(time.RFC3339), false},
-		{"older than half", time.Now().Add(-retention/2 - time.Minute).UTC().Format(time.RFC3339), true},
+		{"younger than half", time.Now().Add(-retention/2 + time.Hour).UTC().Format(time.RFC3339), false},
+		{"older than half", time.Now().Add(-retention/2 - time.Hour).UTC().Format(time.RFC3339), true},
 		{"from the future", time.Now().Add(retention).UTC().Format(time.RFC3339), true},
 		{"of unknown age", "", true},
 		{"of unreadable age", "yesterday", true},

@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -85,5 +88,48 @@ func TestAdminAddressThatIsTaken(t *testing.T) {
 		newOutput(), stderr, environment())
 	if code != 1 || !strings.Contains(stderr.String(), "--admin-addr") {
 		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+// Where other machines can reach the address, Prometheus reads the metrics with the token, and nobody without it.
+func TestMetricsNeedTheToken(t *testing.T) {
+	t.Parallel()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("0123456789abcdef0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := newOutput()
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, []string{"run", "-c", "../../e2e/chaos/testdata/zilla.yaml", "--embedded-kafka", "--state-dir", t.TempDir(),
+			"--admin-addr", ":0", "--admin-token-file", token}, newOutput(), stderr, environment("SERVICE_HOST", "127.0.0.1", "SERVICE_PORT", "1"))
+	}()
+	listening, err := url.Parse(adminAddr(t, stderr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	for given, want := range map[string]int{"": http.StatusUnauthorized, "wrong": http.StatusUnauthorized, "0123456789abcdef0123456789abcdef": http.StatusOK} {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+listening.Port()+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if given != "" {
+			request.Header.Set("Authorization", "Bearer "+given)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("token %q: %s", given, response.Status)
+		}
+	}
+	cancel()
+	if c := <-code; c != 0 {
+		t.Errorf("exit code %d: %s", c, stderr)
 	}
 }

@@ -65,8 +65,9 @@ func newLettersBench(t *testing.T) *lettersBench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, taken := range []string{"7151", "7153"} {
-		text = bytes.ReplaceAll(text, []byte(taken), []byte(freePort(t)))
+	ports := freePorts(t, 2)
+	for i, taken := range []string{"7151", "7153"} {
+		text = bytes.ReplaceAll(text, []byte(taken), []byte(ports[i]))
 	}
 	b.fixed = filepath.Join(filepath.Dir(b.file), "fixed.yaml")
 	for name, text := range map[string][]byte{b.file: text, b.fixed: bytes.ReplaceAll(text, []byte("echo-responses"), []byte("other-responses"))} {
@@ -79,16 +80,24 @@ func newLettersBench(t *testing.T) *lettersBench {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	return freePorts(t, 1)[0]
+}
+
+// freePorts finds different ones: a port that was given back may be the next one found.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	ports := make([]string, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if _, ports[i], err = net.SplitHostPort(l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return ports
 }
 
 // run runs a configuration until stop.
