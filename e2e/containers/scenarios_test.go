@@ -52,9 +52,12 @@ func TestRollingUpgrade(t *testing.T) {
 	w.pause(calm)
 	began := time.Now()
 	for _, i := range w.instances {
+		from := time.Now()
 		w.terminate(i)
+		stopped := time.Now()
 		i.start(w.images[1])
 		i.waitReady()
+		t.Logf("instance %s: stopped in %v, ready %v later", i.name, stopped.Sub(from).Round(time.Millisecond), time.Since(stopped).Round(time.Millisecond))
 	}
 	took := time.Since(began)
 	w.pause(calm)
