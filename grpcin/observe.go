@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -22,8 +21,9 @@ type observed struct {
 	send    trace.Span // of the call's records
 	receive trace.Span // of those of its reply
 
-	mu     sync.Mutex
-	offset int64 // of the first record; negative before it is acknowledged
+	mu        sync.Mutex
+	partition int32 // of the first record
+	offset    int64 // negative before it is acknowledged
 }
 
 // observe begins with what telemetry tells of a call. Its records belong to the trace that the request then names.
@@ -36,11 +36,11 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 		code := status.Code(err)
 		counted(code)
 		c.mu.Lock()
-		offset := c.offset
+		partition, offset := c.partition, c.offset
 		c.mu.Unlock()
 		t.Events.Print(telemetry.Event{
 			Name: "call", Binding: s.options.Listener.Binding, Method: name, CorrelationID: c.request.CorrelationID, Topic: c.route.Topic,
-			Offset: offset, Status: code, Took: time.Since(c.since), Span: trace.SpanContextFromContext(stream.Context()),
+			Partition: partition, Offset: offset, Status: code, Took: time.Since(c.since), Span: trace.SpanContextFromContext(stream.Context()),
 		})
 	}
 	if !t.Tracing {
@@ -57,9 +57,9 @@ func (c *call) described(key []byte) telemetry.Call {
 }
 
 // sent is called when Kafka has the first record of the call, or has refused it.
-func (c *call) sent(offset int64, err error) {
+func (c *call) sent(partition int32, offset int64, err error) {
 	c.mu.Lock()
-	c.offset = offset
+	c.partition, c.offset = partition, offset
 	c.mu.Unlock()
 	if c.send == nil {
 		return
@@ -67,7 +67,7 @@ func (c *call) sent(offset int64, err error) {
 	if err != nil {
 		telemetry.Fail(c.send, err)
 	} else {
-		c.send.SetAttributes(attribute.Int64("messaging.kafka.offset", offset))
+		c.send.SetAttributes(telemetry.Position(partition, offset)...)
 	}
 	c.send.End()
 }
@@ -79,7 +79,7 @@ func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply
 	}
 	ctx = telemetry.Extract(ctx, reply)
 	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(append(telemetry.Receive(r.Topic, c.described(r.Key)), telemetry.Position(r.Partition, r.Offset)...)...))
+		trace.WithAttributes(append(telemetry.Receive(r.Topic, c.described([]byte(c.request.CorrelationID))), telemetry.Position(r.Partition, r.Offset)...)...))
 }
 
 // observeEnd ends what was begun, with the status of the call.

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
 
@@ -22,7 +23,9 @@ type outbound struct {
 	topic   string
 	key     []byte
 	headers []wire.Header
-	first   func(offset int64, err error) // is told of the first record
+	pin     kafka.Pin // the topic may get more partitions while the call is open
+
+	first func(partition int32, offset int64, err error) // is told of the first record
 
 	failed    chan error    // has room for one: why the first record was not written
 	completed chan struct{} // closed when everything is acknowledged after complete
@@ -41,7 +44,7 @@ type outbound struct {
 	closed     bool      // nothing is written any more
 }
 
-func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header, first func(int64, error)) *outbound {
+func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header, first func(int32, int64, error)) *outbound {
 	o := &outbound{sender: sender, topic: topic, key: key, headers: headers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
 	o.changed.L = &o.mu
 	return o
@@ -62,9 +65,9 @@ func (o *outbound) send(value []byte) bool {
 	o.halfClosed = value == nil
 	first := o.written == 1
 	o.mu.Unlock()
-	o.sender.Send(o.record(value, o.headers), func(offset int64, err error) {
+	o.sender.SendPinned(o.record(value, o.headers), &o.pin, func(offset int64, err error) {
 		if first {
-			o.first(offset, err)
+			o.first(o.pin.Partition(), offset, err)
 		}
 		o.acknowledge(value, err)
 	})
@@ -168,7 +171,7 @@ func (o *outbound) cancel(headers []wire.Header, done func(error)) {
 	known := o.written > 0
 	o.mu.Unlock()
 	if known {
-		o.sender.Send(o.record(nil, headers), func(_ int64, err error) { done(err) })
+		o.sender.SendPinned(o.record(nil, headers), &o.pin, func(_ int64, err error) { done(err) })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
+	broker "kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
 
@@ -18,14 +19,19 @@ import (
 type slowKafka struct {
 	mu      sync.Mutex
 	records []wire.Record
+	pins    map[*broker.Pin]bool
 	waiting []func(int64, error)
 	free    bool
 	most    int
 }
 
-func (k *slowKafka) Send(r wire.Record, done func(int64, error)) {
+func (k *slowKafka) SendPinned(r wire.Record, pin *broker.Pin, done func(int64, error)) {
 	k.mu.Lock()
 	k.records = append(k.records, r)
+	if k.pins == nil {
+		k.pins = map[*broker.Pin]bool{}
+	}
+	k.pins[pin] = true
 	if !k.free {
 		k.waiting = append(k.waiting, done)
 		k.most = max(k.most, len(k.waiting))
@@ -94,6 +100,9 @@ func TestFastSenderWaitsForKafka(t *testing.T) {
 			eventually(t, "everything is written", func() bool { return k.written() == tt.messages+1 })
 			if k.most != tt.held {
 				t.Errorf("%d records were on their way at once, want at most %d", k.most, tt.held)
+			}
+			if len(k.pins) != 1 || k.pins[nil] {
+				t.Errorf("the records of the call have %d pins, none among them: %t", len(k.pins), k.pins[nil])
 			}
 			for n, r := range k.records[:tt.messages] {
 				if !strings.HasPrefix(string(r.Value), strconv.Itoa(n)+"\x00") && strconv.Itoa(n) != strings.TrimRight(string(r.Value), "\x00") {

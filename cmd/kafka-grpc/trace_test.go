@@ -206,6 +206,7 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 			"messaging.consumer.group.name": "example-west_kafka_grpc_remote_server", "rpc.system.name": "grpc", "rpc.method": demoMethod,
 			"rpc.response.status_code": "OK", "kafka_grpc.result": "executed",
 		}},
+		{collector.find(first, "send echo-requests"), map[string]string{"messaging.destination.partition.id": "0", "messaging.kafka.offset": "0"}},
 		{duplicate, map[string]string{"kafka_grpc.result": "stored", "messaging.kafka.offset": "2"}},
 		{collector.find(first, "send echo-responses"), map[string]string{
 			"messaging.operation.type": "send", "messaging.destination.name": "echo-responses", "messaging.destination.partition.id": "0", "messaging.kafka.offset": "1",
