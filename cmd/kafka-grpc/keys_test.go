@@ -51,18 +51,18 @@ func (b *lettersBench) keys(address string, code int, args ...string) (out, note
 // await runs a keys command until its output has a text.
 func (b *lettersBench) await(address, text string, args ...string) string {
 	b.t.Helper()
-	var stderr bytes.Buffer
+	var stdout, stderr bytes.Buffer
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-again.C {
-		var stdout bytes.Buffer
+		stdout.Reset()
 		stderr.Reset()
 		execute(b.t.Context(), append([]string{"keys"}, append(args, "--admin-addr", address)...), &stdout, &stderr, b.env)
 		if strings.Contains(stdout.String(), text) {
 			return stdout.String()
 		}
 	}
-	b.t.Fatalf("no %q of keys %q: %s", text, args, &stderr)
+	b.t.Fatalf("no %q of keys %q: %s%s", text, args, &stdout, &stderr)
 	return ""
 }
 

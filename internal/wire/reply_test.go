@@ -14,7 +14,7 @@ import (
 func reply() wire.Reply {
 	return wire.Reply{
 		CorrelationID: "k1-0123", Call: "attempt-1",
-		Trace:    wire.Trace{Parent: "00-1-2-01", State: "a=b"},
+		Trace:    wire.Trace{Parent: "00-1-2-01", State: "a=b", Baggage: "c=d"},
 		Metadata: wire.Metadata{{"x", "2"}, {"a-bin", "\x00\xff"}, {"x", "1"}},
 		Status:   codes.NotFound, Message: "100% größer",
 		Trailers: wire.Metadata{{"t", "1"}, {"t", "2"}, {"grpc-status-details-bin", "\x08\x05"}},
@@ -31,14 +31,14 @@ func TestEncodeReply(t *testing.T) {
 		{
 			"message", c.EncodeReplyMessage(reply()),
 			pairs("zilla:correlation-id", "k1-0123", "meta:x", "2", "meta:a-bin", "AP8", "meta:x", "1",
-				"grpc:call", "attempt-1", "traceparent", "00-1-2-01", "tracestate", "a=b"),
+				"grpc:call", "attempt-1", "traceparent", "00-1-2-01", "tracestate", "a=b", "baggage", "c=d"),
 		},
 		{
 			"end", c.EncodeReplyEnd(reply()),
 			pairs("zilla:correlation-id", "k1-0123", "zilla:status", "5", "zilla:message", "100%25 gr%C3%B6%C3%9Fer",
 				"meta:x", "2", "meta:a-bin", "AP8", "meta:x", "1",
 				"trailer:t", "1", "trailer:t", "2", "trailer:grpc-status-details-bin", "CAU",
-				"grpc:call", "attempt-1", "traceparent", "00-1-2-01", "tracestate", "a=b"),
+				"grpc:call", "attempt-1", "traceparent", "00-1-2-01", "tracestate", "a=b", "baggage", "c=d"),
 		},
 		{"plain message", c.EncodeReplyMessage(wire.Reply{CorrelationID: "c"}), pairs("zilla:correlation-id", "c")},
 		{"plain end", c.EncodeReplyEnd(wire.Reply{CorrelationID: "c"}), pairs("zilla:correlation-id", "c", "zilla:status", "0")},

@@ -44,7 +44,7 @@ func request() wire.Request {
 		Call:     "attempt-1",
 		Deadline: time.UnixMilli(1700000000123),
 		Canceled: true,
-		Trace:    wire.Trace{Parent: "00-1-2-01", State: "a=b"},
+		Trace:    wire.Trace{Parent: "00-1-2-01", State: "a=b", Baggage: "c=d"},
 		Metadata: wire.Metadata{{"idempotency-key", "k1"}, {"x", "2"}, {"a-bin", "\x00\xff"}, {"x", "1"}},
 	}
 }
@@ -73,7 +73,7 @@ func TestEncodeRequest(t *testing.T) {
 			pairs(append(append([]string{"zilla:identity", "test", "a", "1", "a", "2"}, four...),
 				"meta:idempotency-key", "k1", "meta:x", "2", "meta:a-bin", "AP8", "meta:x", "1",
 				"grpc:call", "attempt-1", "grpc:deadline", "1700000000123", "grpc:canceled", "1",
-				"traceparent", "00-1-2-01", "tracestate", "a=b")...),
+				"traceparent", "00-1-2-01", "tracestate", "a=b", "baggage", "c=d")...),
 		},
 		{
 			"only what must be", wire.DefaultContract(), func() wire.Request {
