@@ -51,7 +51,7 @@ func NewReader(c Cluster) (*Reader, error) {
 	}
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(err, config)
 	}
 	return &Reader{client: client, at: at}, nil
 }

@@ -120,10 +120,19 @@ func (c Cluster) mechanism() string {
 	return string(c.SASL.Mechanism)
 }
 
-// unreachable is the error of a cluster that no client could be made for.
-func (c Cluster) unreachable(err error) error {
+// unreachable is the error of a cluster that no client could be made for. Where sarama does not say why, because it ran out of
+// brokers in the end, the brokers are asked once more.
+func (c Cluster) unreachable(err error, config *sarama.Config) error {
 	at := strings.Join(c.Brokers, ", ")
-	if why, _ := c.refusal(err); why != "" {
+	why, _ := c.refusal(err)
+	for _, address := range c.Brokers {
+		if why != "" {
+			break
+		}
+		_, _, answer := greet(address, config)
+		why, _ = c.refusal(answer)
+	}
+	if why != "" {
 		return fmt.Errorf("cannot reach Kafka at %s: %s: %w", at, why, err)
 	}
 	return fmt.Errorf("cannot reach Kafka at %s; is it running, and is the address right? %w", at, err)

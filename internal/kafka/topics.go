@@ -77,7 +77,7 @@ func (c Cluster) admin() (sarama.ClusterAdmin, error) {
 	}
 	admin, err := sarama.NewClusterAdmin(c.Brokers, config)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(err, config)
 	}
 	return admin, nil
 }
