@@ -152,7 +152,11 @@ func (b *bench) start(dir string) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- table.Run(ctx) }()
-	server := httptest.NewUnstartedServer(views.Handler(table))
+	mux, handler := http.NewServeMux(), views.Handler(table)
+	for _, path := range views.Paths() {
+		mux.Handle(path, handler)
+	}
+	server := httptest.NewUnstartedServer(mux)
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)

@@ -139,7 +139,7 @@ func TestGetSaysWhyThereIsNothing(t *testing.T) {
 func TestKeysOfAnyBytes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 3)
-	keys := []string{"__offset", "a b", "a/b", "käse", "\xff\x00raw", "q?x=1&y"}
+	keys := []string{"__offset", "a b", "a/b", "käse", "\xff\x00raw", "q?x=1&y", "a//b", "a/../b", "/a/", "a%2Fb"}
 	for _, key := range keys {
 		b.put(key, aRow())
 	}
