@@ -47,8 +47,10 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 		return
 	}
 	var ctx context.Context
-	ctx, c.send = s.tracer.Start(stream.Context(), "send "+c.route.Topic, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(telemetry.Send(c.route.Topic, c.described(c.key()))...))
+	ctx, c.send = s.tracer.Start(stream.Context(), "send "+c.route.Topic, trace.WithSpanKind(trace.SpanKindProducer))
+	if c.send.IsRecording() { // most are not, where few are sampled
+		c.send.SetAttributes(telemetry.Send(c.route.Topic, c.described(c.key()))...)
+	}
 	c.request.Trace = telemetry.Inject(ctx)
 }
 
@@ -61,7 +63,7 @@ func (c *call) sent(partition int32, offset int64, err error) {
 	c.mu.Lock()
 	c.partition, c.offset = partition, offset
 	c.mu.Unlock()
-	if c.send == nil {
+	if c.send == nil || !c.send.IsRecording() {
 		return
 	}
 	if err != nil {
@@ -78,13 +80,15 @@ func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply
 		return
 	}
 	ctx = telemetry.Extract(ctx, reply)
-	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(append(telemetry.Receive(r.Topic, c.described([]byte(c.request.CorrelationID))), telemetry.Position(r.Partition, r.Offset)...)...))
+	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient))
+	if c.receive.IsRecording() {
+		c.receive.SetAttributes(append(telemetry.Receive(r.Topic, c.described([]byte(c.request.CorrelationID))), telemetry.Position(r.Partition, r.Offset)...)...)
+	}
 }
 
 // observeEnd ends what was begun, with the status of the call.
 func (c *call) observeEnd(err error) {
-	if c.receive != nil {
+	if c.receive != nil && c.receive.IsRecording() {
 		s := status.Convert(err)
 		telemetry.SetClientStatus(c.receive, s.Code(), s.Message())
 		c.receive.End()

@@ -43,10 +43,12 @@ func (p *Processor) begin(a *attempt) {
 	}
 	ctx := telemetry.Extract(context.Background(), a.request.Trace)
 	a.baggage = baggage.FromContext(ctx)
-	attributes := append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
-		Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
-	}), telemetry.Position(a.source.partition, a.source.offset)...)
-	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attributes...))
+	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, trace.WithSpanKind(trace.SpanKindConsumer))
+	if a.process.IsRecording() { // most are not, where few are sampled
+		a.process.SetAttributes(append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
+			Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
+		}), telemetry.Position(a.source.partition, a.source.offset)...)...)
+	}
 }
 
 // traced is ctx within the attempt's span.
@@ -102,10 +104,12 @@ func (p *Processor) replyTrace(a *attempt) wire.Trace {
 	defer a.sending.Unlock()
 	ctx := a.traced(context.Background())
 	if a.reply == nil {
-		attributes := telemetry.Send(a.replyTo, telemetry.Call{
-			Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
-		})
-		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(attributes...))
+		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, trace.WithSpanKind(trace.SpanKindProducer))
+		if a.reply.IsRecording() {
+			a.reply.SetAttributes(telemetry.Send(a.replyTo, telemetry.Call{
+				Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
+			})...)
+		}
 	}
 	return telemetry.Inject(trace.ContextWithSpan(ctx, a.reply))
 }
@@ -114,7 +118,7 @@ func (p *Processor) replyTrace(a *attempt) wire.Trace {
 // refused it.
 func (p *Processor) observeReply(a *attempt, status codes.Code, message string) (sent func(partition int32, offset int64, err error)) {
 	result, emitted := a.result, time.Now()
-	if a.process != nil {
+	if a.process != nil && a.process.IsRecording() {
 		a.process.SetAttributes(attribute.String("kafka_grpc.result", string(result)))
 		telemetry.SetStatus(a.process, status, message)
 		a.process.End()
@@ -123,7 +127,7 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 		a.sending.Lock()
 		span := a.reply
 		a.sending.Unlock()
-		if span != nil {
+		if span != nil && span.IsRecording() {
 			if err != nil {
 				telemetry.Fail(span, err)
 			} else {
