@@ -71,15 +71,18 @@ func (j jaeger) within(what string, try func(context.Context) error) {
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for last := error(nil); ; {
 		err := try(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil {
+			last = err // not that the time is over
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			j.t.Fatalf("not within %s: %s: %v", patience, what, err)
+			j.t.Fatalf("not within %s: %s: %v", patience, what, last)
 		}
 	}
 }

@@ -306,6 +306,10 @@ kafka-grpc: process echo-requests [consumer] OK
   kafka-grpc: grpc.examples.echo.Echo/UnaryEcho [client] attempt 1 OK
     echo: grpc.examples.echo.Echo/UnaryEcho [server] OK
   kafka-grpc: send echo-responses [producer]`
+	parkedTree = `
+shop: send echo-requests [producer]
+  kafka-grpc: process echo-requests [consumer] OK
+    kafka-grpc: send echo-responses [producer]`
 	restartedTree = handTree + `
 ` + lost + `
   echo: grpc.examples.echo.Echo/UnaryEcho [server] CANCELLED`
@@ -374,18 +378,16 @@ func TestTraces(t *testing.T) {
 	expectTags(t, j.find(executed, "echo", echo+"/UnaryEcho", "server"), map[string]string{"tenant": "blue"})
 
 	// The table leads to the trace.
-	stdout, stderr, code := output(t, exec.Command(binary(t, "kafka-grpc"), "keys", "get", id("order-1", "UnaryEcho"), "--admin-addr", run.admin()))
-	if code != 0 || !slices.Contains(strings.Fields(stdout), executed.ID) {
-		t.Errorf("keys get: exit code %d, no trace %s in\n%s%s", code, executed.ID, stdout, stderr)
-	}
+	eventually(t, "keys get names the trace", func() bool {
+		stdout, _, code := output(t, exec.Command(binary(t, "kafka-grpc"), "keys", "get", id("order-1", "UnaryEcho"), "--admin-addr", run.admin()))
+		return code == 0 && slices.Contains(strings.Fields(stdout), executed.ID)
+	})
 
 	// A duplicate's trace leads to the one that executed the key.
 	duplicate := follow("the same order", "UnaryEcho", "order-1", hi, codes.OK, duplicateTree)
 	again := j.find(duplicate, "kafka-grpc", "process "+requestTopic, "consumer")
 	expectTags(t, again, map[string]string{"kafka_grpc.result": "stored"})
-	if links := again.links(); len(links) != 1 || links[0].Trace != executed.ID || links[0].Span != process.ID {
-		t.Errorf("the duplicate's links are %v, not span %s of trace %s", links, process.ID, executed.ID)
-	}
+	expectLink(t, again, process)
 
 	retried := follow("a flaky service", "UnaryEcho", "flaky-1", hi, codes.OK, retriedTree)
 	expectInPage(t, retried.tree())
@@ -461,14 +463,23 @@ func TestTraces(t *testing.T) {
 		t.Errorf("%d attempts probed the service, and %d calls were held", probes, held)
 	}
 
-	// A call that a crash ended is made again by the next process, in the same trace.
+	// A call that a crash ended is made again by the next process, in the same trace. One that waits for its result leads there.
 	crossed := byHand("gate-1")
 	<-service.begun
 	run.kill()
 	run = w.run()
 	<-service.begun
+	waited := byHand("gate-1")
+	eventually(t, "a request is parked", func() bool {
+		stdout, _, _ := output(t, exec.Command("curl", "-s", "http://"+run.admin()+"/metrics"))
+		return strings.Contains(stdout, `kafka_grpc_requests_parked{group="`+group+`"} 1`)
+	})
 	close(service.gate)
-	traces = append(traces, j.expect(crossed, restartedTree))
+	restarted, parked := j.expect(crossed, restartedTree), j.expect(waited, parkedTree)
+	traces = append(traces, restarted, parked)
+	process, again = j.find(restarted, "kafka-grpc", "process "+requestTopic, "consumer"), j.find(parked, "kafka-grpc", "process "+requestTopic, "consumer")
+	expectTags(t, again, map[string]string{"kafka_grpc.result": "parked"})
+	expectLink(t, again, process)
 
 	run.signal(syscall.SIGTERM)
 	if code := run.wait(); code != 0 {
@@ -488,6 +499,14 @@ func expectTags(t *testing.T, s span, want map[string]string) {
 		if got[name] != want[name] {
 			t.Errorf("%s: %s is %q, not %q, of %q", s.Name, name, got[name], want[name], got)
 		}
+	}
+}
+
+// expectLink checks that the span of a duplicate leads to the one that executed its key.
+func expectLink(t *testing.T, duplicate, execution span) {
+	t.Helper()
+	if links := duplicate.links(); len(links) != 1 || links[0].Trace != execution.Trace || links[0].Span != execution.ID {
+		t.Errorf("the duplicate's links are %v, not span %s of trace %s", links, execution.ID, execution.Trace)
 	}
 }
 
