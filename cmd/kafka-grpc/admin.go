@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,18 @@ func (a *app) addPart(p admin.Part) {
 	if a.admin != nil {
 		a.admin.AddPart(p)
 	}
+}
+
+// listenerPart asks whether a port of the server in front takes connections.
+func listenerPart(binding string, addr net.Addr) admin.Part {
+	return admin.Part{Name: "listener " + binding + " " + addr.String(), MaxAge: pingAge, Check: func(ctx context.Context) error {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, addr.Network(), addr.String())
+		if err != nil {
+			return fmt.Errorf("it takes no connections: %w", err)
+		}
+		return c.Close()
+	}}
 }
 
 func processorPart(binding string, p *processor.Processor) admin.Part {

@@ -31,14 +31,24 @@ func TestReadyzKnowsAllParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	brokers := broker.Brokers()[0]
 	defer broker.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	file, free := seedFile(t), freePorts(t, 2)
+	plain, secure := free[0], free[1]
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.NewReplacer("7151", plain, "7153", secure).Replace(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	stderr := newOutput()
 	code := make(chan int, 1)
 	go func() {
-		code <- execute(ctx, []string{"run", "-c", "../../e2e/chaos/testdata/zilla.yaml", "--brokers", broker.Brokers()[0], "--create-topics", "--state-dir", t.TempDir()},
-			newOutput(), stderr, environment("SERVICE_HOST", "127.0.0.1", "SERVICE_PORT", "1"))
+		code <- execute(ctx, []string{"run", "-c", file, "--listen", "127.0.0.1", "--brokers", brokers, "--create-topics", "--state-dir", t.TempDir()},
+			newOutput(), stderr, environment())
 	}()
 	url := adminAddr(t, stderr)
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -58,7 +68,7 @@ func TestReadyzKnowsAllParts(t *testing.T) {
 	for _, p := range got.Parts {
 		names = append(names, p.Name)
 	}
-	if !slices.Equal(names, []string{"app", "kafka kafka_client", "processor west"}) || response.StatusCode != http.StatusOK || !got.Ready {
+	if !slices.Equal(names, []string{"app", "kafka south_kafka_client", "processor west_kafka_grpc_remote_server", "listener north_tcp_server 127.0.0.1:" + plain, "listener north_tcp_server 127.0.0.1:" + secure}) || response.StatusCode != http.StatusOK || !got.Ready {
 		t.Errorf("after the line ready: %d %+v", response.StatusCode, got)
 	}
 	scrape, err := client.Get(url + "/metrics")

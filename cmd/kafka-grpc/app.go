@@ -163,6 +163,7 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 			return fmt.Errorf("binding %s: %w", l.Binding, err)
 		}
 		a.servers, a.listeners = append(a.servers, server), append(a.listeners, listener)
+		a.addPart(listenerPart(l.Binding, listener.Addr()))
 	}
 	// One part, so that they drain at the same time.
 	a.run(ctx, func(ctx context.Context) error {
