@@ -93,8 +93,8 @@ func (c *call) observeEnd(err error) {
 		telemetry.SetClientStatus(c.receive, s.Code(), s.Message())
 		c.receive.End()
 	}
-	if c.send != nil {
-		c.send.End() // nothing, if its record is acknowledged
+	if c.send != nil && !c.out.begun() {
+		c.send.End() // else the acknowledgement does, which may come after the reply
 	}
 	c.done(err)
 }

@@ -167,12 +167,16 @@ func (o *outbound) cancel(headers []wire.Header, done func(error)) {
 	o.close()
 	o.sending.Lock() // behind a record that is being handed over
 	defer o.sending.Unlock()
-	o.mu.Lock()
-	known := o.written > 0
-	o.mu.Unlock()
-	if known {
+	if o.begun() {
 		o.sender.SendPinned(o.record(nil, headers), &o.pin, func(_ int64, err error) { done(err) })
 	}
+}
+
+// begun reports whether a record is on its way, or acknowledged.
+func (o *outbound) begun() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written > 0
 }
 
 // open reports whether the caller's half-close is not on its way.
