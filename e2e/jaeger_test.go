@@ -72,7 +72,10 @@ func (j jaeger) within(what string, try func(context.Context) error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for last := error(nil); ; {
-		err := try(ctx)
+		// One that hangs must not take the time of all.
+		limited, stop := context.WithTimeout(ctx, patience/10)
+		err := try(limited)
+		stop()
 		if err == nil {
 			return
 		}
