@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"hash"
-	"log/slog"
-	"strings"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/wire"
@@ -79,7 +78,7 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member) (*goka.Proc
 
 	options := []goka.ProcessorOption{
 		goka.WithClientID(p.remote.Group),
-		goka.WithLogger(gokaLog{p.log}),
+		goka.WithLogger(gokalog.New(p.log)),
 		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithRebalanceCallback(p.assigned),
@@ -145,18 +144,3 @@ func (m topicManager) EnsureTopicExists(topic string, partitions, _ int, _ map[s
 	}
 	return nil
 }
-
-// gokaLog turns goka's lines into log records: its errors into warnings, the rest is for debugging.
-type gokaLog struct{ log *slog.Logger }
-
-func (l gokaLog) line(text string) {
-	if strings.Contains(strings.ToLower(text), "error") {
-		l.log.Warn(text)
-		return
-	}
-	l.log.Debug(text)
-}
-
-func (l gokaLog) Print(args ...any)                 { l.line(fmt.Sprint(args...)) }
-func (l gokaLog) Println(args ...any)               { l.line(fmt.Sprint(args...)) }
-func (l gokaLog) Printf(format string, args ...any) { l.line(fmt.Sprintf(format, args...)) }

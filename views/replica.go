@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/lovoo/goka/codec"
 	"github.com/lovoo/goka/storage"
 
+	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/wire"
@@ -141,7 +140,7 @@ func (t *Table) view(client sarama.Client, consumer sarama.Consumer, r *replica,
 	}
 	view, err := goka.NewView(t.c.Cluster.Brokers, goka.Table(t.c.Topic), new(codec.Bytes),
 		goka.WithViewClientID(t.c.Cluster.ClientID),
-		goka.WithViewLogger(gokaLog{t.log}),
+		goka.WithViewLogger(gokalog.New(t.log)),
 		goka.WithViewHasher(func() hash.Hash32 { return wire.NewHash() }),
 		goka.WithViewAutoReconnect(),
 		goka.WithViewBackoffBuilder(func() (goka.Backoff, error) {
@@ -342,18 +341,3 @@ func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64,
 	return m.client.GetOffset(topic, partition, at)
 }
 func (m topicManager) Close() error { return nil }
-
-// gokaLog turns goka's lines into log records: its errors into warnings, the rest is for debugging.
-type gokaLog struct{ log *slog.Logger }
-
-func (l gokaLog) line(text string) {
-	if strings.Contains(strings.ToLower(text), "error") {
-		l.log.Warn(text)
-		return
-	}
-	l.log.Debug(text)
-}
-
-func (l gokaLog) Print(args ...any)                 { l.line(fmt.Sprint(args...)) }
-func (l gokaLog) Println(args ...any)               { l.line(fmt.Sprint(args...)) }
-func (l gokaLog) Printf(format string, args ...any) { l.line(fmt.Sprintf(format, args...)) }

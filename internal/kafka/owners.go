@@ -38,13 +38,9 @@ func (t *Topics) Owners(group, topic string) (map[int32]string, error) {
 
 // Partitions is how many a topic has.
 func (t *Topics) Partitions(topic string) (int, error) {
-	found, err := t.describe([]string{topic})
+	f, err := t.existing(topic)
 	if err != nil {
 		return 0, err
-	}
-	f := found[topic]
-	if f.missing {
-		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
 	}
 	return f.partitions, nil
 }

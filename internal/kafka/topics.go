@@ -87,15 +87,24 @@ func (t *Topics) Close() error { return t.admin.Close() }
 
 // MaxRecordBytes is the largest record, as Size counts it, that a topic takes.
 func (t *Topics) MaxRecordBytes(topic string) (int, error) {
-	found, err := t.describe([]string{topic})
+	f, err := t.existing(topic)
 	if err != nil {
 		return 0, err
 	}
+	return f.maxBytes - batchOverhead, nil
+}
+
+// existing is the state of a topic that must be there.
+func (t *Topics) existing(topic string) (topicState, error) {
+	found, err := t.describe([]string{topic})
+	if err != nil {
+		return topicState{}, err
+	}
 	f := found[topic]
 	if f.missing {
-		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
+		return topicState{}, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
 	}
-	return f.maxBytes - batchOverhead, nil
+	return f, nil
 }
 
 // Missing answers those of the topics that do not exist.
@@ -109,13 +118,9 @@ func (t *Topics) Missing(topics []string) ([]string, error) {
 
 // ID is what tells a topic from another one that was made under its name later; "" where the brokers do not say it.
 func (t *Topics) ID(topic string) (string, error) {
-	found, err := t.describe([]string{topic})
+	f, err := t.existing(topic)
 	if err != nil {
 		return "", err
-	}
-	f := found[topic]
-	if f.missing {
-		return "", fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
 	}
 	return f.id, nil
 }
@@ -145,13 +150,9 @@ func (t *Topics) Unusable(n Needs) (map[string]error, error) {
 
 // DeleteRetention is how long a compacted topic keeps the null record of a removed key, at least.
 func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
-	found, err := t.describe([]string{topic})
+	f, err := t.existing(topic)
 	if err != nil {
 		return 0, err
-	}
-	f := found[topic]
-	if f.missing {
-		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s", topic, t.at)
 	}
 	return f.deleteRetention, nil
 }
