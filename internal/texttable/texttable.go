@@ -78,7 +78,11 @@ func cut(s string, width int) string {
 	if len(runes) <= width {
 		return s
 	}
-	return string(runes[:width-3]) + "..."
+	const rest = "..."
+	if width < len(rest) {
+		return string(runes[:width])
+	}
+	return string(runes[:width-len(rest)]) + rest
 }
 
 // Text is a string as a person can read it on one line: quoted where it could be taken for something else or do something to

@@ -1,0 +1,247 @@
+package tablestore_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"go.uber.org/goleak"
+
+	"kafkagrpc/internal/tablestore"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Ends by itself within a second after its store is closed; Close does not wait for it.
+		goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+}
+
+const topic, partition = "table", 3
+
+// stores are those of a changelog that ends at offset 10.
+func stores(t *testing.T, dir string) tablestore.Stores {
+	return tablestore.Stores{
+		Dir: dir, ID: "id-1", MaxAge: time.Hour, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		End: func(string, int32) (int64, error) { return 10, nil },
+	}
+}
+
+func open(t *testing.T, b tablestore.Stores) *tablestore.Store {
+	t.Helper()
+	s, err := b.Open(topic, partition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func check(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keys are those that Each visits.
+func keys(t *testing.T, s *tablestore.Store) (keys []string) {
+	t.Helper()
+	check(t, s.Each(func(key, _ []byte) bool {
+		keys = append(keys, string(key))
+		return true
+	}))
+	return keys
+}
+
+func TestRowsAreApartFromTheOffset(t *testing.T) {
+	t.Parallel()
+	s := open(t, stores(t, t.TempDir()))
+	defer func() { check(t, s.Close()) }()
+	check(t, s.Set("b", []byte("2")), s.Set("__offset", []byte("a row")), s.Set("a", []byte("1")), s.Set("gone", nil), s.SetOffset(7), s.Delete("gone"))
+	if at, err := s.GetOffset(-2); at != 7 || err != nil {
+		t.Errorf("the offset is %d, %v", at, err)
+	}
+	for key, want := range map[string]string{"a": "1", "__offset": "a row", "gone": "", "k/a": "", "": ""} {
+		got, err := s.Get(key)
+		has, errHas := s.Has(key)
+		if string(got) != want || has != (want != "") || (got == nil) != (want == "") || err != nil || errHas != nil {
+			t.Errorf("%q: %q, %t, %v, %v", key, got, has, err, errHas)
+		}
+	}
+	if n := s.Rows(); n >= 0 {
+		t.Errorf("%d rows before they were counted", n)
+	}
+	check(t, s.Each(func(key, _ []byte) bool { return string(key) < "a" }))
+	if n := s.Rows(); n >= 0 {
+		t.Errorf("%d rows, of which not all were visited", n)
+	}
+	if got, want := keys(t, s), []string{"__offset", "a", "b"}; !slices.Equal(got, want) || s.Rows() != 3 {
+		t.Errorf("keys %q, %d rows, want %q", got, s.Rows(), want)
+	}
+	for _, test := range []struct{ from, to, want string }{{"", "", "__offset a b"}, {"a", "", "a b"}, {"", "b", "__offset a"}, {"a", "b", "a"}, {"c", "", ""}} {
+		it, err := s.IteratorWithRange([]byte(test.from), []byte(test.to))
+		check(t, err)
+		var got []string
+		for it.Next() {
+			got = append(got, string(it.Key()))
+		}
+		check(t, it.Err())
+		it.Release()
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("from %q to %q: %q, want %s", test.from, test.to, got, test.want)
+		}
+	}
+	it, err := s.Iterator()
+	check(t, err)
+	defer it.Release()
+	if !it.Seek([]byte("aa")) || string(it.Key()) != "b" {
+		t.Errorf("sought aa, found %q", it.Key())
+	}
+}
+
+// A store is continued only where it is certainly a copy of the beginning of the changelog.
+func TestWhichStoreIsContinued(t *testing.T) {
+	t.Parallel()
+	fresh := func(t *testing.T, store, text string) {
+		check(t, os.WriteFile(filepath.Join(store, "up-to-date"), []byte(text), 0o644))
+	}
+	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339) }
+	tests := []struct {
+		name      string
+		offset    int64
+		change    func(t *testing.T, store string, b *tablestore.Stores)
+		continued bool
+	}{
+		{"as it was", 9, func(*testing.T, string, *tablestore.Stores) {}, true},
+		{"with more than the changelog", 10, func(*testing.T, string, *tablestore.Stores) {}, false},
+		{"nearly too old", 9, func(t *testing.T, store string, _ *tablestore.Stores) { fresh(t, store, ago(59*time.Minute)) }, true},
+		{"too old", 9, func(t *testing.T, store string, _ *tablestore.Stores) { fresh(t, store, ago(61*time.Minute)) }, false},
+		{"of the future", 9, func(t *testing.T, store string, _ *tablestore.Stores) { fresh(t, store, ago(-61*time.Minute)) }, false},
+		{"of no age", 9, func(t *testing.T, store string, _ *tablestore.Stores) { fresh(t, store, "yesterday") }, false},
+		{"without an age", 9, func(t *testing.T, store string, _ *tablestore.Stores) {
+			check(t, os.Remove(filepath.Join(store, "up-to-date")))
+		}, false},
+		{"of another topic", 9, func(_ *testing.T, _ string, b *tablestore.Stores) { b.ID = "id-2" }, false},
+		{"of a topic that nobody names", 9, func(t *testing.T, store string, _ *tablestore.Stores) {
+			check(t, os.Remove(filepath.Join(store, "topic-id")))
+		}, false},
+		{"of a topic without an id", 9, func(_ *testing.T, _ string, b *tablestore.Stores) { b.ID = "" }, true},
+		{"marked as corrupt", 9, func(t *testing.T, store string, _ *tablestore.Stores) {
+			check(t, os.WriteFile(filepath.Join(store, "corrupt"), []byte("a block"), 0o644))
+		}, false},
+		{"with an offset that is none", 9, func(t *testing.T, store string, _ *tablestore.Stores) {
+			db, err := leveldb.OpenFile(store, nil)
+			check(t, err)
+			check(t, db.Put([]byte("__offset"), []byte("nine"), nil), db.Close())
+		}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := stores(t, t.TempDir())
+			s := open(t, b)
+			check(t, s.Set("a", []byte("1")), s.SetOffset(test.offset), s.MarkRecovered(), s.Close())
+			test.change(t, filepath.Join(b.Dir, "table.3"), &b)
+			s = open(t, b)
+			at, err := s.GetOffset(-2)
+			check(t, err)
+			rows, want, wantAt := len(keys(t, s)), 0, int64(-2)
+			if test.continued {
+				want, wantAt = 1, test.offset
+			}
+			if rows != want || at != wantAt {
+				t.Errorf("it has %d rows and offset %d, want %d and %d", rows, at, want, wantAt)
+			}
+			// What was begun anew is a store that can be continued.
+			check(t, s.SetOffset(9), s.Set("b", nil), s.MarkRecovered(), s.Close())
+			s = open(t, b)
+			if has, err := s.Has("b"); !has || err != nil {
+				t.Errorf("the store is not continued: %v", err)
+			}
+			check(t, s.Close())
+		})
+	}
+}
+
+// A corrupt store is kept, in place of an older one.
+func TestCorruptStoreIsMovedAside(t *testing.T) {
+	t.Parallel()
+	b := stores(t, t.TempDir())
+	store := filepath.Join(b.Dir, "table.3")
+	for _, reason := range []string{"the first", "the second"} {
+		check(t, open(t, b).Close(), os.WriteFile(filepath.Join(store, "corrupt"), []byte(reason), 0o644))
+		check(t, open(t, b).Close())
+		if got, err := os.ReadFile(filepath.Join(store+".corrupt", "corrupt")); string(got) != reason {
+			t.Errorf("aside is %q, %v, want %q", got, err, reason)
+		}
+		if _, err := os.Stat(filepath.Join(store, "corrupt")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the new store is marked: %v", err)
+		}
+	}
+}
+
+// Without the end of the changelog nothing can be said of a store: it stays.
+func TestEndThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	b := stores(t, t.TempDir())
+	s := open(t, b)
+	check(t, s.Set("a", nil), s.SetOffset(1), s.Close())
+	down, away := b, errors.New("no broker")
+	down.End = func(string, int32) (int64, error) { return 0, away }
+	built, err := down.Build(topic, partition)
+	if !errors.Is(err, away) || built != nil {
+		t.Fatalf("%v, %v", built, err)
+	}
+	for _, part := range []string{filepath.Join(b.Dir, "table.3"), "topic table, partition 3"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+	s = open(t, b) // which it could not be if it were still open
+	if got := keys(t, s); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("keys %q", got)
+	}
+	check(t, s.Close())
+}
+
+func TestTendRunsFromTheRecoveryToTheEnd(t *testing.T) {
+	t.Parallel()
+	b := stores(t, t.TempDir())
+	began, ended := make(chan *tablestore.Store, 2), make(chan struct{}, 2)
+	b.Tend = func(ctx context.Context, s *tablestore.Store) {
+		began <- s
+		<-ctx.Done()
+		for range 1000 { // Close waits, and closes the store only then
+			if _, err := s.Has("a"); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		ended <- struct{}{}
+	}
+	s := open(t, b)
+	if len(began) > 0 {
+		t.Error("it runs before the recovery")
+	}
+	check(t, s.MarkRecovered())
+	if got := <-began; got != s || got.Partition != partition {
+		t.Errorf("it got %v", got)
+	}
+	check(t, s.Close())
+	if len(ended) != 1 || len(began) != 0 {
+		t.Errorf("it ran %d times, and again %d times, when the store was closed", len(ended), len(began))
+	}
+
+	late := open(t, b)
+	check(t, late.Close())
+	if _ = late.MarkRecovered(); len(began) != 0 { // goka may do so
+		t.Error("it runs on a store that was closed")
+	}
+}

@@ -1,0 +1,92 @@
+package texttable_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"kafkagrpc/internal/texttable"
+)
+
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	rows := [][]string{{"KEY", "TIME", "MESSAGE"}, {"a", "12:00:00.000", "a message of some length"}, {"käse", "", ""}}
+	tests := []struct {
+		name  string
+		rows  [][]string
+		width int
+		whole []string
+		want  []string
+	}{
+		{"it fits", rows, 44, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some length", "käse"}},
+		{"one less", rows, 43, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some le...", "käse"}},
+		{"the widest give way together", rows, 27, nil, []string{"KEY   TIME       MESSAGE", "a     12:00:...  a messa...", "käse"}},
+		{"but for those that are whole", rows, 28, []string{"TIME"}, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a mes...", "käse"}},
+		{"no narrower than that", rows, 1, nil, []string{"KEY   TIME      MESSAGE", "a     12:00...  a mes...", "käse"}},
+		{"names alone", rows[:1], 80, nil, []string{"KEY  TIME  MESSAGE"}},
+		{"by characters, not bytes", [][]string{{"K"}, {strings.Repeat("ä", 9)}}, 8, nil, []string{"K", "äääää..."}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			if err := texttable.Write(&out, test.rows, test.width, test.whole...); err != nil {
+				t.Fatal(err)
+			}
+			if want := strings.Join(test.want, "\n") + "\n"; out.String() != want {
+				t.Errorf("wrote\n%swant\n%s", out.String(), want)
+			}
+		})
+	}
+}
+
+// Later rows are cut to the columns, not the columns widened.
+func TestFixed(t *testing.T) {
+	t.Parallel()
+	columns := texttable.Fixed([][]string{{"KEY", "N", "STATUS"}, {"0123456789", "12", "OK"}}, 80)
+	var out strings.Builder
+	for _, row := range [][]string{{"0123456789a", "123", "NOT_FOUND"}, {"b", "1", "OK"}} {
+		if err := columns.Write(&out, [][]string{row}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "0123456...  12  NOT...\nb           1   OK\n"; out.String() != want {
+		t.Errorf("wrote\n%swant\n%s", out.String(), want)
+	}
+}
+
+type broken struct{}
+
+var errBroken = errors.New("broken pipe")
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestWriteSaysThatItFailed(t *testing.T) {
+	t.Parallel()
+	if err := texttable.Write(broken{}, [][]string{{"KEY"}}, 80); !errors.Is(err, errBroken) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"order-42":    "order-42",
+		"two words":   "two words",
+		"käse":        "käse",
+		`a "b"`:       `a "b"`,
+		"":            `""`,
+		"-":           `"-"`,
+		"null":        `"null"`,
+		`"quoted"`:    `"\"quoted\""`,
+		" before":     `" before"`,
+		"after ":      `"after "`,
+		"\x1b[31mred": `"\x1b[31mred"`,
+		"two\nlines":  `"two\nlines"`,
+		"\xff":        `"\xff"`,
+		"\u202eabc":   `"\u202eabc"`,
+	} {
+		if got := texttable.Text(text); got != want {
+			t.Errorf("%q is shown as %s, want %s", text, got, want)
+		}
+	}
+}
