@@ -218,7 +218,7 @@ func TestTendRunsFromTheRecoveryToTheEnd(t *testing.T) {
 	b.Tend = func(ctx context.Context, s *tablestore.Store) {
 		began <- s
 		<-ctx.Done()
-		for range 1000 { // Close waits, and closes the store only then
+		for range 100_000 { // Close waits, and closes the store only then
 			if _, err := s.Has("a"); err != nil {
 				t.Error(err)
 				break
