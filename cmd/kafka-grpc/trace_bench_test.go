@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +43,8 @@ func BenchmarkTracing(b *testing.B) {
 			for name, value := range way.env {
 				b.Setenv(name, value)
 			}
-			rates[i] = append(rates[i], throughput(b))
+			rate, _ := throughput(b, appOptions{})
+			rates[i] = append(rates[i], rate)
 		}
 	}
 	median := func(rates []float64) float64 {
@@ -57,8 +59,8 @@ func BenchmarkTracing(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // it means nothing here
 }
 
-// throughput is how many calls a second 64 callers make for some seconds.
-func throughput(b *testing.B) float64 {
+// throughput is how many calls a second 64 callers make for some seconds, and how much CPU time the process takes for each.
+func throughput(b *testing.B, o appOptions) (rate float64, cpu time.Duration) {
 	b.Helper()
 	dir := b.TempDir()
 	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
@@ -77,7 +79,8 @@ func throughput(b *testing.B) float64 {
 	for i := range t.Listeners {
 		t.Listeners[i].Port = 0 // whoever else runs here wants the seed's
 	}
-	a, err := startApp(b.Context(), t, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 4, log: slog.New(slog.DiscardHandler)})
+	o.stateDir, o.createTopics, o.log = filepath.Join(dir, "state"), 4, slog.New(slog.DiscardHandler)
+	a, err := startApp(b.Context(), t, o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,12 +111,23 @@ func throughput(b *testing.B) float64 {
 	run(time.Second) // warms up
 	calls.Store(0)
 	const d = 4 * time.Second
+	before := cpuTime(b)
 	run(d)
-	rate := float64(calls.Load()) / d.Seconds()
+	rate, cpu = float64(calls.Load())/d.Seconds(), (cpuTime(b)-before)/time.Duration(max(calls.Load(), 1))
 	for _, close := range []func() error{client.Close, a.stop, echo.Close} {
 		if err := close(); err != nil {
 			b.Error(err)
 		}
 	}
-	return rate
+	return rate, cpu
+}
+
+// cpuTime is what the process has taken.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
