@@ -22,6 +22,13 @@ import (
 // measureInterval is how often the ends of the topic are asked for, and so what Freshness is about at best.
 const measureInterval = time.Second
 
+// Rows are read when there are so many bytes of them, or after this time: one by one they would cost the work beside it a fifth
+// more CPU time.
+const (
+	gatherBytes = 64 << 10
+	gatherTime  = 100 * time.Millisecond
+)
+
 // errMadeAnew ends a replica whose topic is another one than when it began.
 var errMadeAnew = errors.New("the table's topic was made anew, or has lost records")
 
@@ -62,7 +69,9 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	client, err := sarama.NewClient(t.c.Cluster.Brokers, t.c.Cluster.ConsumerConfig())
+	config := t.c.Cluster.ConsumerConfig()
+	config.Consumer.Fetch.Min, config.Consumer.MaxWaitTime = gatherBytes, gatherTime
+	client, err := sarama.NewClient(t.c.Cluster.Brokers, config)
 	if err != nil {
 		return 0, fmt.Errorf("connecting the view to Kafka: %w", err)
 	}
