@@ -35,15 +35,7 @@ func TestReadyzKnowsAllParts(t *testing.T) {
 	defer broker.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	file, free := seedFile(t), freePorts(t, 2)
-	plain, secure := free[0], free[1]
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(strings.NewReplacer("7151", plain, "7153", secure).Replace(string(text))), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file, plain, secure := seedOnFreePorts(t)
 	stderr := newOutput()
 	code := make(chan int, 1)
 	go func() {

@@ -87,6 +87,22 @@ func seedFile(t *testing.T) string {
 	return filepath.Join(dir, "zilla.yaml")
 }
 
+// seedOnFreePorts is the seed with other ports than its own, which others on this machine may have.
+func seedOnFreePorts(t *testing.T) (file, plain, secure string) {
+	t.Helper()
+	file = seedFile(t)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := freePorts(t, 2)
+	plain, secure = free[0], free[1]
+	if err := os.WriteFile(file, []byte(strings.NewReplacer("7151", plain, "7153", secure).Replace(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, plain, secure
+}
+
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	seed := seedFile(t)
@@ -180,7 +196,7 @@ func TestDemoStaysUp(t *testing.T) {
 }
 
 func TestRunOnEmbeddedKafkaUntilStopped(t *testing.T) {
-	seed := seedFile(t)
+	seed, plain, secure := seedOnFreePorts(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stdout, stderr := newOutput(), newOutput()
@@ -188,7 +204,7 @@ func TestRunOnEmbeddedKafkaUntilStopped(t *testing.T) {
 	go func() {
 		code <- execute(ctx, []string{"run", "-c", seed, "--listen", "127.0.0.1", "--embedded-kafka", "--state-dir", t.TempDir()}, stdout, stderr, environment())
 	}()
-	stderr.await(t, "ready grpc://127.0.0.1:7151 grpcs://127.0.0.1:7153 ")
+	stderr.await(t, "ready grpc://127.0.0.1:"+plain+" grpcs://127.0.0.1:"+secure+" ")
 	cancel()
 	if c := <-code; c != 0 {
 		t.Errorf("exit code %d: %s", c, stderr)
