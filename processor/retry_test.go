@@ -119,7 +119,7 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 		}, patience, false},
 		{"at the deadline, while the breaker is open", func(r *topology.Remote) {
 			r.Processing.BreakerFailures, r.Processing.BreakerOpen = 1, time.Hour
-		}, time.Second, true},
+		}, 5 * time.Second, true}, // enough for a slow machine to make the first call
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
