@@ -29,6 +29,7 @@ func TestScale(t *testing.T) {
 		}
 	}
 	w.terminate(w.instances[2])
+	w.pause(calm) // one at a time, and requests enough to see what the two stops mean for them
 	w.terminate(w.instances[1])
 	w.pause(sessionTimeout + calm) // for the one that is left to get all partitions
 	w.judge(map[string]int{history.Terminate: 2})
