@@ -54,11 +54,7 @@ func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {
 			case limit < 0:
 				return usageError{fmt.Errorf("--limit %d: it is a number of letters, 0 for all", limit)}
 			}
-			t, err := file.load(env)
-			if err != nil {
-				return err
-			}
-			remotes, err := remotesOf(t, binding)
+			_, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err
 			}
@@ -92,11 +88,7 @@ Letters are named as list shows them, such as 0@12. Exit code 1 says that a lett
 			if err := pick.parse(args); err != nil {
 				return usageError{err}
 			}
-			t, err := file.load(env)
-			if err != nil {
-				return err
-			}
-			remotes, err := remotesOf(t, binding)
+			_, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err
 			}

@@ -27,3 +27,13 @@ func (f *fileFlags) load(env func(string) (string, bool)) (*topology.Topology, e
 	}
 	return topology.Load(f.config, topology.Options{Brokers: f.brokers, Listen: f.listen, LookupEnv: env})
 }
+
+// remotes loads the file, and answers its remotes, or the one with a binding.
+func (f *fileFlags) remotes(env func(string) (string, bool), binding string) (*topology.Topology, []topology.Remote, error) {
+	t, err := f.load(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	remotes, err := remotesOf(t, binding)
+	return t, remotes, err
+}

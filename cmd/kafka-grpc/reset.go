@@ -23,11 +23,7 @@ All instances must be stopped: reset refuses while the group has members. The lo
 was deleted, and are removed when these start. Dead letters stay.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			t, err := file.load(env)
-			if err != nil {
-				return err
-			}
-			remotes, err := remotesOf(t, binding)
+			t, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err
 			}

@@ -228,11 +228,7 @@ copy has caught up.`,
 			if adminAddr == "" || adminAddr == "off" {
 				return usageError{errors.New("--admin-addr: views are asked there, so that it cannot be off")}
 			}
-			t, err := file.load(env)
-			if err != nil {
-				return err
-			}
-			remotes, err := remotesOf(t, binding)
+			t, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err
 			}
