@@ -240,7 +240,8 @@ func (d *demonstration) suggest(broker *embedded.Kafka) {
 		d.printf("  grpcurl %s -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
 			security, d.app.listeners[i].Addr(), demoMethod)
 	}
-	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
+	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
+	d.printf("  kafka-grpc keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", d.app.admin.Addr(), d.app.admin.URL())
 }
 
 // watchedTopics collects what is written to some topics from now on.

@@ -52,7 +52,7 @@ type keysFlags struct {
 }
 
 func (f *keysFlags) define(c *cobra.Command, output string) {
-	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as its line `ready` has it")
+	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as its ready line has it")
 	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with the token of the admin address, where it takes one")
 	c.Flags().StringVar(&f.tls.CA, "admin-ca-file", "", "PEM file with the CA of the admin address, where it is HTTPS")
 	c.Flags().StringVar(&f.tls.Certificate, "admin-client-cert-file", "", "PEM file with a certificate to show, where it takes one")
