@@ -138,7 +138,7 @@ func NewServer(o Options) (*Server, error) {
 	if t := o.Listener.TLS; t != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))
 	}
-	if h := o.Telemetry.ServerHandler(); h != nil {
+	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
 	}
 	s.server = grpc.NewServer(options...)

@@ -33,8 +33,8 @@ type Options struct {
 
 	// Lookup resolves the names of services; default is the system's way.
 	Lookup func(ctx context.Context, host string) ([]string, error)
-	// Stats is told of every attempt at a service; nil: nobody.
-	Stats stats.Handler
+	// Stats are told of every attempt at a service.
+	Stats []stats.Handler
 	// Refresh is how often names are resolved again while their connections are well, default 10s.
 	Refresh time.Duration
 }
@@ -75,7 +75,7 @@ type Result struct {
 type Client struct {
 	maxMessageBytes int
 	names           names
-	stats           stats.Handler
+	stats           []stats.Handler
 	closing         chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
@@ -231,8 +231,8 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(calls...),
 	}
-	if c.stats != nil {
-		options = append(options, grpc.WithStatsHandler(c.stats))
+	for _, h := range c.stats {
+		options = append(options, grpc.WithStatsHandler(h))
 	}
 	return grpc.NewClient(dialTarget(t.Address), options...)
 }

@@ -56,7 +56,7 @@ type overdue struct{ attempt *attempt }
 // start calls the service on a goroutine of its own. The hold keeps the request's offset.
 func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold, now time.Time) *call {
 	// Not goka's context, which ends with the session while the claim still drains.
-	ctx, cancel := context.WithCancelCause(a.traced(a.delivery.Context()))
+	ctx, cancel := context.WithCancelCause(p.telemetry.WithBinding(a.traced(a.delivery.Context()), a.route.GRPC))
 	c := &call{attempt: a, hold: hold, cancel: cancel, started: now}
 	part.calls[a.key] = c
 	part.flight.begin(c)

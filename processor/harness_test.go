@@ -133,7 +133,7 @@ func (b *testbench) start(dir string) *instance {
 	}
 	var calls grpcout.Options
 	if b.telemetry != nil {
-		calls.Stats = b.telemetry.ClientHandler()
+		calls.Stats = b.telemetry.ClientHandlers()
 	}
 	client := grpcout.New(calls)
 	p, err := processor.New(ctx, processor.Config{

@@ -21,6 +21,7 @@ type topologyJSON struct {
 	Clusters  []clusterJSON  `json:"clusters"`
 	Remotes   []remoteJSON   `json:"remotes"`
 	Methods   []methodJSON   `json:"methods"`
+	Metrics   []recordedJSON `json:"metrics,omitempty"` // that bindings record under the names of the file
 	Warnings  []problemJSON  `json:"warnings"`
 }
 
@@ -142,6 +143,11 @@ type methodJSON struct {
 	ServerStreams bool   `json:"server-streams"`
 }
 
+type recordedJSON struct {
+	Binding string   `json:"binding"`
+	Names   []string `json:"names"`
+}
+
 type problemJSON struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"`
@@ -173,6 +179,9 @@ func (t *Topology) JSON() ([]byte, error) {
 	for _, name := range t.Methods.names() {
 		m := t.Methods[name]
 		j.Methods = append(j.Methods, methodJSON{name, m.ClientStreams, m.ServerStreams})
+	}
+	for _, r := range t.Telemetry.Recorded {
+		j.Metrics = append(j.Metrics, recordedJSON(r))
 	}
 	for _, p := range t.Warnings {
 		j.Warnings = append(j.Warnings, problemJSON{p.File, p.Line, p.Column, p.Message})

@@ -59,7 +59,8 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 				to = c.ahead(to)
 			}
 		}
-		l.Routes, l.Server = c.northRoutes(to), c.serverOf(to)
+		l.Routes = c.northRoutes(to)
+		l.GRPC, l.Server = c.serverOf(to)
 		all = append(all, l)
 	}
 	return all
@@ -92,12 +93,12 @@ func portExit(spec *tcpServer, port int) (exit text, found bool) {
 	return spec.Exit, spec.Exit.given || len(spec.Routes) == 0
 }
 
-// serverOf are the options of the grpc server behind an http server.
-func (c *compiler) serverOf(http *binding) Server {
+// serverOf are the name and the options of the grpc server behind an http server.
+func (c *compiler) serverOf(http *binding) (name string, server Server) {
 	if to := c.ahead(http); to != nil {
-		return c.server(to.spec.(*grpcServer))
+		return to.name, c.server(to.spec.(*grpcServer))
 	}
-	return Server{}
+	return "", Server{}
 }
 
 // northRoutes are the routes behind an http server: each `when` of the grpc server with each of the grpc-kafka

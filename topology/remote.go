@@ -161,7 +161,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					all = append(all, RemoteRoute{
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
 						Key: w.key(), Headers: w.headers(),
-						Methods: []MethodPattern{w.Method.pattern(), method}, Target: target,
+						Methods: []MethodPattern{w.Method.pattern(), method}, GRPC: client.name, Target: target,
 					})
 				}
 			}

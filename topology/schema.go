@@ -17,7 +17,7 @@ type document struct {
 	Bindings  named[binding] `yaml:"bindings" need:"true"`
 	Telemetry struct {
 		Attributes named[text]     `yaml:"attributes"`
-		Metrics    anything        `yaml:"metrics" idle:"all metrics are exported, under names of their own"`
+		Metrics    []text          `yaml:"metrics"`
 		Exporters  named[exporter] `yaml:"exporters"`
 	} `yaml:"telemetry"`
 }

@@ -58,12 +58,31 @@ func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
 	b.spec = spec
 }
 
-// common are the keys of every binding.
-type common struct {
-	Type      text     `yaml:"type"`
-	Kind      text     `yaml:"kind"`
-	Telemetry anything `yaml:"telemetry" idle:"all metrics are exported, under names of their own"`
+// kinded are the keys of every binding.
+type kinded struct {
+	Type text `yaml:"type"`
+	Kind text `yaml:"kind"`
 }
+
+// common are those of the bindings that record no metrics.
+type common struct {
+	kinded
+	Telemetry struct {
+		Metrics []text `yaml:"metrics" idle:"calls are measured, not what they go through; let the grpc bindings record grpc.*"`
+	} `yaml:"telemetry"`
+}
+
+func (c *common) selected() []text { return c.Telemetry.Metrics }
+
+// recording are those of the bindings that record metrics.
+type recording struct {
+	kinded
+	Telemetry struct {
+		Metrics []text `yaml:"metrics"`
+	} `yaml:"telemetry"`
+}
+
+func (r *recording) selected() []text { return r.Telemetry.Metrics }
 
 // route is what routes have in common. W is what their `when` may hold.
 type route[W any] struct {
@@ -231,7 +250,7 @@ type methodWhen struct {
 }
 
 type grpcServer struct {
-	common
+	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
 		MaxMessage            size     `yaml:"max-message"`
@@ -250,7 +269,7 @@ type grpcServer struct {
 func (s *grpcServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 
 type grpcClient struct {
-	common
+	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
 		MaxMessage  size `yaml:"max-message"`

@@ -15,6 +15,7 @@ type Telemetry struct {
 	Stdout     bool         // an event is printed for each call
 	OTLP       []OTLP
 	Prometheus []PrometheusEndpoint
+	Recorded   []Recorded // in the order of the file; empty: no binding selects any
 }
 
 // OTLP is a collector. The URLs are "" for signals that it does not get.
@@ -50,6 +51,7 @@ func (c *compiler) telemetry() Telemetry {
 			}
 		}
 	}
+	t.Recorded = c.recorded()
 	return t
 }
 

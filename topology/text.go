@@ -44,6 +44,12 @@ func (t *Topology) Text() string {
 			fmt.Fprintf(w, "  target\t%s%s %s -> %s\n", route.Topic, route.conditions(), methods(route.Methods), route.Target)
 		}
 	}
+	if len(t.Telemetry.Recorded) > 0 {
+		fmt.Fprintf(w, "\nmetrics of bindings\n")
+		for _, r := range t.Telemetry.Recorded {
+			fmt.Fprintf(w, "  %s\t%s\n", r.Binding, strings.Join(r.Names, ", "))
+		}
+	}
 	if len(t.Warnings) > 0 {
 		fmt.Fprintf(w, "\nwarnings\n")
 		for _, p := range t.Warnings {

@@ -39,6 +39,7 @@ type Listener struct {
 	Host    string
 	Port    int
 	TLS     *ServerTLS // nil: plaintext HTTP/2 (h2c)
+	GRPC    string     // name of the grpc server binding
 	Server  Server
 	Routes  []NorthRoute
 }
@@ -162,6 +163,7 @@ type RemoteRoute struct {
 	Key     []byte          // of the record, as it is on the topic; nil: any
 	Headers []wire.Header   // each must be among the record's
 	Methods []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
+	GRPC    string          // name of the grpc client binding
 	Target  Target
 }
 

@@ -91,7 +91,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 		return err
 	}
 	a.onStop(state.Close)
-	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandler()})
+	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
 	a.onStop(client.Close)
 	budget := processor.NewBudget(a.topology.Remotes...)
 	for _, remote := range a.topology.Remotes {

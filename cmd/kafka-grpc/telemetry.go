@@ -13,7 +13,7 @@ func (a *app) startTelemetry(ctx context.Context, o appOptions) error {
 	file := a.topology.Telemetry
 	file.Stdout = file.Stdout && o.stdout != nil
 	t, err := telemetry.Setup(ctx, telemetry.Config{
-		File: file, Service: "kafka-grpc", Instance: o.instanceID, Version: versionText(), Scrape: hasAdmin(o.adminAddr),
+		File: file, Name: a.topology.Namespace, Service: "kafka-grpc", Instance: o.instanceID, Version: versionText(), Scrape: hasAdmin(o.adminAddr),
 		Stdout: o.stdout, Log: a.log,
 	}, a.topology.Methods)
 	if err != nil {

@@ -67,6 +67,9 @@ type labels struct {
 	service, method, status, topic, result, stage, reason, group, target string
 }
 
+// durations are the buckets of all histograms of seconds.
+var durations = metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
+
 // NewMetrics makes the instruments. methods are those that may be labels.
 func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, error) {
 	m := &Metrics{known: methods, groups: map[string]func() Group{}}
@@ -74,10 +77,9 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	var problems []error
 	made := func(err error) { problems = append(problems, err) }
 	var err error
-	duration := metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
-	m.north, err = meter.Float64Histogram(north.name, metric.WithUnit(north.unit), metric.WithDescription(north.description), duration)
+	m.north, err = meter.Float64Histogram(north.name, metric.WithUnit(north.unit), metric.WithDescription(north.description), durations)
 	made(err)
-	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), duration)
+	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), durations)
 	made(err)
 	m.northInFlight, err = meter.Int64UpDownCounter(northInFlight.name, metric.WithUnit(northInFlight.unit), metric.WithDescription(northInFlight.description))
 	made(err)

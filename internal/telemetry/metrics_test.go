@@ -22,10 +22,11 @@ import (
 
 const known = "example.Echo/Unary"
 
-// scraped is what /metrics answers after every instrument was used.
-func scraped(t *testing.T, use func(*telemetry.Metrics)) string {
+// scraped is what /metrics answers after use, for a file of this name whose bindings select these metrics.
+func scraped(t *testing.T, use func(*telemetry.Telemetry), selected ...topology.Recorded) string {
 	t.Helper()
-	set, err := telemetry.Setup(t.Context(), telemetry.Config{Service: "test", Version: "1", Scrape: true, Log: slog.New(slog.DiscardHandler)},
+	set, err := telemetry.Setup(t.Context(), telemetry.Config{
+		Name: "example", File: topology.Telemetry{Recorded: selected}, Service: "test", Version: "1", Scrape: true, Log: slog.New(slog.DiscardHandler)},
 		topology.Methods{known: {}})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,7 @@ func scraped(t *testing.T, use func(*telemetry.Metrics)) string {
 			t.Error(err)
 		}
 	}()
-	use(set.Metrics)
+	use(set)
 	w := httptest.NewRecorder()
 	set.Scraped.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if w.Code != 200 {
@@ -44,7 +45,10 @@ func scraped(t *testing.T, use func(*telemetry.Metrics)) string {
 	return w.Body.String()
 }
 
-func everything(m *telemetry.Metrics) {
+// everything uses every instrument.
+func everything(set *telemetry.Telemetry) {
+	server(set, "north", "/example.Echo/Unary")()
+	m := set.Metrics
 	m.Begun(known, "requests")(codes.OK)
 	for _, r := range []telemetry.Result{telemetry.ResultExecuted, telemetry.ResultStored, telemetry.ResultParked, telemetry.ResultMismatch, telemetry.ResultRefused} {
 		m.Answered(known, "requests", r, codes.OK)
@@ -81,7 +85,7 @@ func families(t *testing.T, text string) map[string]*dto.MetricFamily {
 // Prometheus' own parser and linter have nothing against the metrics, each is there under its documented name, and has
 // the documented labels.
 func TestMetricsAreAsDocumented(t *testing.T) {
-	text := scraped(t, everything)
+	text := scraped(t, everything, topology.Recorded{Binding: "north", Names: topology.GRPCMetrics()})
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +94,7 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 		t.Errorf("promlint: %s: %s", p.Metric, p.Text)
 	}
 	found := families(t, text)
-	for _, s := range telemetry.Specs() {
+	for _, s := range append(telemetry.Specs(), telemetry.SelectedSpecs()...) {
 		f := found[s.PrometheusName()]
 		if f == nil {
 			t.Errorf("%s is not exported", s.PrometheusName())
@@ -113,7 +117,7 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 		delete(found, s.PrometheusName())
 	}
 	for name := range found {
-		if strings.HasPrefix(name, "kafka_grpc_") {
+		if strings.HasPrefix(name, "kafka_grpc_") || strings.HasPrefix(name, "grpc_") {
 			t.Errorf("%s is not documented", name)
 		}
 	}
@@ -126,7 +130,8 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 
 // What a stranger sends never makes a series of its own.
 func TestUnknownMethodsMakeNoLabels(t *testing.T) {
-	text := scraped(t, func(m *telemetry.Metrics) {
+	text := scraped(t, func(set *telemetry.Telemetry) {
+		m := set.Metrics
 		for _, method := range []string{"evil.A/B", "evil.A/C", "x", ""} {
 			m.Begun(method, "requests")(codes.Code(99))
 			m.Answered(method, "requests", telemetry.ResultRefused, codes.Code(1000))
@@ -154,16 +159,19 @@ func TestDocumentationHasTheTableOfMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var table strings.Builder
-	if err := telemetry.WriteTable(&table); err != nil {
-		t.Fatal(err)
+	want := string(text)
+	for name, specs := range map[string][]*telemetry.Spec{"metrics": telemetry.Specs(), "selected metrics": telemetry.SelectedSpecs()} {
+		var table strings.Builder
+		if err := telemetry.WriteTable(&table, specs); err != nil {
+			t.Fatal(err)
+		}
+		begin, end := "<!-- "+name+": generated -->\n", "<!-- end of "+name+" -->"
+		place := regexp.MustCompile(`(?s)` + begin + `.*?` + end)
+		if !place.MatchString(want) {
+			t.Fatalf("%s has no place for the table of %s", path, name)
+		}
+		want = place.ReplaceAllLiteralString(want, begin+table.String()+end)
 	}
-	const begin, end = "<!-- metrics: generated -->\n", "<!-- end of metrics -->"
-	place := regexp.MustCompile(`(?s)` + begin + `.*?` + end)
-	if !place.Match(text) {
-		t.Fatalf("%s has no place for the table", path)
-	}
-	want := place.ReplaceAllLiteralString(string(text), begin+table.String()+end)
 	if want == string(text) {
 		return
 	}

@@ -17,22 +17,35 @@ func (t *Telemetry) options(more ...otelgrpc.Option) []otelgrpc.Option {
 	return append(more, otelgrpc.WithTracerProvider(t.Tracers), otelgrpc.WithPropagators(Propagator), otelgrpc.WithMeterProvider(noopmetric.NewMeterProvider()))
 }
 
-// ServerHandler makes a span for each call of a server; nil without tracing. Health checks and reflection have none.
-func (t *Telemetry) ServerHandler() stats.Handler {
-	if !t.Tracing {
-		return nil
+// ServerHandlers make a span for each call of a server, where that is traced, and record the metrics that its grpc binding
+// selects. Health checks and reflection have none.
+func (t *Telemetry) ServerHandlers(binding string) (all []stats.Handler) {
+	if t.Tracing {
+		all = append(all, otelgrpc.NewServerHandler(t.options(otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
+			return !aboutServer(info.FullMethodName)
+		}))...))
 	}
-	return otelgrpc.NewServerHandler(t.options(otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
-		return !strings.HasPrefix(info.FullMethodName, "/grpc.health.") && !strings.HasPrefix(info.FullMethodName, "/grpc.reflection.")
-	}))...)
+	if r := t.recorders[binding]; r != nil {
+		all = append(all, serverRecorder{recording{}, r})
+	}
+	return all
 }
 
-// ClientHandler makes a span for each attempt of a client; nil without tracing.
-func (t *Telemetry) ClientHandler() stats.Handler {
-	if !t.Tracing {
-		return nil
+// aboutServer reports whether a method asks a server about itself.
+func aboutServer(method string) bool {
+	return strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
+}
+
+// ClientHandlers make a span for each attempt of a client, where that is traced, and record the metrics that the binding of
+// the attempt's context selects.
+func (t *Telemetry) ClientHandlers() (all []stats.Handler) {
+	if t.Tracing {
+		all = append(all, clientHandler{otelgrpc.NewClientHandler(t.options()...)})
 	}
-	return clientHandler{otelgrpc.NewClientHandler(t.options()...)}
+	if len(t.recorders) > 0 {
+		all = append(all, clientRecorder{})
+	}
+	return all
 }
 
 // clientHandler adds what the context says to the span.

@@ -45,6 +45,7 @@ const stopTimeout = 5 * time.Second
 // Config is what a Telemetry is set up from, besides the OTEL_* variables of the process.
 type Config struct {
 	File     topology.Telemetry
+	Name     string // of the file
 	Service  string // service.name, unless the environment names one
 	Instance string // service.instance.id
 	Version  string // service.version
@@ -62,7 +63,8 @@ type Telemetry struct {
 	Events  *Events      // nil where none are printed
 	Scraped http.Handler // answers with the metrics in the formats of Prometheus; nil without Config.Scrape
 
-	stops []func(context.Context) error
+	recorders map[string]*recorder // by grpc binding, where it selects metrics
+	stops     []func(context.Context) error
 }
 
 // Off is telemetry that is nowhere shown.
@@ -94,6 +96,9 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 		}
 	}
 	if t.Metrics, err = NewMetrics(t.Meters, methods); err != nil {
+		return nil, err
+	}
+	if t.recorders, err = newRecorders(t.Meters, c.Name, c.File.Recorded); err != nil {
 		return nil, err
 	}
 	if c.File.Stdout {

@@ -57,7 +57,24 @@ var (
 	}
 )
 
-// Specs are all metrics, in the order of the documentation.
+const perBinding = "namespace binding"
+
+// What grpc bindings record where the file selects it, under the names of the file.
+var (
+	active           = Spec{"grpc.active.requests", "{request}", "Calls that have not ended", gauge, perBinding}
+	duration         = Spec{"grpc.duration", "s", "Time of a call, until its status", histogram, perBinding}
+	requestSize      = Spec{"grpc.request.size", "By", "Messages of a call's request, before compression", histogram, perBinding}
+	responseSize     = Spec{"grpc.response.size", "By", "Messages of a call's response, before compression", histogram, perBinding}
+	requestMessages  = Spec{"grpc.requests.per.rpc", "{message}", "Request messages of a call", histogram, perBinding}
+	responseMessages = Spec{"grpc.responses.per.rpc", "{message}", "Response messages of a call", histogram, perBinding}
+)
+
+// SelectedSpecs are the metrics that grpc bindings record where the file selects them, in the order of the documentation.
+func SelectedSpecs() []*Spec {
+	return []*Spec{&active, &duration, &requestSize, &responseSize, &requestMessages, &responseMessages}
+}
+
+// Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
 	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &rebalances, &events}, observed...)
 }
@@ -77,12 +94,15 @@ func (s *Spec) PrometheusName() string {
 	return name
 }
 
-// WriteTable writes the metrics as a table in Markdown.
-func WriteTable(w io.Writer) error {
+// Name is how OTLP, and the file, call the metric.
+func (s *Spec) Name() string { return s.name }
+
+// WriteTable writes metrics as a table in Markdown.
+func WriteTable(w io.Writer, specs []*Spec) error {
 	if _, err := fmt.Fprintln(w, "| on /metrics | OTLP | kind | labels | |\n|---|---|---|---|---|"); err != nil {
 		return err
 	}
-	for _, s := range Specs() {
+	for _, s := range specs {
 		if _, err := fmt.Fprintf(w, "| `%s` | `%s` | %s | %s | %s |\n", s.PrometheusName(), s.name, s.kind,
 			strings.ReplaceAll(s.labels, " ", ", "), s.description); err != nil {
 			return err
