@@ -51,7 +51,7 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 	if c.send.IsRecording() { // most are not, where few are sampled
 		c.send.SetAttributes(telemetry.Send(c.route.Topic, c.described(c.key()))...)
 	}
-	c.request.Trace = telemetry.Inject(ctx)
+	c.request.Trace = t.Inject(ctx, c.request.Trace)
 }
 
 func (c *call) described(key []byte) telemetry.Call {
@@ -79,7 +79,7 @@ func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply
 	if !s.options.Telemetry.Tracing {
 		return
 	}
-	ctx = telemetry.Extract(ctx, reply)
+	ctx = s.options.Telemetry.Extract(ctx, reply)
 	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient))
 	if c.receive.IsRecording() {
 		c.receive.SetAttributes(append(telemetry.Receive(r.Topic, c.described([]byte(c.request.CorrelationID))), telemetry.Position(r.Partition, r.Offset)...)...)

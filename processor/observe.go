@@ -41,7 +41,7 @@ func (p *Processor) begin(a *attempt) {
 	if !p.telemetry.Tracing {
 		return
 	}
-	ctx := telemetry.Extract(context.Background(), a.request.Trace)
+	ctx := p.telemetry.Extract(context.Background(), a.request.Trace)
 	a.baggage = baggage.FromContext(ctx)
 	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, trace.WithSpanKind(trace.SpanKindConsumer))
 	if a.process.IsRecording() { // most are not, where few are sampled
@@ -111,7 +111,7 @@ func (p *Processor) replyTrace(a *attempt) wire.Trace {
 			})...)
 		}
 	}
-	return telemetry.Inject(trace.ContextWithSpan(ctx, a.reply))
+	return p.telemetry.Inject(trace.ContextWithSpan(ctx, a.reply), wire.Trace{})
 }
 
 // observeReply ends the attempt's span with the outcome that is on its way, and answers what to call when Kafka has it, or has

@@ -14,7 +14,7 @@ import (
 // options are the same on both sides. Metrics of otelgrpc have the method as the caller wrote it for a label, so that
 // strangers would make series; ours do not.
 func (t *Telemetry) options(more ...otelgrpc.Option) []otelgrpc.Option {
-	return append(more, otelgrpc.WithTracerProvider(t.Tracers), otelgrpc.WithPropagators(Propagator), otelgrpc.WithMeterProvider(noopmetric.NewMeterProvider()))
+	return append(more, otelgrpc.WithTracerProvider(t.Tracers), otelgrpc.WithPropagators(t.propagator), otelgrpc.WithMeterProvider(noopmetric.NewMeterProvider()))
 }
 
 // ServerHandlers make a span for each call of a server, where that is traced, and record the metrics that its grpc binding

@@ -27,6 +27,7 @@ import (
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -63,13 +64,14 @@ type Telemetry struct {
 	Events  *Events      // nil where none are printed
 	Scraped http.Handler // answers with the metrics in the formats of Prometheus; nil without Config.Scrape
 
-	recorders map[string]*recorder // by grpc binding, where it selects metrics
-	stops     []func(context.Context) error
+	propagator propagation.TextMapPropagator
+	recorders  map[string]*recorder // by grpc binding, where it selects metrics
+	stops      []func(context.Context) error
 }
 
 // Off is telemetry that is nowhere shown.
 func Off() *Telemetry {
-	t := &Telemetry{Tracers: nooptrace.NewTracerProvider(), Meters: noopmetric.NewMeterProvider()}
+	t := &Telemetry{Tracers: nooptrace.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), propagator: w3c()}
 	t.Metrics, _ = NewMetrics(t.Meters, nil) // fails only in an SDK
 	return t
 }
@@ -86,6 +88,9 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 		}
 	}()
 	logErrors(c.Log)
+	if t.propagator, err = propagatorOf(os.Getenv("OTEL_PROPAGATORS")); err != nil {
+		return nil, err
+	}
 	about, err := about(ctx, c)
 	if err != nil {
 		return nil, err

@@ -6,16 +6,12 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/wire"
 )
-
-// Propagator is W3C trace context and baggage, in metadata as in record headers.
-var Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
 // carrier is the trace context of a record as a propagator takes it.
 type carrier struct{ *wire.Trace }
@@ -50,18 +46,23 @@ func (c carrier) Set(key, value string) {
 // Keys implements propagation.TextMapCarrier.
 func (c carrier) Keys() []string { return []string{"traceparent", "tracestate", "baggage"} }
 
-// Inject is the trace context for the headers of a record that is made within ctx.
-func Inject(ctx context.Context) (t wire.Trace) {
-	Propagator.Inject(ctx, carrier{&t})
-	return t
+// Inject is the trace context for the headers of a record that is made within ctx. What is not propagated is that of the
+// caller, as it came.
+func (t *Telemetry) Inject(ctx context.Context, caller wire.Trace) wire.Trace {
+	c := carrier{&caller}
+	for _, name := range t.propagator.Fields() {
+		c.Set(name, "")
+	}
+	t.propagator.Inject(ctx, c)
+	return caller
 }
 
 // Extract is ctx within the trace of a record; as it is where the record names none.
-func Extract(ctx context.Context, t wire.Trace) context.Context {
-	if t == (wire.Trace{}) {
+func (t *Telemetry) Extract(ctx context.Context, record wire.Trace) context.Context {
+	if record == (wire.Trace{}) {
 		return ctx
 	}
-	return Propagator.Extract(ctx, carrier{&t})
+	return t.propagator.Extract(ctx, carrier{&record})
 }
 
 // Call is what a span says of the call that its record belongs to.
