@@ -48,12 +48,15 @@ type feed struct {
 	low      []int64 // by partition: all offsets from here on are in the feed; -1: not known
 	total    int64
 	watchers int
-	changed  chan struct{} // closed when something is added; nil while nobody waits
-	ended    error         // once there are no more changes
-	epoch    int           // counts the topics
+	clients  map[string]int // watchers by who watches
+	fresh    Freshness      // of the table when it was last measured
+	upTo     uint64         // number of the first change that fresh does not tell of
+	changed  chan struct{}  // closed when something is added; nil while nobody waits
+	ended    error          // once there are no more changes
+	epoch    int            // counts the topics
 }
 
-func newFeed() *feed { return &feed{first: 1} }
+func newFeed() *feed { return &feed{first: 1, clients: map[string]int{}} }
 
 // begin is called before the changes of a topic are added. Where it is the topic of before, they may be known already.
 func (f *feed) begin(id string, partitions int) {
@@ -65,6 +68,7 @@ func (f *feed) begin(id string, partitions int) {
 	f.id, f.changes, f.bytes = id, nil, 0
 	f.first++ // watchers of before are behind
 	f.epoch++
+	f.fresh, f.upTo = Freshness{}, 0
 	f.next, f.low = make([]int64, partitions), make([]int64, partitions)
 	for i := range f.next {
 		f.next[i], f.low[i] = -1, -1
@@ -96,6 +100,19 @@ func (f *feed) add(partition int32, offset int64, key string, value []byte) {
 	}
 	f.wake()
 }
+
+// measured notes how fresh the table is: it has added all changes that this tells of before.
+func (f *feed) measured(fresh Freshness) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fresh.AsOf.Before(f.fresh.AsOf) {
+		return
+	}
+	f.fresh, f.upTo = fresh, f.end()
+}
+
+// end is the number of the next change that is added. The caller holds mu.
+func (f *feed) end() uint64 { return f.first + uint64(len(f.changes)) }
 
 // wake wakes those that wait. The caller holds mu.
 func (f *feed) wake() {

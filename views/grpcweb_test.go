@@ -64,7 +64,12 @@ func TestGRPCWeb(t *testing.T) {
 	b.put("a", nil)
 	w.expect("-a")
 	i.end()
-	if w.stream.Receive() || connect.CodeOf(w.stream.Err()) != connect.CodeUnavailable {
+	for w.stream.Receive() {
+		if w.stream.Msg().Change != nil {
+			t.Errorf("after the end: %v", w.stream.Msg())
+		}
+	}
+	if connect.CodeOf(w.stream.Err()) != connect.CodeUnavailable {
 		t.Errorf("the end of the view: %v", w.stream.Err())
 	}
 

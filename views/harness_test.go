@@ -128,6 +128,9 @@ func aRow(change ...func(*rowpb.Row)) *rowpb.Row {
 	return row
 }
 
+// clientHeader is the address that a request is to come from.
+const clientHeader = "Test-Client"
+
 // instance is one running table behind a server.
 type instance struct {
 	*views.Table
@@ -154,7 +157,12 @@ func (b *bench) start(dir string) *instance {
 	go func() { done <- table.Run(ctx) }()
 	mux, handler := http.NewServeMux(), views.Handler(table)
 	for _, path := range views.Paths() {
-		mux.Handle(path, handler)
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if at := r.Header.Get(clientHeader); at != "" {
+				r.RemoteAddr = at
+			}
+			handler.ServeHTTP(w, r)
+		})
 	}
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.Protocols = new(http.Protocols)

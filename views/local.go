@@ -92,7 +92,7 @@ func (l *Local) list(context.Context, *viewspb.ListRequest) (page, Freshness, er
 	return page{}, Freshness{}, &onlyAPart{}
 }
 
-func (l *Local) watch(context.Context, *viewspb.WatchRequest, func(*viewspb.WatchResponse) error) error {
+func (l *Local) watch(context.Context, string, *viewspb.WatchRequest, func(*viewspb.WatchResponse) error) error {
 	return &onlyAPart{}
 }
 

@@ -37,6 +37,7 @@ type replica struct {
 	topicID   string
 	parts     []*part // by partition
 	recovered func()  // called once, when all of them are
+	measured  func()  // called when it was asked again how fresh they are
 	waiting   int     // for how many that is; guarded by mu
 	mu        sync.Mutex
 }
@@ -93,9 +94,11 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	}
 	r.recovered = func() {
 		since = time.Now() // read after the last part was recovered, which view.Run waits for
+		r.measured()
 		t.recovered()
 		t.log.Info("the view has caught up")
 	}
+	r.measured = func() { t.feed.measured(r.freshness()) }
 	t.feed.begin(id, len(partitions))
 	view, err := t.view(client, consumer, r, maxAge)
 	if err != nil {
@@ -166,8 +169,8 @@ func (t *Table) view(client sarama.Client, consumer sarama.Consumer, r *replica,
 			if err := goka.DefaultUpdate(c, s, key, value); err != nil {
 				return err
 			}
-			r.parts[c.Partition()].advance(c.Offset() + 1)
 			t.feed.add(c.Partition(), c.Offset(), key, value)
+			r.parts[c.Partition()].advance(c.Offset() + 1) // now that watchers have it, too
 			return nil
 		}),
 	)
@@ -256,6 +259,7 @@ func (r *replica) measure(ctx context.Context, client sarama.Client, topic strin
 			})
 		}
 		asking.Wait()
+		r.measured()
 		for i, is := range anew {
 			if is {
 				return fmt.Errorf("partition %d: %w", i, errMadeAnew)

@@ -66,9 +66,6 @@ func (h rest) stats(w http.ResponseWriter, r *http.Request) {
 	answer(w, h.service.stats(), nil)
 }
 
-// eventRest is how long a stream of events is silent, at most: a comment then shows both sides that the other is there.
-const eventRest = 15 * time.Second
-
 // watch answers server-sent events. The id of each is the cursor, which a browser gives back when it connects again.
 func (h rest) watch(w http.ResponseWriter, r *http.Request) {
 	q, err := newQuery(r, append(filterParameters, "group", "cursor", "recent")...)
@@ -95,7 +92,7 @@ func (h rest) watch(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	go func() {
-		ended <- h.service.watch(ctx, request, func(e *viewspb.WatchResponse) error {
+		ended <- h.service.watch(ctx, r.RemoteAddr, request, func(e *viewspb.WatchResponse) error {
 			select {
 			case events <- e:
 				return nil
@@ -111,8 +108,6 @@ func (h rest) watch(w http.ResponseWriter, r *http.Request) {
 func (h rest) events(w http.ResponseWriter, events <-chan *viewspb.WatchResponse, ended <-chan error, stop func()) {
 	control := http.NewResponseController(w)
 	begun, broken := false, false
-	rest := time.NewTicker(eventRest)
-	defer rest.Stop()
 	write := func(format string, args ...any) {
 		if broken {
 			return
@@ -143,8 +138,6 @@ func (h rest) events(w http.ResponseWriter, events <-chan *viewspb.WatchResponse
 				name = "error"
 			}
 			write("id: %s\nevent: %s\ndata: %s\n\n", e.Cursor, name, data)
-		case <-rest.C:
-			write(": nothing new\n\n")
 		case err := <-ended:
 			if !begun {
 				fail(w, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ type Source interface {
 	Group() string
 	get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error)
 	list(ctx context.Context, request *viewspb.ListRequest) (page, Freshness, error)
-	watch(ctx context.Context, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
+	watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
 	stats() *viewspb.TableStats
 }
 
@@ -100,15 +101,33 @@ func (s *service) list(ctx context.Context, r *viewspb.ListRequest) (*viewspb.Li
 
 // Watch implements viewspb.ViewsHandler.
 func (s *service) Watch(ctx context.Context, r *connect.Request[viewspb.WatchRequest], stream *connect.ServerStream[viewspb.WatchResponse]) error {
-	return coded(s.watch(ctx, r.Msg, stream.Send))
+	return coded(s.watch(ctx, r.Peer().Addr, r.Msg, stream.Send))
 }
 
-func (s *service) watch(ctx context.Context, r *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
+// watch is asked by a client that has the address remote.
+func (s *service) watch(ctx context.Context, remote string, r *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
 	t, err := s.table(r.Group)
 	if err != nil {
 		return err
 	}
-	return t.watch(ctx, r, send)
+	return t.watch(ctx, clientAt(remote), r, send)
+}
+
+// clientAt is who has an address: its host, and for IPv6 the network, of which one host has all addresses.
+func clientAt(remote string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	host := at.Addr().Unmap()
+	if host.Is4() || host.IsLoopback() {
+		return host.String()
+	}
+	network, err := host.WithZone("").Prefix(64)
+	if err != nil {
+		return host.String()
+	}
+	return network.String()
 }
 
 // Stats implements viewspb.ViewsHandler.

@@ -16,6 +16,10 @@ import (
 const (
 	// maxWatchers is for one table. Each has a goroutine and a connection, but no queue.
 	maxWatchers = 2000
+	// maxClientWatchers are those of one client: none can take the places of the others.
+	maxClientWatchers = 200
+	// watchRest is how long a watcher is sent nothing, at most: both sides then see that the other is there.
+	watchRest = 5 * time.Second
 	// maxReplays is how many watchers may read the topic at the same time, to go on from where they were.
 	maxReplays = 4
 	// replayRounds is how often one watcher reads the topic until the feed has the rest.
@@ -31,7 +35,7 @@ func (e *tooMany) Error() string { return e.reason }
 
 // watch calls send for the changes that pass, from those that the request names, until ctx ends, send fails, or there is
 // nothing more to be had. The first call has only a cursor.
-func (t *Table) watch(ctx context.Context, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
+func (t *Table) watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
 	f, err := newFilter(request.Filter)
 	if err != nil {
 		return err
@@ -45,15 +49,15 @@ func (t *Table) watch(ctx context.Context, request *viewspb.WatchRequest, send f
 	if _, err := t.ready(); err != nil {
 		return err
 	}
-	w, err := t.subscribe(f, request)
+	w, err := t.subscribe(client, f, request, send)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	if err := send(&viewspb.WatchResponse{Cursor: w.cursor()}); err != nil {
+	if err := w.send(&viewspb.WatchResponse{}); err != nil {
 		return err
 	}
-	if err := w.replay(ctx, send); err != nil {
+	if err := w.replay(ctx); err != nil {
 		return err
 	}
 	for {
@@ -62,30 +66,46 @@ func (t *Table) watch(ctx context.Context, request *viewspb.WatchRequest, send f
 			return err
 		}
 		for _, c := range changes {
-			if err := w.pass(c, send); err != nil {
+			if err := w.pass(c); err != nil {
 				return err
 			}
+		}
+		if err := w.beat(); err != nil {
+			return err
 		}
 	}
 }
 
 // watcher is one reader of the feed.
 type watcher struct {
-	table *Table
-	f     filter
-	id    string  // of the topic
-	epoch int     // of the feed
-	at    uint64  // number of the next change to take
-	next  []int64 // by partition: offset of the next change to pass
+	table  *Table
+	client string
+	f      filter
+	to     func(*viewspb.WatchResponse) error
+	sent   time.Time // when something was sent last
+	rest   *time.Timer
+	id     string  // of the topic
+	epoch  int     // of the feed
+	at     uint64  // number of the next change to take
+	next   []int64 // by partition: offset of the next change to pass
+
+	// All changes of before asOf were passed; zero: it is not known of when. due becomes asOf when all changes below upTo were.
+	asOf, due time.Time
+	upTo      uint64
+	lag       int64 // changes that were not passed yet, as far as it is known
 }
 
-func (t *Table) subscribe(f filter, request *viewspb.WatchRequest) (*watcher, error) {
+func (t *Table) subscribe(client string, f filter, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) (*watcher, error) {
 	t.feed.mu.Lock()
 	defer t.feed.mu.Unlock()
 	if t.feed.watchers >= maxWatchers {
 		return nil, &tooMany{fmt.Sprintf("the table has %d watchers already, which is the most: try again later, or at another instance", maxWatchers)}
 	}
-	w := &watcher{table: t, f: f, id: t.feed.id, epoch: t.feed.epoch, at: t.feed.first + uint64(len(t.feed.changes))}
+	if t.feed.clients[client] >= maxClientWatchers {
+		return nil, &tooMany{fmt.Sprintf("the client %s has %d watchers of the table already, which is the most for one address: end some, or watch more keys with each",
+			client, maxClientWatchers)}
+	}
+	w := &watcher{table: t, client: client, f: f, to: send, id: t.feed.id, epoch: t.feed.epoch, at: t.feed.end()}
 	w.next = t.position()
 	switch {
 	case request.Cursor != "":
@@ -106,6 +126,11 @@ func (t *Table) subscribe(f filter, request *viewspb.WatchRequest) (*watcher, er
 		}
 	}
 	t.feed.watchers++
+	t.feed.clients[client]++
+	if request.Cursor == "" {
+		w.look()
+	}
+	w.rest = time.NewTimer(watchRest)
 	return w, nil
 }
 
@@ -130,15 +155,51 @@ func (t *Table) position() []int64 {
 }
 
 func (w *watcher) close() {
+	w.rest.Stop()
 	w.table.feed.mu.Lock()
 	defer w.table.feed.mu.Unlock()
 	w.table.feed.watchers--
+	if w.table.feed.clients[w.client]--; w.table.feed.clients[w.client] == 0 {
+		delete(w.table.feed.clients, w.client)
+	}
+}
+
+// send sends a message, with the cursor and how fresh the watcher is.
+func (w *watcher) send(m *viewspb.WatchResponse) error {
+	m.Cursor, m.Freshness = w.cursor(), freshnessOf(Freshness{AsOf: w.asOf, Lag: w.lag})
+	w.sent = time.Now()
+	w.rest.Reset(watchRest)
+	return w.to(m)
+}
+
+// look takes from the feed how fresh the watcher is, which has passed everything below at. The caller holds the feed's mu.
+func (w *watcher) look() {
+	f := w.table.feed
+	known := !w.asOf.IsZero()
+	if w.at >= w.upTo {
+		w.asOf, w.due, w.upTo = w.due, f.fresh.AsOf, f.upTo
+	}
+	if w.at >= w.upTo {
+		w.asOf = w.due
+	}
+	if !known && !w.asOf.IsZero() {
+		w.sent = time.Time{} // it has caught up, which beat tells at once
+	}
+	w.lag = f.fresh.Lag + int64(f.end()-w.at)
+}
+
+// beat sends a message without a change if there was none for long.
+func (w *watcher) beat() error {
+	if time.Since(w.sent) < watchRest {
+		return nil
+	}
+	return w.send(&viewspb.WatchResponse{})
 }
 
 func (w *watcher) cursor() string { return encodeWatchCursor(w.id, w.next) }
 
 // replay passes what the feed has forgotten, or never had, from the topic itself.
-func (w *watcher) replay(ctx context.Context, send func(*viewspb.WatchResponse) error) error {
+func (w *watcher) replay(ctx context.Context) error {
 	for round := 0; ; round++ {
 		missing := w.missing()
 		if len(missing) == 0 {
@@ -147,7 +208,7 @@ func (w *watcher) replay(ctx context.Context, send func(*viewspb.WatchResponse) 
 		if round == replayRounds {
 			return errSlow
 		}
-		if err := w.read(ctx, missing, send); err != nil {
+		if err := w.read(ctx, missing); err != nil {
 			return err
 		}
 	}
@@ -162,10 +223,12 @@ func (w *watcher) missing() []kafka.Span {
 		return nil // take tells it
 	}
 	w.at = max(w.at, f.first)
+	w.lag = f.fresh.Lag + int64(f.end()-w.at)
 	var missing []kafka.Span
 	for i, to := range w.table.low() {
 		if w.next[i] < to {
 			missing = append(missing, kafka.Span{Partition: int32(i), From: w.next[i], To: to})
+			w.lag += to - w.next[i]
 		}
 	}
 	return missing
@@ -184,7 +247,7 @@ func (t *Table) low() []int64 {
 
 var errNoReplay = &tooMany{fmt.Sprintf("%d watchers are already reading the topic to go on from their cursors, which is the most: try again", maxReplays)}
 
-func (w *watcher) read(ctx context.Context, missing []kafka.Span, send func(*viewspb.WatchResponse) error) (err error) {
+func (w *watcher) read(ctx context.Context, missing []kafka.Span) (err error) {
 	select {
 	case w.table.replays <- struct{}{}:
 		defer func() { <-w.table.replays }()
@@ -200,7 +263,10 @@ func (w *watcher) read(ctx context.Context, missing []kafka.Span, send func(*vie
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	for _, span := range missing {
 		err := reader.Read(ctx, w.table.c.Topic, span, func(r wire.Record) error {
-			return w.pass(&change{partition: r.Partition, offset: r.Offset, key: string(r.Key), value: r.Value}, send)
+			if err := w.pass(&change{partition: r.Partition, offset: r.Offset, key: string(r.Key), value: r.Value}); err != nil {
+				return err
+			}
+			return w.beat()
 		})
 		if err != nil {
 			return err
@@ -213,7 +279,7 @@ func (w *watcher) read(ctx context.Context, missing []kafka.Span, send func(*vie
 // replayPatience is how long a watcher waits for its turn to read the topic.
 const replayPatience = 10 * time.Second
 
-// take waits for changes in the feed.
+// take waits for changes in the feed; there are none when it is time to beat.
 func (w *watcher) take(ctx context.Context) ([]*change, error) {
 	f := w.table.feed
 	for {
@@ -226,6 +292,7 @@ func (w *watcher) take(ctx context.Context) ([]*change, error) {
 			f.mu.Unlock()
 			return nil, errSlow
 		}
+		w.look()
 		if i := int(w.at - f.first); i < len(f.changes) {
 			changes := slices.Clone(f.changes[i:min(i+watchBatch, len(f.changes))])
 			f.mu.Unlock()
@@ -236,10 +303,15 @@ func (w *watcher) take(ctx context.Context) ([]*change, error) {
 			f.mu.Unlock()
 			return nil, err
 		}
+		if time.Since(w.sent) >= watchRest {
+			f.mu.Unlock()
+			return nil, nil
+		}
 		changed := f.await()
 		f.mu.Unlock()
 		select {
 		case <-changed:
+		case <-w.rest.C:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -247,7 +319,8 @@ func (w *watcher) take(ctx context.Context) ([]*change, error) {
 }
 
 // pass sends a change if it passes and was not passed before.
-func (w *watcher) pass(c *change, send func(*viewspb.WatchResponse) error) error {
+func (w *watcher) pass(c *change) error {
+	w.lag = max(0, w.lag-1)
 	if c.offset < w.next[c.partition] {
 		return nil
 	}
@@ -255,7 +328,7 @@ func (w *watcher) pass(c *change, send func(*viewspb.WatchResponse) error) error
 	if !w.passes(c) {
 		return nil
 	}
-	response := &viewspb.WatchResponse{Cursor: w.cursor()}
+	response := &viewspb.WatchResponse{}
 	if c.value == nil {
 		removed := &viewspb.Removed{}
 		removed.Key, removed.RawKey = textKey(c.key)
@@ -263,7 +336,7 @@ func (w *watcher) pass(c *change, send func(*viewspb.WatchResponse) error) error
 	} else {
 		response.Change = &viewspb.WatchResponse_Entry{Entry: w.table.summary(c.key, c.row())}
 	}
-	return send(response)
+	return w.send(response)
 }
 
 // passes takes removals where nothing but a prefix is asked for: what the row was is not known any more.

@@ -45,27 +45,34 @@ func (i *instance) watch(t *testing.T, request *viewspb.WatchRequest) *watching 
 		_ = stream.Close()
 	})
 	t.Cleanup(w.stop)
-	if got := w.next(); got != "" {
-		t.Fatalf("the first answer has %s", got)
+	if !stream.Receive() || stream.Msg().Change != nil {
+		t.Fatalf("the first answer is %v, %v", stream.Msg(), stream.Err())
 	}
+	w.cursor = stream.Msg().Cursor
 	return w
 }
 
-// next is the next change: a key, or -key for a removal, or "" for the beginning.
-func (w *watching) next() string {
+// receive is the next message.
+func (w *watching) receive() *viewspb.WatchResponse {
 	w.t.Helper()
 	if !w.stream.Receive() {
 		w.t.Fatalf("the watch ended: %v", w.stream.Err())
 	}
-	m := w.stream.Msg()
-	w.cursor = m.Cursor
-	switch c := m.Change.(type) {
-	case *viewspb.WatchResponse_Entry:
-		return c.Entry.Key
-	case *viewspb.WatchResponse_Removed:
-		return "-" + c.Removed.Key
+	w.cursor = w.stream.Msg().Cursor
+	return w.stream.Msg()
+}
+
+// next is the next change: a key, or -key for a removal.
+func (w *watching) next() string {
+	w.t.Helper()
+	for {
+		switch c := w.receive().Change.(type) {
+		case *viewspb.WatchResponse_Entry:
+			return c.Entry.Key
+		case *viewspb.WatchResponse_Removed:
+			return "-" + c.Removed.Key
+		}
 	}
-	return ""
 }
 
 func (w *watching) expect(want ...string) {
@@ -200,23 +207,27 @@ func TestThousandWatchers(t *testing.T) {
 	var failed atomic.Int32
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for range watchers {
+	for n := range watchers {
 		begun.Add(1)
 		done.Go(func() {
 			started := sync.OnceFunc(begun.Done)
 			defer started()
-			stream, err := client.Watch(ctx, connect.NewRequest(&viewspb.WatchRequest{}))
+			request := connect.NewRequest(&viewspb.WatchRequest{})
+			request.Header().Set(clientHeader, fmt.Sprintf("10.0.0.%d:4711", n%10))
+			stream, err := client.Watch(ctx, request)
 			if err != nil {
 				failed.Add(1)
 				return
 			}
 			defer stream.Close()
 			seen := 0
-			for seen <= changes && stream.Receive() {
+			for seen < changes && stream.Receive() {
 				started()
-				seen++
+				if stream.Msg().Change != nil {
+					seen++
+				}
 			}
-			if seen != changes+1 {
+			if seen != changes {
 				failed.Add(1)
 			}
 		})
@@ -238,6 +249,149 @@ func TestThousandWatchers(t *testing.T) {
 		i.get(t, "/v1/stats", &stats)
 		return stats.Tables[0].Watchers == 0
 	})
+}
+
+// One client cannot take the places of the others; a host of IPv6 is its network.
+func TestWatchersOfOneClient(t *testing.T) {
+	t.Parallel()
+	const most = 200
+	b := newBench(t, 1)
+	i := b.started()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	client := viewspb.NewViewsClient(&http.Client{Transport: transport}, i.url, connect.WithGRPC())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watch := func(address string) (func(), error) {
+		request := connect.NewRequest(&viewspb.WatchRequest{})
+		request.Header().Set(clientHeader, address)
+		ctx, cancel := context.WithCancel(ctx)
+		stream, err := client.Watch(ctx, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := sync.OnceFunc(func() {
+			cancel()
+			_ = stream.Close()
+		})
+		t.Cleanup(end)
+		if !stream.Receive() {
+			return end, stream.Err()
+		}
+		return end, nil
+	}
+	var ends []func()
+	for n := range most {
+		end, err := watch(fmt.Sprintf("[2001:db8::%x]:%d", n+1, 1000+n))
+		if err != nil {
+			t.Fatalf("watcher %d: %v", n, err)
+		}
+		ends = append(ends, end)
+	}
+	_, err := watch("[2001:db8::ffff]:1")
+	if connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "2001:db8::/64 has 200 watchers") {
+		t.Errorf("one more is told %v", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, i.url+"/v1/keys:watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set(clientHeader, "[2001:db8::1]:1")
+	response, err := i.server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("one more has the status %d", response.StatusCode)
+	}
+	for _, other := range []string{"[2001:db8:0:1::1]:1", "192.0.2.1:1"} {
+		if _, err := watch(other); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+	ends[0]()
+	b.eventually("a watcher that has ended leaves its place", func() bool {
+		_, err := watch("[2001:db8::ffff]:1")
+		return err == nil
+	})
+}
+
+// All messages say how fresh the watch is, and when nothing changes some are sent for that.
+func TestWatchIsFresh(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 3)
+	b.put("before", aRow())
+	begun := time.Now()
+	i := b.started()
+	w := i.watch(t, &viewspb.WatchRequest{})
+	first := w.stream.Msg().Freshness
+	if first.GetAsOf() == nil || first.AsOf.AsTime().Before(begun) || first.Lag != 0 {
+		t.Errorf("the first message is as of %v, after %s", first, begun)
+	}
+	b.put("k1", aRow())
+	changed := w.receive()
+	if changed.GetEntry().GetKey() != "k1" || changed.Freshness.GetAsOf().AsTime().Before(first.AsOf.AsTime()) {
+		t.Errorf("the change is %v after %v", changed, first)
+	}
+	silent := time.Now()
+	still := w.receive()
+	if still.Change != nil || still.Freshness.GetAsOf().AsTime().Before(silent) || still.Freshness.Lag != 0 || still.Cursor != changed.Cursor {
+		t.Errorf("without a change, from %s on, there is %v", silent, still)
+	}
+
+	// One whose filter lets nothing through has come as far, which its cursor says.
+	none := i.watch(t, &viewspb.WatchRequest{Filter: &viewspb.Filter{Prefix: "none"}})
+	b.put("k2", aRow())
+	w.expect("k2")
+	if m := none.receive(); m.Change != nil || m.Cursor != w.cursor {
+		t.Errorf("without a change that passes there is %v, and the cursor of the other one is %s", m, w.cursor)
+	}
+
+	// Without Kafka the moment stays where it is, and the watch goes on.
+	heal := b.cut()
+	defer heal()
+	old := w.receive()
+	for {
+		m := w.receive()
+		if m.Change != nil {
+			t.Fatalf("a change: %v", m)
+		}
+		if m.Freshness.AsOf.AsTime().Equal(old.Freshness.AsOf.AsTime()) && m.Freshness.AgeMs > old.Freshness.AgeMs {
+			break
+		}
+		old = m
+	}
+}
+
+// Before it has caught up a watch says that it does not know as of when it is, and what is to come; then it tells at once.
+func TestWatchFromACursorIsFreshAtItsEnd(t *testing.T) {
+	t.Parallel()
+	const rows = 3
+	b := newBench(t, 1)
+	i := b.started()
+	w := i.watch(t, &viewspb.WatchRequest{})
+	w.stop()
+	for n := range rows {
+		b.put(fmt.Sprintf("k%d", n), aRow())
+	}
+	b.has(i, fmt.Sprintf("k%d", rows-1))
+	i.stop()
+	i = b.started() // with none of it in memory
+	later := i.watch(t, &viewspb.WatchRequest{Cursor: w.cursor})
+	if first := later.stream.Msg().Freshness; first.AsOf != nil {
+		t.Errorf("the first message is as of %v", first)
+	}
+	for n := range rows {
+		m := later.receive()
+		if m.GetEntry().GetKey() != fmt.Sprintf("k%d", n) || m.Freshness.AsOf != nil || m.Freshness.Lag != int64(rows-1-n) {
+			t.Errorf("change %d is %v", n, m)
+		}
+	}
+	if m := later.receive(); m.Change != nil || m.Freshness.AsOf == nil || m.Freshness.Lag != 0 {
+		t.Errorf("at the end there is %v", m)
+	}
 }
 
 // The way of a browser: it connects again by itself, with the id of the last event.
@@ -284,14 +438,21 @@ func TestWatchByServerSentEvents(t *testing.T) {
 	if got["event"] != "entry" {
 		t.Errorf("event %v", got)
 	}
-	contains(t, got["data"], `"key":"a1"`)
+	contains(t, got["data"], `"key":"a1"`, `"freshness":{"asOf":"20`)
 	stop()
 	b.put("a1", nil)
 	b.put("a2", aRow())
 	lines, stop = events(got["id"])
 	defer stop()
-	for _, want := range []string{"cursor", "removed", "entry"} {
-		if got := event(lines); got["event"] != want {
+	if got := event(lines); got["event"] != "cursor" {
+		t.Errorf("the first event is %v", got)
+	}
+	for _, want := range []string{"removed", "entry"} {
+		got := event(lines)
+		for got["event"] == "cursor" { // it has caught up
+			got = event(lines)
+		}
+		if got["event"] != want {
 			t.Errorf("event %v, want %s", got, want)
 		}
 	}
@@ -316,8 +477,10 @@ func TestStopEndsWatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.end()
-	if w.stream.Receive() {
-		t.Errorf("after the stop: %v", w.stream.Msg())
+	for w.stream.Receive() {
+		if w.stream.Msg().Change != nil {
+			t.Errorf("after the stop: %v", w.stream.Msg())
+		}
 	}
 	if err := w.stream.Err(); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Errorf("the watcher was told %v", err)

@@ -141,6 +141,7 @@ func TestPage(t *testing.T) {
 	p.until("the last changes", `['a-1', 'a-2'].every(k => document.getElementById('keys').innerText.includes(k))`)
 	b.produce(callTo("live-1", "other-responses"))
 	p.until("a live update", `document.getElementById('keys').innerText.includes('live-1')`)
+	p.until("how fresh it is", `document.getElementById('keys-fresh').textContent.startsWith('complete up to 20')`)
 
 	// By the keyboard alone: search, open, close.
 	p.do("typing", chromedp.KeyEvent("/"))

@@ -50,7 +50,8 @@ type ViewsClient interface {
 	Get(context.Context, *connect.Request[GetRequest]) (*connect.Response[GetResponse], error)
 	// The keys that filters let through, in the order of the keys, a page at a time.
 	List(context.Context, *connect.Request[ListRequest]) (*connect.Response[ListResponse], error)
-	// The changes of the keys that filters let through, as they happen.
+	// The changes of the keys that filters let through, as they happen. Where there are none, a message without a change comes
+	// every 5 seconds.
 	Watch(context.Context, *connect.Request[WatchRequest]) (*connect.ServerStreamForClient[WatchResponse], error)
 	// The state of the views.
 	Stats(context.Context, *connect.Request[StatsRequest]) (*connect.Response[StatsResponse], error)
@@ -131,7 +132,8 @@ type ViewsHandler interface {
 	Get(context.Context, *connect.Request[GetRequest]) (*connect.Response[GetResponse], error)
 	// The keys that filters let through, in the order of the keys, a page at a time.
 	List(context.Context, *connect.Request[ListRequest]) (*connect.Response[ListResponse], error)
-	// The changes of the keys that filters let through, as they happen.
+	// The changes of the keys that filters let through, as they happen. Where there are none, a message without a change comes
+	// every 5 seconds.
 	Watch(context.Context, *connect.Request[WatchRequest], *connect.ServerStream[WatchResponse]) error
 	// The state of the views.
 	Stats(context.Context, *connect.Request[StatsRequest]) (*connect.Response[StatsResponse], error)

@@ -456,7 +456,7 @@ func (x *WatchRequest) GetRecent() int32 {
 
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The change; neither at the beginning, to tell the cursor.
+	// The change; neither at the beginning, and when nothing was sent for 5 seconds: the watch is alive, and this fresh.
 	//
 	// Types that are valid to be assigned to Change:
 	//
@@ -464,7 +464,10 @@ type WatchResponse struct {
 	//	*WatchResponse_Removed
 	Change isWatchResponse_Change `protobuf_oneof:"change"`
 	// Where to go on after this change.
-	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Cursor string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// All changes of before as_of were sent, as far as they pass, with this message at the latest. It has no as_of while the
+	// changes from a cursor on are read again; lag also counts those changes.
+	Freshness     *Freshness `protobuf:"bytes,4,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +532,13 @@ func (x *WatchResponse) GetCursor() string {
 		return x.Cursor
 	}
 	return ""
+}
+
+func (x *WatchResponse) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
 }
 
 type isWatchResponse_Change interface {
@@ -1412,11 +1422,12 @@ const file_views_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x122\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1a.kafkagrpc.views.v1.FilterR\x06filter\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x16\n" +
-	"\x06recent\x18\x04 \x01(\x05R\x06recent\"\x9d\x01\n" +
+	"\x06recent\x18\x04 \x01(\x05R\x06recent\"\xda\x01\n" +
 	"\rWatchResponse\x121\n" +
 	"\x05entry\x18\x01 \x01(\v2\x19.kafkagrpc.views.v1.EntryH\x00R\x05entry\x127\n" +
 	"\aremoved\x18\x02 \x01(\v2\x1b.kafkagrpc.views.v1.RemovedH\x00R\aremoved\x12\x16\n" +
-	"\x06cursor\x18\x03 \x01(\tR\x06cursorB\b\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12;\n" +
+	"\tfreshness\x18\x04 \x01(\v2\x1d.kafkagrpc.views.v1.FreshnessR\tfreshnessB\b\n" +
 	"\x06change\"4\n" +
 	"\aRemoved\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x17\n" +
@@ -1540,32 +1551,33 @@ var file_views_proto_depIdxs = []int32{
 	4,  // 7: kafkagrpc.views.v1.WatchRequest.filter:type_name -> kafkagrpc.views.v1.Filter
 	13, // 8: kafkagrpc.views.v1.WatchResponse.entry:type_name -> kafkagrpc.views.v1.Entry
 	7,  // 9: kafkagrpc.views.v1.WatchResponse.removed:type_name -> kafkagrpc.views.v1.Removed
-	10, // 10: kafkagrpc.views.v1.StatsResponse.tables:type_name -> kafkagrpc.views.v1.TableStats
-	11, // 11: kafkagrpc.views.v1.TableStats.partitions:type_name -> kafkagrpc.views.v1.PartitionStats
-	12, // 12: kafkagrpc.views.v1.TableStats.freshness:type_name -> kafkagrpc.views.v1.Freshness
-	17, // 13: kafkagrpc.views.v1.Freshness.as_of:type_name -> google.protobuf.Timestamp
-	14, // 14: kafkagrpc.views.v1.Entry.metadata:type_name -> kafkagrpc.views.v1.Metadata
-	15, // 15: kafkagrpc.views.v1.Entry.messages:type_name -> kafkagrpc.views.v1.Message
-	14, // 16: kafkagrpc.views.v1.Entry.trailers:type_name -> kafkagrpc.views.v1.Metadata
-	16, // 17: kafkagrpc.views.v1.Entry.source:type_name -> kafkagrpc.views.v1.Source
-	17, // 18: kafkagrpc.views.v1.Entry.started:type_name -> google.protobuf.Timestamp
-	17, // 19: kafkagrpc.views.v1.Entry.finished:type_name -> google.protobuf.Timestamp
-	17, // 20: kafkagrpc.views.v1.Entry.expires:type_name -> google.protobuf.Timestamp
-	18, // 21: kafkagrpc.views.v1.Message.json:type_name -> google.protobuf.Value
-	17, // 22: kafkagrpc.views.v1.Source.timestamp:type_name -> google.protobuf.Timestamp
-	0,  // 23: kafkagrpc.views.v1.Views.Get:input_type -> kafkagrpc.views.v1.GetRequest
-	2,  // 24: kafkagrpc.views.v1.Views.List:input_type -> kafkagrpc.views.v1.ListRequest
-	5,  // 25: kafkagrpc.views.v1.Views.Watch:input_type -> kafkagrpc.views.v1.WatchRequest
-	8,  // 26: kafkagrpc.views.v1.Views.Stats:input_type -> kafkagrpc.views.v1.StatsRequest
-	1,  // 27: kafkagrpc.views.v1.Views.Get:output_type -> kafkagrpc.views.v1.GetResponse
-	3,  // 28: kafkagrpc.views.v1.Views.List:output_type -> kafkagrpc.views.v1.ListResponse
-	6,  // 29: kafkagrpc.views.v1.Views.Watch:output_type -> kafkagrpc.views.v1.WatchResponse
-	9,  // 30: kafkagrpc.views.v1.Views.Stats:output_type -> kafkagrpc.views.v1.StatsResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 10: kafkagrpc.views.v1.WatchResponse.freshness:type_name -> kafkagrpc.views.v1.Freshness
+	10, // 11: kafkagrpc.views.v1.StatsResponse.tables:type_name -> kafkagrpc.views.v1.TableStats
+	11, // 12: kafkagrpc.views.v1.TableStats.partitions:type_name -> kafkagrpc.views.v1.PartitionStats
+	12, // 13: kafkagrpc.views.v1.TableStats.freshness:type_name -> kafkagrpc.views.v1.Freshness
+	17, // 14: kafkagrpc.views.v1.Freshness.as_of:type_name -> google.protobuf.Timestamp
+	14, // 15: kafkagrpc.views.v1.Entry.metadata:type_name -> kafkagrpc.views.v1.Metadata
+	15, // 16: kafkagrpc.views.v1.Entry.messages:type_name -> kafkagrpc.views.v1.Message
+	14, // 17: kafkagrpc.views.v1.Entry.trailers:type_name -> kafkagrpc.views.v1.Metadata
+	16, // 18: kafkagrpc.views.v1.Entry.source:type_name -> kafkagrpc.views.v1.Source
+	17, // 19: kafkagrpc.views.v1.Entry.started:type_name -> google.protobuf.Timestamp
+	17, // 20: kafkagrpc.views.v1.Entry.finished:type_name -> google.protobuf.Timestamp
+	17, // 21: kafkagrpc.views.v1.Entry.expires:type_name -> google.protobuf.Timestamp
+	18, // 22: kafkagrpc.views.v1.Message.json:type_name -> google.protobuf.Value
+	17, // 23: kafkagrpc.views.v1.Source.timestamp:type_name -> google.protobuf.Timestamp
+	0,  // 24: kafkagrpc.views.v1.Views.Get:input_type -> kafkagrpc.views.v1.GetRequest
+	2,  // 25: kafkagrpc.views.v1.Views.List:input_type -> kafkagrpc.views.v1.ListRequest
+	5,  // 26: kafkagrpc.views.v1.Views.Watch:input_type -> kafkagrpc.views.v1.WatchRequest
+	8,  // 27: kafkagrpc.views.v1.Views.Stats:input_type -> kafkagrpc.views.v1.StatsRequest
+	1,  // 28: kafkagrpc.views.v1.Views.Get:output_type -> kafkagrpc.views.v1.GetResponse
+	3,  // 29: kafkagrpc.views.v1.Views.List:output_type -> kafkagrpc.views.v1.ListResponse
+	6,  // 30: kafkagrpc.views.v1.Views.Watch:output_type -> kafkagrpc.views.v1.WatchResponse
+	9,  // 31: kafkagrpc.views.v1.Views.Stats:output_type -> kafkagrpc.views.v1.StatsResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_views_proto_init() }
