@@ -46,19 +46,34 @@ func newBrowser(t *testing.T, url string) *browser {
 		}
 		t.Skip("there is no browser: apt-get install chromium")
 	}
-	ctx, cancelTime := context.WithTimeout(t.Context(), patience)
+	profile, err := os.MkdirTemp("", "kafka-grpc-browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not of t.Context(), which ends before the cleanup: the browser would be killed, and its children still write.
+	ctx, cancelTime := context.WithTimeout(context.Background(), patience)
 	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 900),
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("disable-component-update", true))...)
 	ctx, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil && t.Context().Err() == nil { // waits until the browser has ended
+		if err := chromedp.Cancel(ctx); err != nil { // waits until the browser has ended
 			t.Errorf("closing the browser: %v", err)
 		}
 		cancel()
 		cancelAllocator()
 		cancelTime()
+		// A child of the browser may outlive it by a moment, and write to the profile.
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			if err = os.RemoveAll(profile); err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("removing the browser's profile: %v", err)
+				return
+			}
+		}
 	})
 	b := &browser{t: t, ctx: ctx}
 	chromedp.ListenTarget(ctx, func(event any) {
