@@ -14,11 +14,14 @@ import (
 )
 
 // The waits between two goka processors: twice the last one, and from the first again after one that was ready for
-// the longest.
+// the longest, or when Kafka is back.
 const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
 )
+
+// pingInterval is how often a Kafka that does not answer is asked again.
+const pingInterval = time.Second
 
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
@@ -30,8 +33,8 @@ const logInterval = time.Second
 const reportInterval = 10 * time.Second
 
 // Run consumes until ctx ends, which drains: calls in flight get processing.drain to finish. goka's processor ends at
-// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s, and
-// State says why and when. Run answers nil.
+// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s or as soon
+// as Kafka answers again, and State says why and when. Run answers nil.
 func (p *Processor) Run(ctx context.Context) error {
 	defer p.telemetry.Metrics.ObserveGroup(p.remote.Group, p.look)()
 	wait := firstWait
@@ -57,13 +60,48 @@ func (p *Processor) Run(ctx context.Context) error {
 			wait = firstWait
 		}
 		p.log.Error("the processor ended, another one follows", "error", err, "wait", wait)
-		p.setEnded(err, time.Now().Add(wait))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		switch back := p.rest(ctx, err, wait, p.cluster.Ping); {
+		case ctx.Err() != nil:
 			return nil
+		case back:
+			wait = firstWait
+		default:
+			wait = min(2*wait, longestWait)
 		}
-		wait = min(2*wait, longestWait)
+	}
+}
+
+// rest waits for some time before the next goka processor, or where Kafka does not answer, until it does, and not longer:
+// then it was the outage that ended the last one, and not a fault that would come again. It reports that, and ends with ctx.
+func (p *Processor) rest(ctx context.Context, ended error, wait time.Duration, ping func(context.Context) error) (back bool) {
+	p.setEnded(ended, time.Now().Add(wait))
+	for {
+		err := ping(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			break
+		}
+		back = true
+		p.setEnded(fmt.Errorf("%w; now: %w", ended, err), time.Now().Add(pingInterval))
+		if !pause(ctx, pingInterval) {
+			return false
+		}
+	}
+	if !back {
+		pause(ctx, wait)
+	}
+	return back
+}
+
+// pause reports whether it was not ctx that ended it.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -1,8 +1,10 @@
 package processor_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -95,4 +97,75 @@ func (b *testbench) holdFetches(topic string) (open func()) {
 	open = sync.OnceFunc(func() { close(gate) })
 	b.t.Cleanup(open)
 	return open
+}
+
+// While Kafka does not answer no processor is tried in vain, which would make the wait for the next one longer.
+func TestOneProcessorEndsInAnOutageOfKafka(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	ended := &lineCount{text: "the processor ended, another one follows"}
+	b.heard = ended
+	i := b.started()
+	var out atomic.Bool
+	var refused atomic.Int32
+	cluster := b.kafka.Cluster()
+	// From the answer on that ends the processor, new connections break at their first request.
+	var end sync.Once
+	cluster.Control(func(request kmsg.Request) (response kmsg.Response, err error, handled bool) {
+		cluster.KeepControl()
+		if produce, ok := request.(*kmsg.ProduceRequest); ok && produce.Topics[0].Topic == b.remote.Table {
+			end.Do(func() {
+				out.Store(true)
+				response, handled = policyViolation(produce), true
+			})
+			return response, nil, handled
+		}
+		if _, ok := request.(*kmsg.ApiVersionsRequest); !ok || !out.Load() {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		return nil, errors.New("an outage"), true
+	})
+	b.send(attempt("k", "a"), "one")
+	b.eventually("the state tells the outage", func() bool {
+		s := i.State()
+		return !s.Ready && s.Err != nil && !s.NextTry.IsZero() && strings.Contains(s.Reason, "cannot reach Kafka") &&
+			strings.Contains(strings.ToLower(s.Reason), "policy")
+	})
+	before := refused.Load()
+	b.eventually("Kafka is asked again", func() bool { return refused.Load() >= before+3 })
+	out.Store(false)
+	b.ready(i)
+	b.results(1)["a"].check(t, codes.OK, "", "one")
+	if n := ended.n.Load(); n != 1 {
+		t.Errorf("%d processors ended, want 1", n)
+	}
+}
+
+func policyViolation(request *kmsg.ProduceRequest) kmsg.Response {
+	response := request.ResponseKind().(*kmsg.ProduceResponse)
+	for _, topic := range request.Topics {
+		answer := kmsg.NewProduceResponseTopic()
+		answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
+		for _, partition := range topic.Partitions {
+			p := kmsg.NewProduceResponseTopicPartition()
+			p.Partition, p.ErrorCode = partition.Partition, kerr.PolicyViolation.Code
+			answer.Partitions = append(answer.Partitions, p)
+		}
+		response.Topics = append(response.Topics, answer)
+	}
+	return response
+}
+
+// lineCount counts the writes that hold a text.
+type lineCount struct {
+	text string
+	n    atomic.Int32
+}
+
+func (c *lineCount) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), c.text) {
+		c.n.Add(1)
+	}
+	return len(line), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 // pingTime is what one broker may take to connect, and to answer, when it is asked whether it is there.
 const pingTime = time.Second
 
-// Ping tells whether any broker that the cluster is reached by answers, on a connection of its own. It ends soon after
-// ctx does.
+// Ping tells whether any broker that the cluster is reached by answers, on a connection of its own. One that refuses this
+// client, such as for its password, has answered. It ends soon after ctx does.
 func (c Cluster) Ping(ctx context.Context) error {
 	config := c.Config()
 	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = pingTime, pingTime, pingTime
@@ -24,7 +25,7 @@ func (c Cluster) Ping(ctx context.Context) error {
 			break
 		}
 		err := ping(address, config)
-		if err == nil {
+		if _, refused := c.refusal(err); err == nil || refused && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", address, err))

@@ -2,12 +2,16 @@ package kafka_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/pkitest"
 )
 
 func TestPing(t *testing.T) {
@@ -44,6 +48,17 @@ func TestPingEndsAtABrokerThatHangs(t *testing.T) {
 	<-ctx.Done()
 	if err := (kafka.Cluster{Brokers: []string{l.Addr().String()}}).Ping(ctx); err == nil {
 		t.Error("no error though the time was over")
+	}
+}
+
+// A broker that refuses this client is there, and another try has nothing to gain from asking it again and again.
+func TestPingIsAnsweredByARefusal(t *testing.T) {
+	t.Parallel()
+	authority, other := pkitest.NewAuthority(t, "authority"), pkitest.NewAuthority(t, "other")
+	server := &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, "127.0.0.1")}}
+	c := kafka.Cluster{Brokers: secured(t, kfake.TLS(server)), TLS: &tls.Config{RootCAs: other.Pool()}}
+	if err := c.Ping(within(t)); err != nil {
+		t.Error(err)
 	}
 }
 
