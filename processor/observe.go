@@ -2,6 +2,8 @@ package processor
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,14 +241,15 @@ func (p *Processor) look() telemetry.Group {
 	p.mu.RLock()
 	current, group := p.current, p.group
 	var flights []*flight
+	stores := slices.Collect(maps.Keys(p.stores))
 	for _, part := range p.parts {
 		flights = append(flights, part.flight)
 		g.Streams += int(part.openStreams.streams.Load())
 	}
-	for s := range p.stores {
+	p.mu.RUnlock()
+	for _, s := range stores {
 		g.Tables = append(g.Tables, telemetry.Table{Partition: s.Partition, Rows: s.Rows(), Bytes: s.Size()})
 	}
-	p.mu.RUnlock()
 	now := time.Now()
 	for _, f := range flights {
 		n, since := f.oldest()

@@ -95,11 +95,13 @@ type Processor struct {
 	calls   sync.WaitGroup // calls in flight
 	replies keptReplies
 
-	mu      sync.RWMutex
+	reading sync.RWMutex // held by those who read rows, and by assigned; taken before mu
+
+	mu      sync.RWMutex                   // never held while something is waited for, such as the disk
 	parts   map[int32]*partition           // of the current assignment
 	current *goka.Processor                // nil while there is none
 	group   *consumergroup.Group           // of the current one
-	stores  map[*tablestore.Store]struct{} // recovered local copies
+	stores  map[*tablestore.Store]struct{} // open local copies
 	running *goka.Processor                // the current one once it has recovered, else nil
 	changed chan struct{}                  // closed and replaced when running changes
 	ended   error                          // why the last one ended; nil when another is ready
@@ -237,16 +239,19 @@ func (p *Processor) WaitReady(ctx context.Context) error {
 func (p *Processor) Row(key string) (*rowpb.Row, error) {
 	// Held throughout: a rebalance begins with assigned, and goka panics when it is asked for a row before the stores
 	// are open again.
+	p.reading.RLock()
+	defer p.reading.RUnlock()
 	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.running == nil || !p.running.Recovered() {
+	running := p.running
+	p.mu.RUnlock()
+	if running == nil || !running.Recovered() {
 		return nil, ErrNotReady
 	}
-	if p.parts[wire.Partition([]byte(key), p.partitions)] == nil {
+	if !p.Owns(key) {
 		return nil, nil
 	}
-	value, err := p.running.Get(key)
-	if err != nil && !p.running.Recovered() { // closed meanwhile
+	value, err := running.Get(key)
+	if err != nil && !running.Recovered() { // closed meanwhile
 		return nil, ErrNotReady
 	}
 	if err != nil {
@@ -280,9 +285,11 @@ func (p *Processor) assigned(a goka.Assignment) {
 	for id := range a {
 		parts[id] = &partition{calls: make(map[string]*call), open: make(map[attemptID]*attempt), flight: &flight{calls: make(map[*call]time.Time)}}
 	}
+	p.reading.Lock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.parts = parts
+	p.mu.Unlock()
+	p.reading.Unlock()
 	p.telemetry.Metrics.Rebalanced(p.remote.Group)
 	p.log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
 }

@@ -193,10 +193,11 @@ func (p *Processor) setCurrent(g *goka.Processor) {
 
 func (p *Processor) setRunning(g *goka.Processor) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.ended = nil
 	p.setRunningLocked(g)
-	p.log.Info("the processor is ready", "partitions", len(p.parts))
+	partitions := len(p.parts)
+	p.mu.Unlock()
+	p.log.Info("the processor is ready", "partitions", partitions)
 }
 
 func (p *Processor) setRunningLocked(g *goka.Processor) {

@@ -2,10 +2,14 @@ package processor
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"strings"
 	"time"
 
 	"github.com/lovoo/goka"
+
+	"kafkagrpc/internal/tablestore"
 )
 
 // State is what a Processor is about.
@@ -30,14 +34,15 @@ type State struct {
 	NextTry time.Time
 }
 
-// State tells whether the processor answers requests, and if not, what it waits for.
+// State tells whether the processor answers requests, and if not, what it waits for. It never waits itself: those who ask
+// whether the process is well need the answer most when a broker or the disk hangs.
 func (p *Processor) State() State {
 	p.mu.RLock()
 	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry, LeftOut: p.left}
 	current, running := p.current, p.running
+	s.recovery(maps.Keys(p.stores))
 	p.mu.RUnlock()
 
-	// Without the lock: goka calls assigned with locks of its own held.
 	if running != nil && running.Recovered() {
 		s.Ready = true
 		return s
@@ -50,7 +55,6 @@ func (p *Processor) State() State {
 	case current == nil:
 		why = append(why, "the processor is not running")
 	default:
-		s.recovery(current.Stats())
 		why = append(why, s.waitsFor(current))
 	}
 	if s.Err != nil {
@@ -60,20 +64,14 @@ func (p *Processor) State() State {
 	return s
 }
 
-// recovery sums up the partitions that are being recovered.
-func (s *State) recovery(stats *goka.ProcessorStats) {
-	for _, partition := range stats.Group {
-		if partition.TableStats == nil || partition.TableStats.Status != goka.PartitionRecovering {
-			continue
+// recovery sums up what the stores that are being recovered say.
+func (s *State) recovery(stores iter.Seq[*tablestore.Store]) {
+	for store := range stores {
+		if read, left := store.Recovery(); left > 0 {
+			s.Recovering++
+			s.Read += read
+			s.Total += read + left
 		}
-		read, recovery := int64(partition.TableStats.Input.Count), partition.TableStats.Recovery
-		left := recovery.Hwm - recovery.Offset
-		if read > 0 {
-			left-- // it is the offset of the last record read; before, of the first one to read
-		}
-		s.Recovering++
-		s.Read += read
-		s.Total += read + max(0, left)
 	}
 }
 

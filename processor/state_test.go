@@ -52,9 +52,10 @@ func TestStateTellsWhyTheProcessorEnded(t *testing.T) {
 	}
 }
 
-func TestStateTellsTheRecovery(t *testing.T) {
+func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
+	_, scrape := b.watched()
 	first := b.started()
 	const n = 10
 	b.sendMany("first", n)
@@ -69,11 +70,16 @@ func TestStateTellsTheRecovery(t *testing.T) {
 		return !s.Ready && s.Recovering == 1 && s.Read == 0 && s.Total == n &&
 			strings.Contains(s.Reason, "recovering 1 partitions of the table: 0 of 10 records")
 	})
+	const group = `{group="test-remote"} `
+	b.has(scrape, "kafka_grpc_recovery_partitions"+group+"1", "kafka_grpc_recovery_read"+group+"0", "kafka_grpc_recovery_needed"+group+"10",
+		"kafka_grpc_ready"+group+"0")
 	open()
 	b.ready(next)
 	if s := next.State(); !s.Ready || s.Recovering != 0 {
 		t.Errorf("recovered: %+v", s)
 	}
+	b.has(scrape, "kafka_grpc_recovery_partitions"+group+"0", "kafka_grpc_recovery_read"+group+"0", "kafka_grpc_recovery_needed"+group+"0",
+		"kafka_grpc_ready"+group+"1")
 }
 
 // holdFetches keeps the records of a topic from the processors until it is opened.

@@ -37,7 +37,7 @@ type expired struct{ step chan struct{} }
 // swept is injected when the removal of the last row of a step is acknowledged.
 type swept struct{ step chan struct{} }
 
-// tend sweeps the store of a partition now and then, until ctx ends.
+// tend sweeps the store of a partition now and then once it is recovered, until ctx ends.
 func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
 	p.mu.Lock()
 	p.stores[s] = struct{}{}
@@ -47,6 +47,11 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 		defer p.mu.Unlock()
 		delete(p.stores, s)
 	}()
+	select {
+	case <-s.Recovered():
+	case <-ctx.Done():
+		return
+	}
 	sweep := time.NewTimer(p.sweepInterval)
 	defer sweep.Stop()
 	for {

@@ -43,7 +43,7 @@ type Stores struct {
 	ID     string                                             // of the changelog topic; "" where it is not known
 	MaxAge time.Duration                                      // of a store that is continued
 	End    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
-	Tend   func(ctx context.Context, s *Store)                // runs from the recovery of a store to its closing; nil: nothing
+	Tend   func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
 	Log    *slog.Logger
 }
 
@@ -83,8 +83,12 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
+	end, err := b.End(topic, partition)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err), db.Close())
+	}
 	if offset != nil {
-		reason, err := b.outdated(topic, partition, path, *offset)
+		reason, err := b.outdated(path, *offset, end)
 		if err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
@@ -108,17 +112,22 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	}
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
-	s := &Store{Storage: inner, db: db, path: path, Partition: partition, tend: b.Tend, log: b.Log, tending: tending, stopTending: stop}
+	s := &Store{
+		Storage: inner, db: db, path: path, Partition: partition, log: b.Log,
+		end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
+	}
 	s.rows.Store(-1)
+	if offset != nil {
+		s.next.Store(*offset + 1)
+	}
+	if b.Tend != nil {
+		s.tenders.Go(func() { b.Tend(tending, s) })
+	}
 	return s, nil
 }
 
-// outdated says why a store that has the changelog up to offset cannot be continued from there; "" if it can.
-func (b Stores) outdated(topic string, partition int32, path string, offset int64) (string, error) {
-	end, err := b.End(topic, partition)
-	if err != nil {
-		return "", fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err)
-	}
+// outdated says why a store that has the changelog, which ends at end, up to offset cannot be continued from there; "" if it can.
+func (b Stores) outdated(path string, offset, end int64) (string, error) {
 	if offset >= end {
 		return fmt.Sprintf("it has offset %d of the changelog, which ends at %d: the topic was made anew, or has lost records", offset, end), nil
 	}
@@ -188,13 +197,15 @@ type Store struct {
 	db              *leveldb.DB
 	path            string
 	Partition       int32
-	tend            func(context.Context, *Store) // nil for none
 	log             *slog.Logger
 
+	end  int64        // of the changelog, when the store was opened
+	next atomic.Int64 // offset of the first record of the changelog that the store may lack
+	read atomic.Int64 // records of the changelog since the opening, until the store was recovered
 	rows atomic.Int64 // when they were counted last; -1 before
 
 	mu          sync.Mutex
-	recovered   bool
+	recovered   chan struct{} // closed, with mu held, when it is
 	closed      bool
 	tenders     sync.WaitGroup
 	tending     context.Context
@@ -209,15 +220,42 @@ func (s *Store) MarkRecovered() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.recovered { // goka does not wait for this call before it closes the store
+	if s.closed { // goka does not wait for this call before it closes the store
 		return nil
 	}
-	s.recovered = true
+	close(s.recovered)
 	s.tenders.Go(s.stayFresh)
-	if s.tend != nil {
-		s.tenders.Go(func() { s.tend(s.tending, s) })
-	}
 	return writeFreshness(s.path)
+}
+
+// Recovered is closed when the store has caught up with the changelog.
+func (s *Store) Recovered() <-chan struct{} { return s.recovered }
+
+func (s *Store) isRecovered() bool {
+	select {
+	case <-s.recovered:
+		return true
+	default:
+		return false
+	}
+}
+
+// SetOffset notes that the store has the changelog up to the record at offset.
+func (s *Store) SetOffset(offset int64) error {
+	if !s.isRecovered() {
+		s.read.Add(1)
+	}
+	s.next.Store(offset + 1)
+	return s.note(s.Storage.SetOffset(offset))
+}
+
+// Recovery is how many records of the changelog the store has read to recover, and how many are left; 0 and 0 when it is
+// recovered. The changelog may have fewer, as its compaction leaves gaps.
+func (s *Store) Recovery() (read, left int64) {
+	if s.isRecovered() {
+		return 0, 0
+	}
+	return s.read.Load(), max(0, s.end-s.next.Load())
 }
 
 // stayFresh notes now and then that the store is up to date, as a crash would not.
@@ -240,7 +278,7 @@ func (s *Store) stayFresh() {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	recovered := s.recovered
+	recovered := s.isRecovered()
 	s.mu.Unlock()
 	s.stopTending()
 	s.tenders.Wait()

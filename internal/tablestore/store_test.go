@@ -211,12 +211,13 @@ func TestEndThatIsNotKnown(t *testing.T) {
 	check(t, s.Close())
 }
 
-func TestTendRunsFromTheRecoveryToTheEnd(t *testing.T) {
+func TestTendRunsFromTheOpeningToTheEnd(t *testing.T) {
 	t.Parallel()
 	b := stores(t, t.TempDir())
 	began, ended := make(chan *tablestore.Store, 2), make(chan struct{}, 2)
 	b.Tend = func(ctx context.Context, s *tablestore.Store) {
 		began <- s
+		<-s.Recovered()
 		<-ctx.Done()
 		for range 100_000 { // Close waits, and closes the store only then
 			if _, err := s.Has("a"); err != nil {
@@ -227,21 +228,48 @@ func TestTendRunsFromTheRecoveryToTheEnd(t *testing.T) {
 		ended <- struct{}{}
 	}
 	s := open(t, b)
-	if len(began) > 0 {
-		t.Error("it runs before the recovery")
-	}
-	check(t, s.MarkRecovered())
 	if got := <-began; got != s || got.Partition != partition {
 		t.Errorf("it got %v", got)
 	}
-	check(t, s.Close())
+	check(t, s.MarkRecovered(), s.Close())
 	if len(ended) != 1 || len(began) != 0 {
 		t.Errorf("it ran %d times, and again %d times, when the store was closed", len(ended), len(began))
 	}
 
+	b.Tend = nil
 	late := open(t, b)
 	check(t, late.Close())
-	if _ = late.MarkRecovered(); len(began) != 0 { // goka may do so
-		t.Error("it runs on a store that was closed")
+	_ = late.MarkRecovered() // goka may do so
+	select {
+	case <-late.Recovered():
+		t.Error("a store that was closed has recovered")
+	default:
 	}
+}
+
+// How far a recovery is follows from what is written to the store alone.
+func TestRecoveryOfAStore(t *testing.T) {
+	t.Parallel()
+	b := stores(t, t.TempDir()) // of a changelog with 10 records
+	wants := func(s *tablestore.Store, read, left int64) {
+		t.Helper()
+		if gotRead, gotLeft := s.Recovery(); gotRead != read || gotLeft != left {
+			t.Errorf("%d records read and %d left, want %d and %d", gotRead, gotLeft, read, left)
+		}
+	}
+	s := open(t, b)
+	wants(s, 0, 10)
+	check(t, s.SetOffset(0), s.SetOffset(4)) // those between are compacted
+	wants(s, 2, 5)
+	check(t, s.SetOffset(9))
+	wants(s, 3, 0)
+	check(t, s.MarkRecovered(), s.SetOffset(10), s.Close())
+	wants(s, 0, 0)
+
+	b.End = func(string, int32) (int64, error) { return 15, nil }
+	s = open(t, b)
+	wants(s, 0, 4)
+	check(t, s.SetOffset(11))
+	wants(s, 1, 3)
+	check(t, s.Close())
 }
