@@ -2,6 +2,8 @@ package grpcin
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -35,12 +37,11 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 	c.done = func(err error) {
 		code := status.Code(err)
 		counted(code)
-		c.mu.Lock()
-		partition, offset := c.partition, c.offset
-		c.mu.Unlock()
+		partition, offset := c.position()
 		t.Events.Print(telemetry.Event{
 			Name: "call", Binding: s.options.Listener.Binding, Method: name, CorrelationID: c.request.CorrelationID, Topic: c.route.Topic,
 			Partition: partition, Offset: offset, Status: code, Took: time.Since(c.since), Span: trace.SpanContextFromContext(stream.Context()),
+			Caller: c.request.Trace,
 		})
 	}
 	if !t.Tracing {
@@ -56,6 +57,13 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 
 func (c *call) described(key []byte) telemetry.Call {
 	return telemetry.Call{Method: c.request.FullMethod(), CorrelationID: c.request.CorrelationID, Key: key}
+}
+
+// position is where the call's first record lies. The offset is negative before it is known.
+func (c *call) position() (partition int32, offset int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.partition, c.offset
 }
 
 // sent is called when Kafka has the first record of the call, or has refused it.
@@ -101,13 +109,21 @@ func (c *call) observeEnd(err error) {
 
 // warn logs what went wrong with a call. In an outage that is every call: one line a second says how many there were.
 func (s *Server) warn(c *call, what string, attributes ...any) {
-	more, ok := s.logged.Allow(time.Now())
-	if !ok {
-		return
+	s.logged.Log(s.options.Log, slog.LevelWarn, what, append(attributes, slog.Any("", c))...)
+}
+
+// LogValue implements slog.LogValuer. It is what each line about the call says of it.
+func (c *call) LogValue() slog.Value {
+	all := []slog.Attr{slog.String("method", c.request.FullMethod()), slog.String("correlation_id", c.request.CorrelationID)}
+	if partition, offset := c.position(); offset >= 0 {
+		all = append(all, slog.String("source", fmt.Sprintf("%s/%d@%d", c.route.Topic, partition, offset)))
 	}
-	attributes = append(attributes, "method", c.request.FullMethod(), "correlation_id", c.request.CorrelationID, "not_shown_before", more)
+	var span trace.SpanContext
 	if c.send != nil {
-		attributes = append(attributes, "trace_id", c.send.SpanContext().TraceID().String())
+		span = c.send.SpanContext()
 	}
-	s.options.Log.Warn(what, attributes...)
+	if id := telemetry.TraceID(span, c.request.Trace); id.IsValid() {
+		all = append(all, slog.String("trace_id", id.String()))
+	}
+	return slog.GroupValue(all...)
 }

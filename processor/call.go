@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -88,8 +89,8 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageCall, time.Since(now))
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
-			p.log.Info("the result of a call came after its partition was given up: the request is delivered again",
-				"key", a.key, "correlation_id", a.request.CorrelationID, "source", a.source, "status", done.result.Status, "trace_id", a.traceID())
+			p.logged.lost.Log(p.log, slog.LevelInfo, "the result of a call came after its partition was given up: the request is delivered again",
+				a.named(), "status", done.result.Status)
 			p.replies.give(done.reply)
 		}
 	})
@@ -265,7 +266,7 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 		case done.lost != nil:
 			cause := w.attempt.source.cause(done.lost.Error())
 			cause.Attempts, cause.Partial = done.outcome.attempts, w.attempt.partial()
-			p.deadLetter(ctx, w.attempt.record, cause, "reply_lost")
+			p.deadLetter(ctx, w.attempt, cause, "reply_lost")
 			w.attempt.abandon(done.lost)
 			p.settled(w.attempt)
 		case done.own != nil:
@@ -274,7 +275,7 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 			p.settle(ctx, w.attempt, done.outcome)
 		}
 		if done.letter != nil {
-			p.deadLetter(ctx, w.attempt.record, *done.letter, "retries_exhausted")
+			p.deadLetter(ctx, w.attempt, *done.letter, "retries_exhausted")
 		}
 	}
 }
@@ -284,6 +285,6 @@ func (p *Processor) pass(w waiting, a answer) {
 	w.stop()
 	a.waiting = []waiting{{attempt: w.attempt}}
 	if !w.hold.Inject(w.attempt.key, a) {
-		p.log.Debug("a parked request is answered already, or after its partition is read again", "key", w.attempt.key, "source", w.attempt.source)
+		p.logged.parked.Log(p.log, slog.LevelDebug, "a parked request is answered already, or after its partition is read again", w.attempt.named())
 	}
 }

@@ -2,7 +2,7 @@ package processor
 
 import (
 	"fmt"
-	"time"
+	"log/slog"
 
 	"github.com/lovoo/goka"
 
@@ -13,26 +13,23 @@ import (
 
 // deadLetter keeps a record that cannot be answered, or was answered with the failure of all retries: key, value and
 // headers as they were, and why. Of a record that does not fit the dead-letter topic only why and where it is are kept.
-func (p *Processor) deadLetter(ctx goka.Context, r wire.Record, cause deadletter.Cause, class string) {
-	letter := p.letter(r, cause, class)
+func (p *Processor) deadLetter(ctx goka.Context, a *attempt, cause deadletter.Cause, class string) {
+	letter := p.letter(a, cause, class)
 	ctx.Emit(goka.Stream(p.remote.Processing.DeadLetter), string(letter.Key), letter)
 }
 
-// letter is the dead letter of a record. It is safe for concurrent use.
+// letter is the dead letter of an attempt's record. It is safe for concurrent use.
 // class is the reason as one of few, for the metrics.
-func (p *Processor) letter(r wire.Record, cause deadletter.Cause, class string) wire.Record {
+func (p *Processor) letter(a *attempt, cause deadletter.Cause, class string) wire.Record {
 	p.telemetry.Metrics.DeadLetter(cause.Topic, class)
 	topic := p.remote.Processing.DeadLetter
-	letter := deadletter.New(r, cause)
+	letter := deadletter.New(a.record, cause)
 	if size := kafka.Size(letter); size > p.maxRecord {
 		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, p.maxRecord)
 		letter = deadletter.New(wire.Record{}, cause)
 	}
 	// Each is on the topic; a fault that repeats must not fill the log as well.
-	if more, ok := p.lettersLogged.Allow(time.Now()); ok {
-		p.log.Warn("a record becomes a dead letter", "topic", topic, "reason", cause.Reason,
-			"source", source{topic: cause.Topic, partition: cause.Partition, offset: cause.Offset}, "not_shown_before", more)
-	}
+	p.logged.letters.Log(p.log, slog.LevelWarn, "a record becomes a dead letter", a.named(), "topic", topic, "reason", cause.Reason)
 	return letter
 }
 

@@ -3,6 +3,7 @@ package processor
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -72,28 +73,29 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	record := kafka.RecordOf(d.Record)
 	at := source{topic: record.Topic, partition: record.Partition, offset: record.Offset, timestamp: record.Timestamp}
 	rekeyed := record.Topic == p.remote.Loop
+	var unreadable error
 	if rekeyed {
-		var err error
-		if record, at, err = unlooped(record); err != nil {
-			p.deadLetter(ctx, record, at.cause(err.Error()), "unreadable")
-			return
-		}
+		record, at, unreadable = unlooped(record)
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
+	a := &attempt{request: request, record: record, delivery: d, source: at, message: record.Value}
+	if unreadable != nil {
+		p.deadLetter(ctx, a, at.cause(unreadable.Error()), "unreadable")
+		return
+	}
 	if request.CorrelationID == "" {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID)), "no_correlation_id")
+		p.deadLetter(ctx, a, at.cause(fmt.Sprintf("no %s header: there is nowhere to answer", p.remote.Contract.CorrelationID)), "no_correlation_id")
 		return
 	}
 	if size := len(request.CorrelationID) + len(request.Service) + len(request.Method); size > maxIdentity {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity)), "identity_too_large")
+		p.deadLetter(ctx, a, at.cause(fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity)), "identity_too_large")
 		return
 	}
-	replyTo, ok := p.replyTopic(at.topic, request.ReplyTo)
-	if !ok {
-		p.deadLetter(ctx, record, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)), "unknown_reply_topic")
+	var ok bool
+	if a.replyTo, ok = p.replyTopic(at.topic, request.ReplyTo); !ok {
+		p.deadLetter(ctx, a, at.cause(fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)), "unknown_reply_topic")
 		return
 	}
-	a := &attempt{request: request, record: record, delivery: d, source: at, replyTo: replyTo, message: record.Value}
 	if open := part.open[a.id()]; open != nil {
 		p.follow(ctx, d, part, open, a)
 		return
@@ -182,8 +184,8 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case *rowpb.Row:
 		row = value
 	case unreadableRow:
-		p.log.Error("a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted",
-			"key", a.key, "error", value.err, "source", a.source)
+		p.logged.rows.Log(p.log, slog.LevelError, "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted",
+			a.named(), "error", value.err)
 		p.verdict(ctx, part, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}

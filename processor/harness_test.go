@@ -59,7 +59,7 @@ type testbench struct {
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
 	telemetry  *telemetry.Telemetry  // of the processors
-	heard      io.Writer             // gets the lines of the processors' logs, too
+	heard      io.Writer             // gets the lines of the processors' logs, too, in JSON
 	client     *kgo.Client           // produces, and reads replies and dead letters
 	admin      *kadm.Client
 }
@@ -129,7 +129,7 @@ func (b *testbench) start(dir string) *instance {
 		log = slog.New(slog.DiscardHandler)
 	}
 	if b.heard != nil {
-		log = slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{b.t}, b.heard), nil))
+		log = slog.New(slog.NewMultiHandler(log.Handler(), slog.NewJSONHandler(b.heard, nil)))
 	}
 	var calls grpcout.Options
 	if b.telemetry != nil {

@@ -68,14 +68,6 @@ func (a *attempt) link(execution trace.SpanContext) {
 	}
 }
 
-// traceID is that of the attempt's span, for the log; "" where it is not traced.
-func (a *attempt) traceID() string {
-	if span := a.execution(); span.IsValid() {
-		return span.TraceID().String()
-	}
-	return ""
-}
-
 // executionOf is the span that executed a row's key.
 func executionOf(row *rowpb.Row) trace.SpanContext {
 	id, err := trace.TraceIDFromHex(row.TraceId)
@@ -147,7 +139,7 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 		p.telemetry.Events.Print(telemetry.Event{
 			Name: "request", Binding: p.remote.Binding, Method: method, CorrelationID: a.request.CorrelationID,
 			Topic: a.source.topic, Partition: a.source.partition, Offset: a.source.offset, Result: result, Status: status,
-			Took: now.Sub(a.read), Span: a.execution(),
+			Took: now.Sub(a.read), Span: a.execution(), Caller: a.request.Trace,
 		})
 	}
 }

@@ -79,8 +79,7 @@ type Processor struct {
 
 	telemetry *telemetry.Telemetry
 	tracer    trace.Tracer
-
-	lettersLogged *telemetry.RateLimit
+	logged    repeats
 
 	sweepInterval time.Duration
 
@@ -140,8 +139,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		parts:     make(map[int32]*partition),
 		stores:    make(map[*tablestore.Store]struct{}),
 		telemetry: c.Telemetry,
-
-		lettersLogged: telemetry.NewRateLimit(logInterval),
+		logged:    newRepeats(),
 
 		changed: make(chan struct{}),
 	}

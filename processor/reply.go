@@ -2,6 +2,7 @@ package processor
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
@@ -26,8 +27,8 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 	status, message := o.status, o.message
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
-			p.log.Warn("a reply does not fit its topic: answering RESOURCE_EXHAUSTED", "topic", a.replyTo, "bytes", size,
-				"limit", p.maxRecord, "correlation_id", a.request.CorrelationID, "source", a.source, "trace_id", a.traceID())
+			p.logged.replies.Log(p.log, slog.LevelWarn, "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a.named(),
+				"topic", a.replyTo, "bytes", size, "limit", p.maxRecord)
 			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)
 			records = p.replyRecords(a, outcome{status: status, message: message}, true)
 			p.settled(a)
@@ -39,7 +40,7 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 		if cause.Attempts = o.attempts; cause.Attempts > 0 {
 			cause.Code = o.status
 		}
-		return p.letter(a.record, cause, "reply_lost")
+		return p.letter(a, cause, "reply_lost")
 	})
 	if a.stream != nil {
 		parcel.pin = &a.stream.pin

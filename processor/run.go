@@ -26,9 +26,6 @@ const pingInterval = time.Second
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
 
-// logInterval is how often a fault that repeats with every record is logged.
-const logInterval = time.Second
-
 // reportInterval is how often the log says what a processor that is not ready waits for.
 const reportInterval = 10 * time.Second
 

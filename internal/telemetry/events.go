@@ -9,6 +9,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/wire"
 )
 
 // maxEvents is how many events wait for the one who reads them.
@@ -27,6 +29,7 @@ type Event struct {
 	Status        codes.Code
 	Took          time.Duration
 	Span          trace.SpanContext
+	Caller        wire.Trace // named the trace where there is no span of ours
 }
 
 // Events prints a line of JSON for each call. A reader that is slow makes it leave events out, and say so; it never makes
@@ -44,7 +47,8 @@ type Events struct {
 }
 
 type stamped struct {
-	at time.Time
+	at    time.Time
+	trace trace.TraceID
 	Event
 }
 
@@ -65,8 +69,10 @@ func (e *Events) Print(event Event) {
 	if e == nil {
 		return
 	}
+	id := TraceID(event.Span, event.Caller)
+	event.Caller = wire.Trace{} // it may be of any size
 	select {
-	case e.queue <- stamped{time.Now(), event}:
+	case e.queue <- stamped{time.Now(), id, event}:
 	default:
 		e.metrics.eventDropped()
 		e.mu.Lock()
@@ -126,8 +132,8 @@ func (e *Events) print(s stamped) {
 	if s.Offset >= 0 {
 		r.AddAttrs(slog.Int("partition", int(s.Partition)), slog.Int64("offset", s.Offset))
 	}
-	if s.Span.HasTraceID() {
-		r.AddAttrs(slog.String("trace_id", s.Span.TraceID().String()))
+	if s.trace.IsValid() {
+		r.AddAttrs(slog.String("trace_id", s.trace.String()))
 	}
 	_ = e.log.Handler().Handle(context.Background(), r) // the reader may be gone
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/wire"
 )
 
 func TestEventsArePrintedAsLinesOfJSON(t *testing.T) {
@@ -24,11 +25,13 @@ func TestEventsArePrintedAsLinesOfJSON(t *testing.T) {
 		Span: trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}),
 	})
 	e.Print(telemetry.Event{Name: "call", Offset: -1})
+	e.Print(telemetry.Event{Name: "call", Offset: -1, Caller: wire.Trace{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}})
+	e.Print(telemetry.Event{Name: "call", Offset: -1, Caller: wire.Trace{Parent: "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01"}})
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 2 {
+	if len(lines) != 4 {
 		t.Fatalf("%d lines: %s", len(lines), &out)
 	}
 	var got map[string]any
@@ -45,6 +48,9 @@ func TestEventsArePrintedAsLinesOfJSON(t *testing.T) {
 	}
 	if strings.Contains(lines[1], "offset") || strings.Contains(lines[1], "trace_id") {
 		t.Errorf("what is not known is printed: %s", lines[1])
+	}
+	if !strings.Contains(lines[2], `"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"`) || strings.Contains(lines[3], "trace_id") {
+		t.Errorf("the trace that a caller names, and what is none: %s, %s", lines[2], lines[3])
 	}
 }
 

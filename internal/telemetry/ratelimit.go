@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -28,4 +30,15 @@ func (l *RateLimit) Allow(now time.Time) (more int, ok bool) {
 	}
 	more, l.more, l.next = l.more, 0, now.Add(l.interval)
 	return more, true
+}
+
+// Log writes a line, unless there was one within the interval, and how many were left out since then. What is costly to
+// say should be a slog.LogValuer.
+func (l *RateLimit) Log(log *slog.Logger, level slog.Level, message string, attributes ...any) {
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	if more, ok := l.Allow(time.Now()); ok {
+		log.Log(context.Background(), level, message, append(attributes, "not_shown_before", more)...)
+	}
 }

@@ -269,8 +269,6 @@ const errorInterval = 30 * time.Second
 func logErrors(log *slog.Logger) {
 	limit := NewRateLimit(errorInterval)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		if more, ok := limit.Allow(time.Now()); ok {
-			log.Warn("exporting telemetry fails; what cannot be sent is lost", "error", err, "not_shown_before", more)
-		}
+		limit.Log(log, slog.LevelWarn, "exporting telemetry fails; what cannot be sent is lost", "error", err)
 	}))
 }

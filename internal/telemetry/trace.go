@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
@@ -63,6 +64,15 @@ func (t *Telemetry) Extract(ctx context.Context, record wire.Trace) context.Cont
 		return ctx
 	}
 	return t.propagator.Extract(ctx, carrier{&record})
+}
+
+// TraceID is the trace of a call, for the log and the events: that of our span, else the one that the caller named; not
+// valid where there is none.
+func TraceID(span trace.SpanContext, caller wire.Trace) trace.TraceID {
+	if !span.HasTraceID() && caller.Parent != "" {
+		span = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier{&wire.Trace{Parent: caller.Parent}}))
+	}
+	return span.TraceID()
 }
 
 // Call is what a span says of the call that its record belongs to.

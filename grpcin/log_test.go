@@ -1,0 +1,99 @@
+package grpcin_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"kafkagrpc/grpcin"
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/wire"
+)
+
+// lines are what a server logs, or prints as events, by the names of their attributes.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// about are the lines with a message.
+func (l *lines) about(t testing.TB, message string) (all []map[string]any) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text := range bytes.Lines(l.text.Bytes()) {
+		var found map[string]any
+		if err := json.Unmarshal(text, &found); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if found["msg"] == message {
+			all = append(all, found)
+		}
+	}
+	return all
+}
+
+// Whatever the log and the events say of a call, they name it in the same way: also where nothing is traced, and the
+// caller is. Of a trace of ours the caller's is a part.
+func TestLineAboutACallNamesIt(t *testing.T) {
+	t.Parallel()
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for name, traced := range map[string]bool{"not traced": false, "traced": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log, events := new(lines), new(lines)
+			set := telemetry.Off()
+			set.Events = telemetry.NewEvents(events, set.Metrics)
+			if traced {
+				set.Tracers, set.Tracing = sdktrace.NewTracerProvider(sdktrace.WithSyncer(tracetest.NewInMemoryExporter())), true
+			}
+			f := start(t, func(o *grpcin.Options, _ *front) {
+				o.Log, o.Telemetry = slog.New(slog.NewJSONHandler(log, nil)), set
+			})
+			f.kafka.sent = make(chan wire.Record, 2) // its message and its end
+			ended := make(chan result, 1)
+			ctx := withPatience(t)
+			go func() { ended <- f.call(ctx, unary, "x", "traceparent", "00-"+trace+"-00f067aa0ba902b7-01") }()
+			asked := request(t, <-f.kafka.sent)
+			answer := end(wire.Reply{CorrelationID: asked.CorrelationID, Call: asked.Call})
+			answer.Headers = append(answer.Headers, wire.Header{Name: "zilla:status", Value: []byte("none")})
+			f.calls.Deliver(answer)
+			<-ended
+			if err := errors.Join(f.stop(), set.Events.Close()); err != nil {
+				t.Fatal(err)
+			}
+			got := log.about(t, "a reply record is malformed")
+			if len(got) != 1 {
+				t.Fatalf("%d lines", len(got))
+			}
+			for name, want := range map[string]any{
+				"method": unary, "correlation_id": asked.CorrelationID, "trace_id": trace,
+				"topic": replies, "partition": 3.0, "offset": 42.0, "not_shown_before": 0.0,
+			} {
+				if got[0][name] != want {
+					t.Errorf("the line's %s is %v, want %v", name, got[0][name], want)
+				}
+			}
+			if source, _ := got[0]["source"].(string); !strings.HasPrefix(source, requests+"/") || !strings.HasSuffix(source, "@1") {
+				t.Errorf("the request lies at %q", source)
+			}
+			printed := events.about(t, "call")
+			if len(printed) != 1 || printed[0]["trace_id"] != trace || printed[0]["correlation_id"] != asked.CorrelationID {
+				t.Errorf("events %v", printed)
+			}
+		})
+	}
+}
