@@ -3,7 +3,6 @@ package processor
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,14 +232,14 @@ func (p *Processor) look() telemetry.Group {
 	p.mu.RLock()
 	current, group := p.current, p.group
 	var flights []*flight
-	stores := slices.Collect(maps.Keys(p.stores))
+	stores := maps.Clone(p.stores)
 	for _, part := range p.parts {
 		flights = append(flights, part.flight)
 		g.Streams += int(part.openStreams.streams.Load())
 	}
 	p.mu.RUnlock()
-	for _, s := range stores {
-		g.Tables = append(g.Tables, telemetry.Table{Partition: s.Partition, Rows: s.Rows(), Bytes: s.Size()})
+	for s, rows := range stores {
+		g.Tables = append(g.Tables, telemetry.Table{Partition: s.Partition, Rows: rows.Load(), Bytes: s.Size()})
 	}
 	now := time.Now()
 	for _, f := range flights {

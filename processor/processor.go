@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -96,16 +97,16 @@ type Processor struct {
 
 	reading sync.RWMutex // held by those who read rows, and by assigned; taken before mu
 
-	mu      sync.RWMutex                   // never held while something is waited for, such as the disk
-	parts   map[int32]*partition           // of the current assignment
-	current *goka.Processor                // nil while there is none
-	group   *consumergroup.Group           // of the current one
-	stores  map[*tablestore.Store]struct{} // open local copies
-	running *goka.Processor                // the current one once it has recovered, else nil
-	changed chan struct{}                  // closed and replaced when running changes
-	ended   error                          // why the last one ended; nil when another is ready
-	nextTry time.Time                      // when another is made; zero but for the wait for it
-	left    map[string]error               // topics that are left out because they cannot be used, and why
+	mu      sync.RWMutex                        // never held while something is waited for, such as the disk
+	parts   map[int32]*partition                // of the current assignment
+	current *goka.Processor                     // nil while there is none
+	group   *consumergroup.Group                // of the current one
+	stores  map[*tablestore.Store]*atomic.Int64 // open local copies, and how many rows each had when they were counted last; -1 before
+	running *goka.Processor                     // the current one once it has recovered, else nil
+	changed chan struct{}                       // closed and replaced when running changes
+	ended   error                               // why the last one ended; nil when another is ready
+	nextTry time.Time                           // when another is made; zero but for the wait for it
+	left    map[string]error                    // topics that are left out because they cannot be used, and why
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
@@ -137,7 +138,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		cluster:   kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
 		gone:      newGone(),
 		parts:     make(map[int32]*partition),
-		stores:    make(map[*tablestore.Store]struct{}),
+		stores:    make(map[*tablestore.Store]*atomic.Int64),
 		telemetry: c.Telemetry,
 		logged:    newRepeats(),
 

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
+	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
 
@@ -53,4 +56,65 @@ func TestStandbyCopyTakesOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// byPartition are the values of a metric that has a label partition.
+func byPartition(t *testing.T, text, name string) map[string]int {
+	t.Helper()
+	values := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`\{group="test-remote",partition="(\d+)"\} (\S+)$`).FindAllStringSubmatch(text, -1) {
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values[m[1]] = int(v)
+	}
+	return values
+}
+
+func sum(values map[string]int) (n int) {
+	for _, v := range values {
+		n += v
+	}
+	return n
+}
+
+// An instance tells how large its copies are, of its own partitions and of those that it only follows.
+func TestRowsOfEveryCopyAreCounted(t *testing.T) {
+	t.Parallel()
+	const partitions, n = 2, 5000 // several steps of the counting in each
+	b := newBench(t, partitions, func(r *topology.Remote) { r.Processing.Standby = true })
+	first := b.started()
+	var records []wire.Record
+	for i := range n {
+		r := attempt(strconv.Itoa(i), fmt.Sprint("call ", i))
+		records = append(records, message(r, "hi"), end(r))
+	}
+	b.produce(records...)
+	b.results(n)
+	b.committed()
+	b.sweep = 50 * time.Millisecond // they are counted as often
+	_, scrape := b.watched()
+	second := b.start(t.TempDir())
+	b.ready(second)
+	counted := func(want int) {
+		t.Helper()
+		b.eventually(fmt.Sprintf("%d rows", want), func() bool {
+			rows := byPartition(t, scrape(), "kafka_grpc_table_rows")
+			return len(rows) == partitions && sum(rows) == want
+		})
+	}
+	counted(n)
+	for partition, size := range byPartition(t, scrape(), "kafka_grpc_table_size_bytes") {
+		if size < n/partitions/2*50 {
+			t.Errorf("the rows of partition %s take %d bytes", partition, size)
+		}
+	}
+	b.call(attempt("one more", "1"), "hi")
+	counted(n + 1)
+	second.stop()
+	if text := scrape(); len(byPartition(t, text, "kafka_grpc_table_rows")) > 0 {
+		t.Errorf("an instance that has stopped tells its rows: %s", text)
+	}
+	first.stop()
 }

@@ -2,6 +2,8 @@ package processor
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -37,10 +39,12 @@ type expired struct{ step chan struct{} }
 // swept is injected when the removal of the last row of a step is acknowledged.
 type swept struct{ step chan struct{} }
 
-// tend sweeps the store of a partition now and then once it is recovered, until ctx ends.
+// tend sweeps the store of a partition and counts its rows now and then once it is recovered, until ctx ends.
 func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
+	rows := new(atomic.Int64)
+	rows.Store(-1)
 	p.mu.Lock()
-	p.stores[s] = struct{}{}
+	p.stores[s] = rows
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -52,6 +56,9 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 	case <-ctx.Done():
 		return
 	}
+	var counting sync.WaitGroup
+	counting.Go(func() { p.count(ctx, s, rows) })
+	defer counting.Wait()
 	sweep := time.NewTimer(p.sweepInterval)
 	defer sweep.Stop()
 	for {

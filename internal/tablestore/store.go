@@ -116,7 +116,6 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		Storage: inner, db: db, path: path, Partition: partition, log: b.Log,
 		end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
 	}
-	s.rows.Store(-1)
 	if offset != nil {
 		s.next.Store(*offset + 1)
 	}
@@ -202,7 +201,6 @@ type Store struct {
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
 	read atomic.Int64 // records of the changelog since the opening, until the store was recovered
-	rows atomic.Int64 // when they were counted last; -1 before
 
 	mu          sync.Mutex
 	recovered   chan struct{} // closed, with mu held, when it is
@@ -315,27 +313,28 @@ func (s *Store) Delete(key string) error {
 func (s *Store) Each(visit func(key, value []byte) bool) error {
 	rows := s.db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
 	defer rows.Release()
-	n := int64(0)
-	for rows.Next() {
-		if !visit(rows.Key()[len(keyPrefix):], rows.Value()) {
-			return s.note(rows.Error())
-		}
-		n++
+	for rows.Next() && visit(rows.Key()[len(keyPrefix):], rows.Value()) {
 	}
-	s.rows.Store(n)
 	return s.note(rows.Error())
 }
 
-// Rows is how many rows Each came by when it last came to the end; negative before.
-func (s *Store) Rows() int64 { return s.rows.Load() }
-
-// Size is about how many bytes the rows take on disk; 0 once the store is closed.
+// Size is about how many bytes the rows take on disk, with the journal of the latest of them; 0 once the store is closed.
 func (s *Store) Size() int64 {
 	sizes, err := s.db.SizeOf([]util.Range{*util.BytesPrefix([]byte(keyPrefix))})
 	if err != nil {
 		return 0
 	}
-	return sizes.Sum()
+	size := sizes.Sum()
+	files, _ := os.ReadDir(s.path) // then without the journal
+	for _, f := range files {
+		if filepath.Ext(f.Name()) != ".log" {
+			continue
+		}
+		if info, err := f.Info(); err == nil { // else it has become a table
+			size += info.Size()
+		}
+	}
+	return size
 }
 
 // note leaves a mark for openStore where the error is a corruption, and says which store it is about.
