@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lovoo/goka"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
@@ -222,15 +221,12 @@ func (f *flight) oldest() (n int, since time.Time) {
 	return len(f.calls), since
 }
 
-// statsTime bounds how long the state of goka's tables is waited for.
-const statsTime = time.Second
-
-// look is what the metrics tell of the group.
+// look is what the metrics tell of the group. It does not wait.
 func (p *Processor) look() telemetry.Group {
 	state := p.State()
 	g := telemetry.Group{Ready: state.Ready, Recovering: state.Recovering, Recovered: state.Read, ToRecover: state.Total}
 	p.mu.RLock()
-	current, group := p.current, p.group
+	group := p.group
 	var flights []*flight
 	stores := maps.Clone(p.stores)
 	for _, part := range p.parts {
@@ -263,24 +259,6 @@ func (p *Processor) look() telemetry.Group {
 			g.OpenBreakers = append(g.OpenBreakers, t.Address)
 		}
 	}
-	if current != nil && p.remote.Processing.Standby {
-		g.Standby = standbyLag(current)
-	}
+	g.Standby = p.standbyLag()
 	return g
-}
-
-// passive is the mode of goka's standby copies; it has no exported name.
-const passive goka.PPRunMode = 1
-
-// standbyLag is what the copies of the partitions of other instances lack of the changelog, as of the last minute.
-func standbyLag(g *goka.Processor) map[int32]int64 {
-	ctx, cancel := context.WithTimeout(context.Background(), statsTime)
-	defer cancel()
-	lag := map[int32]int64{}
-	for id, partition := range g.StatsWithContext(ctx).Group {
-		if t := partition.TableStats; t != nil && t.Input != nil && t.RunMode == passive {
-			lag[id] = t.Input.OffsetLag
-		}
-	}
-	return lag
 }

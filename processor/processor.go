@@ -102,6 +102,7 @@ type Processor struct {
 	current *goka.Processor                     // nil while there is none
 	group   *consumergroup.Group                // of the current one
 	stores  map[*tablestore.Store]*atomic.Int64 // open local copies, and how many rows each had when they were counted last; -1 before
+	ends    map[int32]changelogEnd              // of the partitions that standby copies follow
 	running *goka.Processor                     // the current one once it has recovered, else nil
 	changed chan struct{}                       // closed and replaced when running changes
 	ended   error                               // why the last one ended; nil when another is ready
@@ -139,6 +140,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		gone:      newGone(),
 		parts:     make(map[int32]*partition),
 		stores:    make(map[*tablestore.Store]*atomic.Int64),
+		ends:      make(map[int32]changelogEnd),
 		telemetry: c.Telemetry,
 		logged:    newRepeats(),
 

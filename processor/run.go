@@ -127,6 +127,9 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	var since time.Time
 	watching.Go(func() { since = p.watch(watch, g) })
 	watching.Go(func() { p.watchLeftOut(watch, end) })
+	if p.remote.Processing.Standby {
+		watching.Go(func() { p.followEnds(watch, client) })
+	}
 	err = g.Run(ctx)
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errUsable) {
 		err = cause

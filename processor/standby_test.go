@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
@@ -117,4 +119,59 @@ func TestRowsOfEveryCopyAreCounted(t *testing.T) {
 		t.Errorf("an instance that has stopped tells its rows: %s", text)
 	}
 	first.stop()
+}
+
+// What a copy lacks is told within seconds, also while it gets nothing that would tell it.
+func TestStandbyLagIsFresh(t *testing.T) {
+	t.Parallel()
+	const partitions, n = 4, 40
+	b := newBench(t, partitions, func(r *topology.Remote) { r.Processing.Standby = true })
+	first := b.started()
+	b.sendMany("before", n)
+	b.committed()
+	_, scrape := b.watched()
+	second := b.start(t.TempDir())
+	b.ready(second)
+	lags := func(from, to int) {
+		t.Helper()
+		b.eventually(fmt.Sprintf("copies that lack %d to %d records", from, to), func() bool {
+			lag := byPartition(t, scrape(), "kafka_grpc_standby_lag")
+			return len(lag) == partitions/2 && sum(lag) >= from && sum(lag) <= to
+		})
+	}
+	lags(0, 0)
+	rebalances := func() string {
+		return regexp.MustCompile(`(?m)^kafka_grpc_rebalances_total\{group="test-remote"\} (\S+)$`).FindStringSubmatch(scrape())[1]
+	}
+	joined := rebalances()
+	open := b.holdFetches(b.remote.Table)
+	before := map[int32]int64{}
+	ends, err := b.admin.ListEndOffsets(t.Context(), b.remote.Table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { before[o.Partition] = o.Offset })
+	b.sendMany("between", n) // each writes its row again
+	b.committed()
+	if ends, err = b.admin.ListEndOffsets(t.Context(), b.remote.Table); err != nil {
+		t.Fatal(err)
+	}
+	copies, lacks := byPartition(t, scrape(), "kafka_grpc_standby_lag"), 0
+	ends.Each(func(o kadm.ListedOffset) {
+		if _, ok := copies[strconv.Itoa(int(o.Partition))]; ok {
+			lacks += int(o.Offset - before[o.Partition])
+		}
+	})
+	if lacks == 0 {
+		t.Fatal("nothing was written to the partitions that are followed")
+	}
+	lags(1, lacks) // a fetch that was on its way may have brought the first ones
+	open()
+	lags(0, 0)
+	first.stop()
+	b.evict(first.dir)
+	b.eventually("a rebalance, and no copies of partitions of others", func() bool {
+		return rebalances() != joined && len(byPartition(t, scrape(), "kafka_grpc_standby_lag")) == 0
+	})
+	second.stop()
 }

@@ -247,6 +247,9 @@ func (s *Store) SetOffset(offset int64) error {
 	return s.note(s.Storage.SetOffset(offset))
 }
 
+// Next is the offset of the first record of the changelog that the store may lack.
+func (s *Store) Next() int64 { return s.next.Load() }
+
 // Recovery is how many records of the changelog the store has read to recover, and how many are left; 0 and 0 when it is
 // recovered. The changelog may have fewer, as its compaction leaves gaps.
 func (s *Store) Recovery() (read, left int64) {

@@ -266,6 +266,9 @@ func TestRecoveryOfAStore(t *testing.T) {
 	wants(s, 3, 0)
 	check(t, s.MarkRecovered(), s.SetOffset(10), s.Close())
 	wants(s, 0, 0)
+	if n := s.Next(); n != 11 {
+		t.Errorf("the next record is %d, want 11", n)
+	}
 
 	b.End = func(string, int32) (int64, error) { return 15, nil }
 	s = open(t, b)

@@ -48,7 +48,7 @@ var (
 	recovering  = Spec{"kafka_grpc.recovery.partitions", "{partition}", "Partitions whose rows are still read from the changelog", gauge, "group"}
 	recovered   = Spec{"kafka_grpc.recovery.read", "{record}", "Records of the changelog that the recovery has read", gauge, "group"}
 	toRecover   = Spec{"kafka_grpc.recovery.needed", "{record}", "Records of the changelog that the recovery has to read", gauge, "group"}
-	standbyLag  = Spec{"kafka_grpc.standby.lag", "{record}", "Records of the changelog that a standby copy lacks", gauge, "group partition"}
+	standbyLag  = Spec{"kafka_grpc.standby.lag", "{record}", "Records of the changelog that a standby copy lacks, as of the last 10 s; none while Kafka does not answer", gauge, "group partition"}
 	breaker     = Spec{"kafka_grpc.breaker.open", "", "1 while calls of a service wait because it fails", gauge, "group target"}
 
 	observed = []*Spec{

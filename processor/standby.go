@@ -1,0 +1,77 @@
+package processor
+
+import (
+	"context"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/tablestore"
+)
+
+const (
+	// lagInterval is how often Kafka is asked where the changelog ends that the standby copies follow.
+	lagInterval = 5 * time.Second
+	// maxLagAge is how long the answer is good for: while Kafka does not answer, nobody knows what a copy lacks.
+	maxLagAge = 2 * lagInterval
+)
+
+// changelogEnd is the offset of the next record of a partition of the changelog, as of a moment.
+type changelogEnd struct {
+	offset int64
+	at     time.Time
+}
+
+// standbyCopies are the copies that follow partitions of other instances.
+func (p *Processor) standbyCopies() (copies []*tablestore.Store) {
+	if !p.remote.Processing.Standby {
+		return nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for s := range p.stores {
+		select {
+		case <-s.Recovered():
+			if p.parts[s.Partition] == nil {
+				copies = append(copies, s)
+			}
+		default: // the recovery tells what it lacks
+		}
+	}
+	return copies
+}
+
+// followEnds keeps up where the changelog of the standby copies ends, until ctx ends. What a copy reads does not tell: it is
+// just when it reads nothing that it falls behind.
+func (p *Processor) followEnds(ctx context.Context, client sarama.Client) {
+	for pause(ctx, lagInterval) {
+		for _, s := range p.standbyCopies() {
+			at := time.Now()
+			offset, err := client.GetOffset(p.remote.Table, s.Partition, sarama.OffsetNewest)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				p.log.Debug("the lag of the standby copies is not known", "topic", p.remote.Table, "partition", s.Partition, "error", err)
+				break
+			}
+			p.mu.Lock()
+			p.ends[s.Partition] = changelogEnd{offset, at}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// standbyLag is how many records of the changelog each standby copy lacks. Those of which it is not known are left out.
+func (p *Processor) standbyLag() map[int32]int64 {
+	lag := map[int32]int64{}
+	for _, s := range p.standbyCopies() {
+		p.mu.RLock()
+		end := p.ends[s.Partition]
+		p.mu.RUnlock()
+		if time.Since(end.at) <= maxLagAge {
+			lag[s.Partition] = max(0, end.offset-s.Next())
+		}
+	}
+	return lag
+}
