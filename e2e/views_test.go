@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +78,7 @@ func TestViewsOfAKey(t *testing.T) {
 			t.Errorf("%s: status %s, %+v", who, status, one)
 		}
 		var failure struct{ Code, Message string }
-		if status := curl(address, "/v1/keys/order-0", &failure); status != "404" || !strings.Contains(failure.Message, "did you mean "+key) {
+		if status := curl(address, "/v1/keys/order-0", &failure); status != "404" || !strings.Contains(failure.Message, `did you mean "`+key) {
 			t.Errorf("%s: status %s, %+v", who, status, failure)
 		}
 		if status := curl(address, "/v1/keys?limit=1000000", &failure); status != "400" || failure.Code != "invalid_argument" {
@@ -120,5 +121,51 @@ func TestViewsOfAKey(t *testing.T) {
 		if code := p.wait(); code != 0 {
 			t.Errorf("exit code %d: %s", code, p.output())
 		}
+	}
+}
+
+// Two instances without copies answer for each other's keys, which Kafka tells them to whom belong; and the one that is left, for all.
+func TestLocalViewsOfAKey(t *testing.T) {
+	w := newWorld(t)
+	w.createTopics(4)
+	killed := w.run("--views=local")
+	left := w.run("--views=local", "--listen", "127.0.0.2", "--state-dir", t.TempDir()) // two cannot listen on the same ports
+	c := dial(t, plainAddress)
+	for n := range 8 {
+		if r := c.call(fmt.Sprintf("order-%d", n), "hi"); r.err != nil {
+			t.Fatal(r.err)
+		}
+	}
+	var keys []string
+	for _, r := range w.records(replyTopic, 16) { // each reply has a message and an end
+		keys = append(keys, string(r.Key))
+	}
+	slices.Sort(keys)
+	if keys = slices.Compact(keys); len(keys) != 8 {
+		t.Fatalf("keys %q", keys)
+	}
+	// get is how many of the keys an instance finds, and all that was said.
+	get := func(p *process) (found int, said string) {
+		for _, key := range keys {
+			stdout, stderr, code := output(t, w.command("keys", "get", key, "--admin-addr", p.admin()))
+			if said += stdout + stderr; code == 0 && strings.Contains(stdout, "OK (0)") {
+				found++
+			}
+		}
+		return found, said
+	}
+	for _, p := range []*process{killed, left} {
+		eventually(t, "an instance finds all keys", func() bool { found, _ := get(p); return found == len(keys) })
+	}
+	killed.kill()
+	// Until Kafka knows of it, what it worked on is not to be had; this is not told as keys that were never seen.
+	found, said := get(left)
+	if found == 0 || found == len(keys) || strings.Contains(said, "never seen") {
+		t.Errorf("after the kill %d of %d keys are found: %s", found, len(keys), said)
+	}
+	eventually(t, "the instance that is left finds all keys", func() bool { found, _ := get(left); return found == len(keys) })
+	left.signal(syscall.SIGTERM)
+	if code := left.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, left.output())
 	}
 }

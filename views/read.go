@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,35 +68,50 @@ func (t *Table) failed(err error) error {
 	return err
 }
 
+// maxShown is how many bytes of a key a message has.
+const maxShown = 200
+
 func shortened(key string) string {
-	if len(key) > 200 {
-		return key[:200] + "..."
+	if len(key) > maxShown {
+		return key[:maxShown] + "..."
 	}
 	return key
 }
 
-// similar hints at scoped keys of an idempotency key: the table has <idempotency key>-<md5 of method and overrides>.
+// similar hints at keys that begin as one that is not there: the table has <idempotency key>-<md5 of method and overrides>, and a
+// list that is cut has only their beginnings.
 func (r *replica) similar(key string) string {
-	const most = 3
-	var found []string
-	it, err := r.iterate(key+"-", "")
-	if err != nil {
-		return ""
-	}
-	defer it.release()
-	for looked := 0; looked < 100 && len(found) < most && it.next(); looked++ {
-		scope, ok := strings.CutPrefix(string(it.key()), key+"-")
-		if !ok {
-			break
-		}
-		if md5, err := hex.DecodeString(scope); err == nil && len(md5) == 16 {
-			found = append(found, key+"-"+scope)
-		}
+	found := r.beginning(key+"-", func(rest string) bool {
+		md5, err := hex.DecodeString(rest)
+		return err == nil && len(md5) == 16
+	})
+	if len(found) == 0 {
+		found = r.beginning(key, func(string) bool { return true })
 	}
 	if len(found) == 0 {
 		return ""
 	}
 	return "; did you mean " + strings.Join(found, " or ") + "?"
+}
+
+// beginning are the first keys, quoted, that begin with something, and are short enough for a message.
+func (r *replica) beginning(with string, take func(rest string) bool) (found []string) {
+	const most = 3
+	it, err := r.iterate(with, "")
+	if err != nil {
+		return nil
+	}
+	defer it.release()
+	for looked := 0; looked < 100 && len(found) < most && it.next(); looked++ {
+		rest, ok := strings.CutPrefix(string(it.key()), with)
+		if !ok {
+			break
+		}
+		if take(rest) && len(with)+len(rest) <= maxShown {
+			found = append(found, strconv.Quote(with+rest))
+		}
+	}
+	return found
 }
 
 // page is one answer of list.

@@ -114,12 +114,17 @@ func TestGetSaysWhyThereIsNothing(t *testing.T) {
 	b.put("removed", aRow())
 	b.put("removed", nil)
 	b.put("order-"+md5, aRow())
+	for _, key := range []string{"many-a", "many-b", "many-c", "many-\x1b", "many-" + strings.Repeat("x", 300)} {
+		b.put(key, aRow())
+	}
 	i := b.started()
 	tests := []struct{ name, key, want string }{
 		{"never seen", "never", "never seen"},
 		{"expired", "old", "expired at 20"},
 		{"removed", "removed", "expired and was removed"},
-		{"scoped", "order", "did you mean order-" + md5 + "?"},
+		{"scoped", "order", `did you mean "order-` + md5 + `"?`},
+		{"cut, as a list is", "order-47", `did you mean "order-` + md5 + `"?`},
+		{"of several", "many", `did you mean "many-\x1b" or "many-a" or "many-b"?`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

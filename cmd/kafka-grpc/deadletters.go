@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,8 +43,8 @@ func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list -c zilla.yaml",
 		Short: "Show dead letters",
-		Long: `Prints the newest dead letters, oldest first, that were not replayed. The table is cut to the width in COLUMNS, else to 120;
--o json has everything of each letter. Values of authorization and cookie headers are masked.`,
+		Long: `Prints the newest dead letters, oldest first, that were not replayed. The table is cut to the terminal, or to
+the width in COLUMNS; -o json has everything of each letter. Values of authorization and cookie headers are masked.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
@@ -58,7 +57,7 @@ func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			l := listing{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: output == "json", limit: limit, all: all, columns: columnsOf(env)}
+			l := listing{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: output == "json", limit: limit, all: all, columns: columnsOf(env, c.OutOrStdout())}
 			return l.print(c.Context(), remotes)
 		},
 	}
@@ -135,16 +134,6 @@ func bindingNames(remotes []topology.Remote) string {
 		names = append(names, r.Binding)
 	}
 	return strings.Join(names, ", ")
-}
-
-// columnsOf is how wide a table may be.
-func columnsOf(env func(string) (string, bool)) int {
-	if text, ok := env("COLUMNS"); ok {
-		if n, err := strconv.Atoi(text); err == nil && n > 0 {
-			return n
-		}
-	}
-	return 120
 }
 
 // contractOf is the contract with which a letter of a remote's topic was read, which other remotes may share.

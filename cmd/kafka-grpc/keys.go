@@ -36,7 +36,8 @@ func newKeysCommand(env func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keys",
 		Short: "Ask what happened to idempotency keys",
-		Long: `Asks an instance that runs, or one of kafka-grpc views, on its admin address. Every instance knows all keys.
+		Long: `Asks an instance that runs, or one of kafka-grpc views, on its admin address. Each knows all keys, but with --views=local, where
+only get works, and with --views=off.
 
 A key of the table is a correlation id: mostly the idempotency key, "-", and a hash of the method. "keys list --prefix" finds it.`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -244,8 +245,8 @@ func newKeysListCommand(env func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "Show keys in their order",
-		Long: `Prints the keys that all given filters let through, in their order. The table is cut to the width in COLUMNS, else to 120; -o json
-has everything but metadata and messages, one key a line.`,
+		Long: `Prints the keys that all given filters let through, in their order. The table is cut to the terminal, or to the width in COLUMNS;
+-o json has everything but metadata and messages, one key a line.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 0 {
@@ -259,7 +260,7 @@ has everything but metadata and messages, one key a line.`,
 			if request.Filter, err = filter.parse(time.Now()); err != nil {
 				return err
 			}
-			l := keyList{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: f.output == "json", columns: columnsOf(env)}
+			l := keyList{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: f.output == "json", columns: columnsOf(env, c.OutOrStdout())}
 			return f.told(l.print(c.Context(), client, request, limit))
 		},
 	}
@@ -363,7 +364,7 @@ cursor to go on after it. Notes on standard error say when the view falls behind
 			if request.Filter, err = filter.parse(time.Now()); err != nil {
 				return err
 			}
-			w := keyWatch{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: f.output == "json", columns: columnsOf(env), silence: watchSilence}
+			w := keyWatch{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: f.output == "json", columns: columnsOf(env, c.OutOrStdout()), silence: watchSilence}
 			return f.told(w.print(c.Context(), client, request))
 		},
 	}
@@ -530,14 +531,14 @@ func printStory(out io.Writer, r *viewspb.GetResponse) error {
 	for i, m := range e.Messages {
 		name := fmt.Sprintf("message %d", i+1)
 		if m.Json == nil {
-			line(name, "%d bytes, not decoded: %s", len(m.Data), m.Undecoded)
+			line(name, "%d bytes, not decoded: %s", len(m.Data), texttable.Text(m.Undecoded))
 			continue
 		}
 		text, err := compactJSON(m.Json)
 		if err != nil {
 			return err
 		}
-		line(name, "%s", text)
+		line(name, "%s", texttable.JSON(text))
 	}
 	printMetadata(line, "trailer", e.Trailers)
 	line("as of", "%s", momentOf(r.Freshness.AsOf))
@@ -548,10 +549,10 @@ func printStory(out io.Writer, r *viewspb.GetResponse) error {
 func printMetadata(line func(name, format string, args ...any), name string, fields []*viewspb.Metadata) {
 	for _, f := range fields {
 		if len(f.RawValue) > 0 {
-			line(name, "%s: %x", f.Name, f.RawValue)
+			line(name, "%s: %x", texttable.Text(f.Name), f.RawValue)
 			continue
 		}
-		line(name, "%s: %s", f.Name, f.Value)
+		line(name, "%s: %s", texttable.Text(f.Name), texttable.Text(f.Value))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -11,9 +13,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -75,12 +79,46 @@ func callTo(id, replyTo string) *kgo.Record {
 	return r
 }
 
+// onTerminal is what a command prints on a terminal.
+func (b *lettersBench) onTerminal(columns uint16, args ...string) string {
+	b.t.Helper()
+	terminal, end, err := pty.Open()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = terminal.Close() }()
+	if err := pty.Setsize(end, &pty.Winsize{Rows: 24, Cols: columns}); err != nil {
+		b.t.Fatal(err)
+	}
+	code := execute(b.t.Context(), args, end, end, b.env)
+	if err := end.Close(); err != nil || code != 0 {
+		b.t.Fatalf("exit code %d of %q, %v", code, args, err)
+	}
+	text, err := io.ReadAll(terminal)
+	if err != nil && !errors.Is(err, syscall.EIO) { // which is how the end of a terminal looks
+		b.t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(text), "\r\n", "\n")
+}
+
+// longest is the length of the longest line of a table, without the notes below it.
+func longest(table string) (n int) {
+	for line := range strings.Lines(table) {
+		if !strings.Contains(line, "as of") {
+			n = max(n, len([]rune(strings.TrimSuffix(line, "\n"))))
+		}
+	}
+	return n
+}
+
 // A call is asked for at the instance that made it, and at a process that has only views.
 func TestKeysOfCalls(t *testing.T) {
 	b := newLettersBench(t)
 	address, stop := b.running("run", "--listen", "127.0.0.1", "--state-dir", b.state)
 	defer stop()
-	b.produce(call("a-1"), call("a-2"), call("b-1"))
+	red := call("red")
+	red.Value = echoMessage("\u009b31mred")
+	b.produce(call("a-1"), call("a-2"), call("b-1"), red)
 	for _, key := range []string{"a-1", "a-2", "b-1"} {
 		b.await(address, key, "list")
 	}
@@ -95,11 +133,19 @@ func TestKeysOfCalls(t *testing.T) {
 		}
 		b.expect(notes, "2 keys, as of 20")
 	}
-	out, _ := b.keys(address, 0, "get", "a-1", "-o", "json")
+	// A person's table is as wide as the terminal; what reads a pipe gets whole cells.
+	if list := b.onTerminal(80, "keys", "list", "--admin-addr", address); !strings.Contains(list, "a-1") || longest(list) > 80 || longest(list) < 70 {
+		t.Errorf("on a terminal of 80 columns the list is\n%s", list)
+	}
+	out, _ := b.keys(address, 0, "list", "--prefix", "a-")
+	b.expect(out, "grpc.examples.echo.Echo/UnaryEcho")
+
+	out, _ = b.keys(address, 0, "get", "a-1", "-o", "json")
 	var got struct{ Entry struct{ Key, Status string } }
 	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Entry.Key != "a-1" || got.Entry.Status != "OK" {
 		t.Errorf("%v: %s", err, out)
 	}
+	b.expect(b.await(address, "message 1", "get", "red"), `{"message":"\u009b31mred"}`)
 	out, notes := b.keys(address, 0, "list", "-o", "json", "--limit", "1")
 	var entry struct{ Key string }
 	if err := json.Unmarshal([]byte(out), &entry); err != nil || entry.Key != "a-1" || strings.Count(out, "\n") != 1 {

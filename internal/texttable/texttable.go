@@ -4,10 +4,13 @@
 package texttable
 
 import (
+	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -17,17 +20,23 @@ const (
 	narrowest = 8
 )
 
-// Write writes rows, the first of them the names of the columns, cut to a width. The widest columns give way, but for those
-// that are named whole.
+// Write writes rows, the first of them the names of the columns, cut to a width, or whole with 0. The widest columns give way,
+// but for those that are named whole.
 func Write(w io.Writer, rows [][]string, width int, whole ...string) error {
-	return Columns{widths: fit(rows, width, whole)}.Write(w, rows)
+	return Fixed(rows, width, whole...).Write(w, rows)
 }
 
 // Columns are those of a table that is written bit by bit.
-type Columns struct{ widths []int }
+type Columns struct {
+	widths []int
+	uncut  bool // a wider cell moves the rest of its line
+}
 
-// Fixed are columns for a width, of cells as wide as those of a sample.
+// Fixed are columns for a width, of cells as wide as those of a sample. With 0 nothing is cut.
 func Fixed(sample [][]string, width int, whole ...string) Columns {
+	if width == 0 {
+		return Columns{widths: fit(sample, math.MaxInt, whole), uncut: true}
+	}
 	return Columns{widths: fit(sample, width, whole)}
 }
 
@@ -37,9 +46,11 @@ func (c Columns) Write(w io.Writer, rows [][]string) error {
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
-			cell = cut(cell, c.widths[i])
+			if !c.uncut {
+				cell = cut(cell, c.widths[i])
+			}
 			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", c.widths[i]-utf8.RuneCountInString(cell)+len(gap)))
+			line.WriteString(strings.Repeat(" ", max(0, c.widths[i]-utf8.RuneCountInString(cell))+len(gap)))
 		}
 		b.WriteString(strings.TrimRight(line.String(), " "))
 		b.WriteByte('\n')
@@ -92,6 +103,23 @@ func Text(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// JSON is a JSON text with escapes in place of what could do something to a terminal. It is the same to whoever parses it.
+func JSON(text []byte) string {
+	var b strings.Builder
+	for _, r := range string(text) {
+		switch {
+		case strconv.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 func printable(s string) bool {

@@ -1,7 +1,9 @@
 package texttable_test
 
 import (
+	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -23,6 +25,7 @@ func TestWrite(t *testing.T) {
 		{"the widest give way together", rows, 27, nil, []string{"KEY   TIME       MESSAGE", "a     12:00:...  a messa...", "käse"}},
 		{"but for those that are whole", rows, 28, []string{"TIME"}, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a mes...", "käse"}},
 		{"no narrower than that", rows, 1, nil, []string{"KEY   TIME      MESSAGE", "a     12:00...  a mes...", "käse"}},
+		{"of no width", rows, 0, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some length", "käse"}},
 		{"names alone", rows[:1], 80, nil, []string{"KEY  TIME  MESSAGE"}},
 		{"by characters, not bytes", [][]string{{"K"}, {strings.Repeat("ä", 9)}}, 8, nil, []string{"K", "äääää..."}},
 	}
@@ -51,6 +54,19 @@ func TestFixed(t *testing.T) {
 	}
 	if want := "0123456...  12  NOT...\nb           1   OK\n"; out.String() != want {
 		t.Errorf("wrote\n%swant\n%s", out.String(), want)
+	}
+}
+
+// Without a width a wider cell is whole, and moves the rest of its line.
+func TestFixedOfNoWidth(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	row := []string{"0123456789a", "1", "OK"}
+	if err := texttable.Fixed([][]string{{"KEY", "N", "STATUS"}}, 0).Write(&out, [][]string{row}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "0123456789a  1  OK\n"; out.String() != want {
+		t.Errorf("wrote %q, want %q", out.String(), want)
 	}
 }
 
@@ -87,6 +103,24 @@ func TestText(t *testing.T) {
 	} {
 		if got := texttable.Text(text); got != want {
 			t.Errorf("%q is shown as %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"message":"käse \u001b[31m"}`:     `{"message":"käse \u001b[31m"}`,
+		"{\"message\":\"\u009b31m\u202e\"}": `{"message":"\u009b31m\u202e"}`,
+		"\"\U000e0001\"":                    `"\udb40\udc01"`,
+	} {
+		got := texttable.JSON([]byte(text))
+		if got != want {
+			t.Errorf("%q is shown as %s, want %s", text, got, want)
+		}
+		var before, after any
+		if err := errors.Join(json.Unmarshal([]byte(text), &before), json.Unmarshal([]byte(got), &after)); err != nil || !reflect.DeepEqual(before, after) {
+			t.Errorf("%s has another meaning than %q: %v", got, text, err)
 		}
 	}
 }
