@@ -3,6 +3,7 @@ package views
 import (
 	_ "embed"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -59,14 +60,33 @@ func Paths() []string {
 }
 
 // patient gives answers all the time that they want, as long as the client takes what is written: what is written in one go gets
-// most.
+// most. A request has the server's time until all of it is there.
 func patient(next http.Handler, most time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		// A server that sets none, such as a test's, needs none lifted.
-		_ = errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{}))
+		_ = control.SetWriteDeadline(time.Time{})
+		if r.ContentLength == 0 {
+			_ = control.SetReadDeadline(time.Time{})
+		} else {
+			r.Body = requestBody{r.Body, control}
+		}
 		next.ServeHTTP(patientWriter{w, control, most}, r)
 	})
+}
+
+// requestBody lifts the deadline of a request that is there: HTTP/1 would end its answer at it.
+type requestBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 type patientWriter struct {

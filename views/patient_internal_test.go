@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,8 +16,12 @@ import (
 func TestDeadlinesOfStreams(t *testing.T) {
 	t.Parallel()
 	const most = 200 * time.Millisecond
-	stuck := make(chan error, 2)
+	stuck := make(chan error, 4)
 	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			stuck <- err
+			return
+		}
 		if r.URL.Path == "/silent" {
 			for range 2 {
 				fmt.Fprintln(w, "here")
@@ -54,35 +59,50 @@ func TestDeadlinesOfStreams(t *testing.T) {
 			transport.Protocols.SetHTTP1(version == 1)
 			transport.Protocols.SetUnencryptedHTTP2(version == 2)
 			defer transport.CloseIdleConnections()
-			get := func(path string) *http.Response {
+			request := func(path string, body io.Reader) (*http.Response, error) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				t.Cleanup(cancel)
-				r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
+				r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+path, body)
 				if err != nil {
 					t.Fatal(err)
 				}
-				response, err := transport.RoundTrip(r)
+				return transport.RoundTrip(r)
+			}
+			for _, body := range []io.Reader{nil, strings.NewReader("what is asked")} {
+				silent, err := request("/silent", body)
 				if err != nil {
 					t.Fatal(err)
 				}
-				return response
+				defer silent.Body.Close()
+				lines, n := bufio.NewScanner(silent.Body), 0
+				for lines.Scan() {
+					n++
+				}
+				if err := lines.Err(); err != nil || n != 2 {
+					t.Errorf("%d lines of a silent stream, %v", n, err)
+				}
 			}
-			silent := get("/silent")
-			defer silent.Body.Close()
-			lines, n := bufio.NewScanner(silent.Body), 0
-			for lines.Scan() {
-				n++
+			slow, err := request("/slow", nil)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if err := lines.Err(); err != nil || n != 2 {
-				t.Errorf("%d lines of a silent stream, %v", n, err)
-			}
-			slow := get("/slow")
 			defer slow.Body.Close()
-			select {
-			case <-stuck:
-			case <-time.After(time.Minute):
-				t.Error("the one who takes nothing is still served")
+			ended := func(who string) {
+				select {
+				case <-stuck:
+				case <-time.After(time.Minute):
+					t.Errorf("the one who %s is still served", who)
+				}
 			}
+			ended("takes nothing")
+			rest, begin := io.Pipe()
+			defer begin.Close()
+			go func() { _, _ = begin.Write([]byte("what ")) }() // until it was read
+			late, err := request("/late", rest)
+			if err == nil { // HTTP/1 ends the connection
+				defer late.Body.Close()
+			}
+			ended("does not say all")
 		})
 	}
 }
