@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -191,5 +195,40 @@ func TestEventHasTheTraceOfTheCaller(t *testing.T) {
 	}
 	if got := events.about(t, "request"); len(got) != 1 || got[0]["trace_id"] != "4bf92f3577b34da6a3ce929d0e0e4736" || got[0]["correlation_id"] != r.CorrelationID {
 		t.Errorf("events %v", got)
+	}
+}
+
+// Where the broker refuses what many calls write at once, all of them are one event, with the reason and one of the keys.
+func TestLogOfManyWritesThatFailIsShort(t *testing.T) {
+	t.Parallel()
+	const calls, partitions = 200, 4
+	b := newBench(t, partitions)
+	log := new(lines)
+	b.heard = log
+	open := b.service.gate()
+	i := b.started()
+	for n := range calls {
+		b.send(attempt(strconv.Itoa(n), "1"), "v")
+	}
+	b.service.wait(t, calls)
+	fault := b.kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: b.remote.Table, Err: kerr.PolicyViolation, Count: -1})
+	open()
+	b.eventually("the state tells why", func() bool { return i.State().Err != nil })
+	fault.Remove()
+	b.committed()
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	found := 0
+	for text := range strings.Lines(log.text.String()) {
+		if len(text) > 2000 {
+			t.Errorf("a line of %d bytes: %.300s", len(text), text)
+		}
+		if strings.Contains(text, ended) && strings.Contains(text, `producing to topic \"test-remote-table\", partition `) &&
+			strings.Contains(text, "configured policy (and ") && strings.Contains(text, "more like this)") {
+			found++
+		}
+	}
+	if most := log.text.Len(); found == 0 || most > 20_000 {
+		t.Errorf("%d lines tell why, and the log has %d bytes", found, most)
 	}
 }

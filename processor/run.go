@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
+	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 )
 
@@ -43,6 +44,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		if err == nil {
 			ready, err = p.runOnce(ctx)
+			err = gokalog.Brief(err)
 		}
 		if ctx.Err() != nil {
 			if err != nil {

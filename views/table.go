@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protodesc"
 
+	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 )
 
@@ -74,6 +75,7 @@ func (t *Table) Run(ctx context.Context) error {
 	defer t.feed.close(errClosed)
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		ready, err := t.runOnce(ctx)
+		err = gokalog.Brief(err)
 		if ctx.Err() != nil {
 			if err != nil {
 				t.log.Warn("the view did not stop in order", "error", err)

@@ -121,8 +121,26 @@ func (p *Producer) SendPinned(r wire.Record, pin *Pin, done func(offset int64, e
 		if err == nil {
 			err = ErrProducerClosed
 		}
-		done(-1, fmt.Errorf("producing to topic %q: %w", r.Topic, err))
+		done(-1, notProduced(ProducerMessage(r), unknownPartition, err))
 	}
+}
+
+// unknownPartition is that of a record before the partitioner has seen it.
+const unknownPartition = -1
+
+// maxNamedKey is how much of a record's key, in characters, its error has.
+const maxNamedKey = 300
+
+// notProduced is the error of a record. The key leads to the call: it is the correlation id, or that of a row.
+func notProduced(m *sarama.ProducerMessage, partition int32, err error) error {
+	where := fmt.Sprintf("topic %q", m.Topic)
+	if partition != unknownPartition {
+		where += fmt.Sprintf(", partition %d", partition)
+	}
+	if key, ok := m.Key.(sarama.ByteEncoder); ok {
+		where += fmt.Sprintf(", key %.*q", maxNamedKey, []byte(key))
+	}
+	return fmt.Errorf("producing to %s: %w", where, err)
 }
 
 // stopped is the error of the fence, nil while it lets records through.
@@ -141,7 +159,7 @@ func (p *Producer) send(r wire.Record, pin *Pin, done func(int64, error)) bool {
 	if pin != nil {
 		m.Metadata = pin
 	}
-	m.Offset = -1
+	m.Offset, m.Partition = -1, unknownPartition
 	p.sending.RLock()
 	defer p.sending.RUnlock()
 	if p.closed {
@@ -189,7 +207,7 @@ func (p *Producer) deliver() {
 				continue
 			}
 			if done, ok := p.take(e.Msg); ok {
-				done(-1, fmt.Errorf("producing to topic %q: %w", e.Msg.Topic, e.Err))
+				done(-1, notProduced(e.Msg, e.Msg.Partition, e.Err))
 			}
 		case <-poll:
 			_ = p.dialer.fence() // its error closes fenced
@@ -211,7 +229,7 @@ func (p *Producer) failPending(err error) int {
 	p.pending = map[*sarama.ProducerMessage]func(int64, error){}
 	p.mu.Unlock()
 	for m, done := range left {
-		done(-1, fmt.Errorf("producing to topic %q: %w", m.Topic, err))
+		done(-1, notProduced(m, unknownPartition, err)) // sarama still has it, and may be about to choose one
 	}
 	return len(left)
 }

@@ -176,6 +176,42 @@ func TestProducerGoesOnAfterARecordThatFails(t *testing.T) {
 	produce(t, p, big, wire.Record{Topic: "t", Value: []byte("small")})
 }
 
+// The key leads to the call: it is a correlation id, or that of a row.
+func TestProducerNamesTheRecordThatFails(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 1})
+	p := newProducer(t, c)
+	closed, err := kafka.NewProducer(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name     string
+		producer *kafka.Producer
+		record   wire.Record
+		fault    error
+		want     string
+	}{
+		{"refused by the broker", p, wire.Record{Topic: "t", Key: []byte("k\n1")}, kerr.PolicyViolation, `topic "t", partition 0, key "k\n1": `},
+		{"without a key", p, wire.Record{Topic: "t"}, kerr.PolicyViolation, `topic "t", partition 0: `},
+		{"no such topic", p, wire.Record{Topic: "none", Key: []byte("k")}, nil, `topic "none", key "k": `},
+		{"too large", p, wire.Record{Topic: "t", Key: []byte(strings.Repeat("k", p.MaxRecordBytes()))}, nil, `topic "t", key "` + strings.Repeat("k", 300) + `": `},
+		{"closed", closed, wire.Record{Topic: "t", Key: []byte("k")}, nil, `topic "t", key "k": `},
+	} {
+		if test.fault != nil {
+			k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.PolicyViolation, Count: 1})
+		}
+		failed := make(chan error, 1)
+		test.producer.Send(test.record, func(_ int64, err error) { failed <- err })
+		if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "producing to "+test.want) {
+			t.Errorf("%s: error %v, want one of %s", test.name, err, test.want)
+		}
+	}
+}
+
 func TestProducerLimitsBatchesToo(t *testing.T) {
 	t.Parallel()
 	k, c := start(t, nil)
