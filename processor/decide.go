@@ -79,6 +79,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
 	a := &attempt{request: request, record: record, delivery: d, source: at, message: record.Value}
+	a.spans = &part.spans
 	if unreadable != nil {
 		p.deadLetter(ctx, a, at.cause(unreadable.Error()), "unreadable")
 		return

@@ -59,8 +59,8 @@ type flowing struct {
 // Acknowledged implements consumergroup.Acknowledged.
 func (f flowing) Acknowledged() { f.window.give(f.bytes) }
 
-// errGivenUp ends a stream whose partition has another owner.
-var errGivenUp = errors.New("the partition was given up")
+// errGivenUp ends a stream whose partition has another owner, and the spans of all requests that wait in it.
+var errGivenUp = errors.New("the partition was given up before the request was answered: its next owner reads it again")
 
 // flow makes the call of a stream, and waits until all its reply messages are acknowledged.
 func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, *streamed) {

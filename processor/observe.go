@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type observed struct {
 	// Of an attempt that is traced, else nil. baggage and process are only read after they are made.
 	process trace.Span
 	baggage baggage.Baggage
+	spans   *openSpans // of the partition
 
 	sending sync.Mutex
 	reply   trace.Span // of the reply's records; guarded by sending
@@ -48,6 +50,7 @@ func (p *Processor) begin(a *attempt) {
 		a.process.SetAttributes(append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
 			Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
 		}), telemetry.Position(a.source.partition, a.source.offset)...)...)
+		a.spans.add(a)
 	}
 }
 
@@ -126,6 +129,7 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 				span.SetAttributes(telemetry.Position(partition, offset)...)
 			}
 			span.End()
+			a.spans.remove(a)
 		}
 		if err != nil {
 			return
@@ -144,15 +148,53 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 
 // abandon ends the attempt's span where the attempt is not answered here.
 func (a *attempt) abandon(err error) {
-	if a.process != nil {
-		telemetry.Fail(a.process, err)
-		a.process.End()
-		a.sending.Lock()
-		defer a.sending.Unlock()
-		if a.reply != nil {
-			telemetry.Fail(a.reply, err)
-			a.reply.End()
-		}
+	if a.process == nil {
+		return
+	}
+	a.spans.remove(a)
+	if errors.Is(err, errGivenUp) {
+		a.process.SetAttributes(attribute.String("kafka_grpc.result", "given-up"))
+	}
+	telemetry.Fail(a.process, err)
+	a.process.End()
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	if a.reply != nil {
+		telemetry.Fail(a.reply, err)
+		a.reply.End()
+	}
+}
+
+// openSpans are the attempts of a partition whose spans are recorded and have not ended; at most as many as it has records in
+// flight. Safe for concurrent use.
+type openSpans struct {
+	mu       sync.Mutex
+	attempts map[*attempt]struct{}
+}
+
+func (o *openSpans) add(a *attempt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.attempts == nil {
+		o.attempts = make(map[*attempt]struct{})
+	}
+	o.attempts[a] = struct{}{}
+}
+
+func (o *openSpans) remove(a *attempt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.attempts, a)
+}
+
+// giveUp ends the spans of a partition in which nothing is answered any more: what waits there comes to nothing.
+func (o *openSpans) giveUp() {
+	o.mu.Lock()
+	left := o.attempts
+	o.attempts = nil
+	o.mu.Unlock()
+	for a := range left {
+		a.abandon(errGivenUp)
 	}
 }
 

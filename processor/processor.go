@@ -118,6 +118,7 @@ type partition struct {
 	answered answered
 	openStreams
 	flight *flight
+	spans  openSpans
 }
 
 // ErrNotReady is returned while the table is not recovered, or not running.
@@ -288,9 +289,13 @@ func (p *Processor) assigned(a goka.Assignment) {
 	}
 	p.reading.Lock()
 	p.mu.Lock()
+	before := p.parts
 	p.parts = parts
 	p.mu.Unlock()
 	p.reading.Unlock()
+	for _, part := range before {
+		part.spans.giveUp()
+	}
 	p.telemetry.Metrics.Rebalanced(p.remote.Group)
 	p.log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
 }

@@ -138,8 +138,11 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	}
 	stop()
 	watching.Wait()
-	p.setCurrent(nil)
+	before := p.setCurrent(nil)
 	p.calls.Wait() // their claims are closed, which cancels them
+	for _, part := range before {
+		part.spans.giveUp()
+	}
 	if !since.IsZero() {
 		ready = time.Since(since)
 	}
@@ -184,13 +187,14 @@ func (p *Processor) setEnded(err error, nextTry time.Time) {
 	p.ended, p.nextTry = err, nextTry
 }
 
-// setCurrent begins or ends the life of a goka processor.
-func (p *Processor) setCurrent(g *goka.Processor) {
+// setCurrent begins or ends the life of a goka processor. It answers the partitions that there were.
+func (p *Processor) setCurrent(g *goka.Processor) (before map[int32]*partition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.current, p.nextTry = g, time.Time{}
-	p.parts = make(map[int32]*partition)
+	before, p.parts = p.parts, make(map[int32]*partition)
 	p.setRunningLocked(nil)
+	return before
 }
 
 func (p *Processor) setRunning(g *goka.Processor) {
