@@ -32,7 +32,7 @@ func TestLogOfAnOutageIsShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Count(log.String(), "a call could not be written to Kafka")
-	if lines == 0 || lines == calls || !strings.Contains(log.String(), "correlation_id=") || !strings.Contains(log.String(), "not_shown_before=") {
+	if lines == 0 || lines == calls || !strings.Contains(log.String(), "correlation_id=") || !strings.Contains(log.String(), "status=UNAVAILABLE") || !strings.Contains(log.String(), "not_shown_before=") {
 		t.Errorf("%d lines of %d calls: %s", lines, calls, &log)
 	}
 }

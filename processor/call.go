@@ -90,7 +90,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
 			p.logged.lost.Log(p.log, slog.LevelInfo, "the result of a call came after its partition was given up: the request is delivered again",
-				a.named(), "status", done.result.Status)
+				a.named(), "status", telemetry.StatusName(done.result.Status))
 			p.replies.give(done.reply)
 		}
 	})

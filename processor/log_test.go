@@ -97,7 +97,11 @@ func TestLineAboutARequestNamesIt(t *testing.T) {
 		{name: "partition given up", record: message(asked, "v"), answer: waits, stop: true,
 			change: func(r *topology.Remote) { r.Processing.Drain = time.Millisecond },
 			line:   "the result of a call came after its partition was given up: the request is delivered again",
-			want:   line{"level": "INFO", "key": id, "correlation_id": id, "source": source, "trace_id": trace}},
+			want:   line{"level": "INFO", "key": id, "correlation_id": id, "source": source, "trace_id": trace, "status": "CANCELLED"}},
+		{name: "service down", record: message(asked, "v"), answer: fails,
+			change: func(r *topology.Remote) { r.Processing.BreakerFailures = 1 },
+			line:   "a service fails: its calls wait, and one at a time probes it",
+			want:   line{"level": "WARN", "status": "UNAVAILABLE"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -123,7 +127,7 @@ func TestLineAboutARequestNamesIt(t *testing.T) {
 			}
 			b.eventually("the line", func() bool { return len(log.about(t, test.line)) > 0 })
 			got := log.about(t, test.line)[0]
-			for _, name := range []string{"level", "key", "correlation_id", "source", "trace_id"} {
+			for _, name := range []string{"level", "key", "correlation_id", "source", "trace_id", "status"} {
 				if got[name] != test.want[name] {
 					t.Errorf("%s is %v, want %v", name, got[name], test.want[name])
 				}

@@ -115,7 +115,12 @@ func flagsFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool))
 
 // newLog writes text to a terminal and JSON elsewhere.
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String()) // JSON would have nanoseconds, without saying so
+		}
+		return a
+	}}
 	if f, ok := w.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 			return slog.New(slog.NewTextHandler(w, options))

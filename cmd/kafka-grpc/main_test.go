@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,5 +243,15 @@ func TestRunFailsOnMissingTopics(t *testing.T) {
 		&stdout, &stderr, environment())
 	if code != 1 || !strings.Contains(stderr.String(), "echo-requests") || !strings.Contains(stderr.String(), "echo-responses") {
 		t.Errorf("exit code %d: %s", code, &stderr)
+	}
+}
+
+// Nobody knows that a bare number is one of nanoseconds.
+func TestLogInJSONHasReadableDurations(t *testing.T) {
+	t.Parallel()
+	out := newOutput()
+	newLog(out, slog.LevelInfo).Info("again", "wait", 1500*time.Millisecond)
+	if !strings.Contains(out.String(), `"wait":"1.5s"`) {
+		t.Error(out)
 	}
 }

@@ -86,7 +86,7 @@ func Listen(o Options) (*Server, error) {
 		MaxHeaderBytes:    maxHeader,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Protocols:         new(http.Protocols),
-		ErrorLog:          slog.NewLogLogger(log.With("part", "admin").Handler(), slog.LevelWarn),
+		ErrorLog:          newErrorLog(log.With("part", "admin")),
 	}
 	s.http.Protocols.SetHTTP1(true)
 	s.http.Protocols.SetUnencryptedHTTP2(o.TLS == nil)
