@@ -109,7 +109,7 @@ func (c *call) observeEnd(err error) {
 
 // warn logs what went wrong with a call. In an outage that is every call: one line a second says how many there were.
 func (s *Server) warn(c *call, what string, attributes ...any) {
-	s.logged.Log(s.options.Log, slog.LevelWarn, what, append(attributes, slog.Any("", c))...)
+	s.logged.Of(what).Log(s.options.Log, slog.LevelWarn, what, append(attributes, slog.Any("", c))...)
 }
 
 // LogValue implements slog.LogValuer. It is what each line about the call says of it.

@@ -72,9 +72,9 @@ type Server struct {
 	server    *grpc.Server
 	health    *healthService
 	tracer    trace.Tracer
-	logged    *telemetry.RateLimit // of what goes wrong with call after call
-	receivers sync.WaitGroup       // of the messages of callers
-	stopping  chan struct{}        // closed when calls in flight are cut
+	logged    *telemetry.RateLimits // of what goes wrong with call after call
+	receivers sync.WaitGroup        // of the messages of callers
+	stopping  chan struct{}         // closed when calls in flight are cut
 }
 
 // logInterval is how often a fault that repeats with every call is logged.
@@ -118,7 +118,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Off()
 	}
-	s := &Server{options: o, logged: telemetry.NewRateLimit(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
+	s := &Server{options: o, logged: telemetry.NewRateLimits(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),

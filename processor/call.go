@@ -89,8 +89,8 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageCall, time.Since(now))
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
-			p.logged.lost.Log(p.log, slog.LevelInfo, "the result of a call came after its partition was given up: the request is delivered again",
-				a.named(), "status", telemetry.StatusName(done.result.Status))
+			p.repeats(slog.LevelInfo, "lost", "the result of a call came after its partition was given up: the request is delivered again",
+				a, "status", telemetry.StatusName(done.result.Status))
 			p.replies.give(done.reply)
 		}
 	})
@@ -285,6 +285,6 @@ func (p *Processor) pass(w waiting, a answer) {
 	w.stop()
 	a.waiting = []waiting{{attempt: w.attempt}}
 	if !w.hold.Inject(w.attempt.key, a) {
-		p.logged.parked.Log(p.log, slog.LevelDebug, "a parked request is answered already, or after its partition is read again", w.attempt.named())
+		p.repeats(slog.LevelDebug, "parked", "a parked request is answered already, or after its partition is read again", w.attempt)
 	}
 }

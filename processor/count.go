@@ -39,7 +39,7 @@ func (p *Processor) count(ctx context.Context, s *tablestore.Store, rows *atomic
 			return
 		}
 		if err != nil {
-			p.log.Error("the rows of the table were not counted", "error", err)
+			p.log.Error("the rows of the table were not counted", "partition", s.Partition, "error", err)
 		} else {
 			rows.Store(n)
 		}

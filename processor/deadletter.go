@@ -29,7 +29,7 @@ func (p *Processor) letter(a *attempt, cause deadletter.Cause, class string) wir
 		letter = deadletter.New(wire.Record{}, cause)
 	}
 	// Each is on the topic; a fault that repeats must not fill the log as well.
-	p.logged.letters.Log(p.log, slog.LevelWarn, "a record becomes a dead letter", a.named(), "topic", topic, "reason", cause.Reason)
+	p.repeats(slog.LevelWarn, class, "a record becomes a dead letter", a, "topic", topic, "reason", cause.Reason)
 	return letter
 }
 

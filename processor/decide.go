@@ -185,8 +185,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case *rowpb.Row:
 		row = value
 	case unreadableRow:
-		p.logged.rows.Log(p.log, slog.LevelError, "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted",
-			a.named(), "error", value.err)
+		p.repeats(slog.LevelError, "row", "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted", a, "error", value.err)
 		p.verdict(ctx, part, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}

@@ -10,22 +10,15 @@ import (
 // logInterval is how often a fault that repeats with every record is logged.
 const logInterval = time.Second
 
-// repeats limits the lines that may come with every record. Each has a limit of its own: one that comes often must not
-// hide another.
-type repeats struct{ letters, rows, replies, lost, parked *telemetry.RateLimit }
-
-func newRepeats() repeats {
-	limit := func() *telemetry.RateLimit { return telemetry.NewRateLimit(logInterval) }
-	return repeats{letters: limit(), rows: limit(), replies: limit(), lost: limit(), parked: limit()}
+// repeats writes a line that may come with every record, but not more often than one of its kind per logInterval.
+func (p *Processor) repeats(level slog.Level, kind, message string, a *attempt, attributes ...any) {
+	p.logged.Of(kind).Log(p.log, level, message, append([]any{slog.Any("", a)}, attributes...)...)
 }
 
 // maxLogged is what a line says at most of a name that a stranger chose.
 const maxLogged = 1 << 10
 
-// named is what each line about the attempt says of it. It costs nothing where the line is not written.
-func (a *attempt) named() slog.Attr { return slog.Any("", a) }
-
-// LogValue implements slog.LogValuer.
+// LogValue implements slog.LogValuer. It is what each line about the attempt says of it.
 func (a *attempt) LogValue() slog.Value {
 	var all []slog.Attr
 	add := func(name, value string) {

@@ -182,6 +182,28 @@ func TestUnreadableRowsDoNotFillTheLog(t *testing.T) {
 	}
 }
 
+// A fault that comes often hides no other one.
+func TestEachKindOfDeadLetterHasItsLine(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	log := new(lines)
+	b.heard = log
+	b.started()
+	elsewhere := request("k")
+	elsewhere.ReplyTo = "elsewhere"
+	nobody := wire.Record{Key: []byte("k"), Value: []byte("v")}
+	b.produce(nobody, nobody, message(elsewhere, "v"), nobody)
+	b.committed()
+	reasons := map[string]bool{}
+	for _, l := range log.about(t, "a record becomes a dead letter") {
+		reason, _ := l["reason"].(string)
+		reasons[reason] = true
+	}
+	if len(reasons) != 2 {
+		t.Errorf("the log has %v", reasons)
+	}
+}
+
 // So do the events: where nothing is traced, they have the trace that the caller named.
 func TestEventHasTheTraceOfTheCaller(t *testing.T) {
 	t.Parallel()

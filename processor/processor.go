@@ -80,7 +80,7 @@ type Processor struct {
 
 	telemetry *telemetry.Telemetry
 	tracer    trace.Tracer
-	logged    repeats
+	logged    *telemetry.RateLimits
 
 	sweepInterval time.Duration
 
@@ -143,7 +143,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		stores:    make(map[*tablestore.Store]*atomic.Int64),
 		ends:      make(map[int32]changelogEnd),
 		telemetry: c.Telemetry,
-		logged:    newRepeats(),
+		logged:    telemetry.NewRateLimits(logInterval),
 
 		changed: make(chan struct{}),
 	}

@@ -27,7 +27,7 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 	status, message := o.status, o.message
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
-			p.logged.replies.Log(p.log, slog.LevelWarn, "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a.named(),
+			p.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a,
 				"topic", a.replyTo, "bytes", size, "limit", p.maxRecord)
 			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)
 			records = p.replyRecords(a, outcome{status: status, message: message}, true)

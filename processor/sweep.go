@@ -124,7 +124,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 		return whole
 	})
 	if err != nil {
-		p.log.Error("the table was not swept", "error", err)
+		p.log.Error("the table was not swept", "partition", s.Partition, "error", err)
 	}
 	if whole && len(step) > 0 {
 		whole = remove()

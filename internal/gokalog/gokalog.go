@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"kafkagrpc/internal/telemetry"
@@ -18,47 +17,32 @@ const interval = time.Second
 
 // Logger is a logger for goka: lines about errors become warnings, the rest is for debugging. It is safe for concurrent use.
 type Logger struct {
-	log *slog.Logger
-
-	mu     sync.Mutex
-	limits map[string]*telemetry.RateLimit // by what goka says; it has some 20 sentences
+	log    *slog.Logger
+	limits *telemetry.RateLimits // by what goka says
 }
 
 // New makes a logger that writes to log.
-func New(log *slog.Logger) *Logger {
-	return &Logger{log: log, limits: make(map[string]*telemetry.RateLimit)}
-}
+func New(log *slog.Logger) Logger { return Logger{log, telemetry.NewRateLimits(interval)} }
 
-func (l *Logger) line(sentence, text string) {
+func (l Logger) line(sentence, text string) {
 	if !strings.Contains(strings.ToLower(text), "error") {
 		l.log.Debug(text)
 		return
 	}
-	l.limit(sentence).Log(l.log, slog.LevelWarn, text)
-}
-
-func (l *Logger) limit(sentence string) *telemetry.RateLimit {
 	if _, rest, ok := strings.Cut(sentence, "] "); ok {
 		sentence = rest // goka has put before it which part of it speaks, and for which partition
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limit := l.limits[sentence]
-	if limit == nil {
-		limit = telemetry.NewRateLimit(interval)
-		l.limits[sentence] = limit
-	}
-	return limit
+	l.limits.Of(sentence).Log(l.log, slog.LevelWarn, text)
 }
 
 // Print implements goka's logger.
-func (l *Logger) Print(args ...any) { l.line("", fmt.Sprint(args...)) }
+func (l Logger) Print(args ...any) { l.line("", fmt.Sprint(args...)) }
 
 // Println implements goka's logger.
-func (l *Logger) Println(args ...any) { l.line("", fmt.Sprint(args...)) }
+func (l Logger) Println(args ...any) { l.line("", fmt.Sprint(args...)) }
 
 // Printf implements goka's logger.
-func (l *Logger) Printf(format string, args ...any) {
+func (l Logger) Printf(format string, args ...any) {
 	args = slices.Clone(args)
 	for i, arg := range args {
 		if err, ok := arg.(error); ok {

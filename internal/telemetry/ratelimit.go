@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -41,4 +42,35 @@ func (l *RateLimit) Log(log *slog.Logger, level slog.Level, message string, attr
 	if more, ok := l.Allow(time.Now()); ok {
 		log.Log(context.Background(), level, message, append(attributes, "not_shown_before", more)...)
 	}
+}
+
+// maxKinds bounds RateLimits. It is more than a program has to say.
+const maxKinds = 200
+
+// RateLimits are a RateLimit for each kind of fault: one that comes often must not hide another. Safe for concurrent use.
+type RateLimits struct {
+	interval time.Duration
+
+	mu    sync.Mutex
+	kinds map[string]*RateLimit
+}
+
+// NewRateLimits lets one line of each kind through per interval.
+func NewRateLimits(interval time.Duration) *RateLimits {
+	return &RateLimits{interval: interval, kinds: make(map[string]*RateLimit)}
+}
+
+// Of is the limit of a kind.
+func (l *RateLimits) Of(kind string) *RateLimit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.kinds[kind]
+	if limit == nil {
+		if len(l.kinds) >= maxKinds {
+			kind = "others"
+		}
+		limit = cmp.Or(l.kinds[kind], NewRateLimit(l.interval))
+		l.kinds[kind] = limit
+	}
+	return limit
 }
