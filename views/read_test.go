@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/bufbuild/protocompile"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
-
-	"github.com/bufbuild/protocompile"
 
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/views"
@@ -244,6 +245,48 @@ func TestCursorSurvivesARestart(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("pages have\n%q, want\n%q", got, want)
+	}
+}
+
+// One page costs no more than so many rows or bytes, also where nothing passes; the cursor has the rest.
+func TestPageThatFindsNothing(t *testing.T) {
+	t.Parallel()
+	type scan struct {
+		Entries    []struct{ Key string }
+		NextCursor string
+		Scanned    string
+	}
+	for _, test := range []struct {
+		name, scanned string
+		rows, message int
+	}{
+		{"rows", "100000", 100_001, 0},
+		{"bytes", "", 72, 1_000_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1)
+			value, err := proto.Marshal(aRow(func(r *rowpb.Row) { r.Message = strings.Repeat("x", test.message) }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var records []*kgo.Record
+			for n := range test.rows {
+				records = append(records, &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "k%06d", n), Value: value})
+			}
+			b.produce(records...)
+			i := b.started()
+			var first, second scan
+			if status, body := i.get(t, "/v1/keys?status=NOT_FOUND", &first); status != http.StatusOK || len(first.Entries) != 0 || first.NextCursor == "" {
+				t.Fatalf("status %d: %s", status, body)
+			}
+			if test.scanned != "" && first.Scanned != test.scanned {
+				t.Errorf("%s rows were read, want %s", first.Scanned, test.scanned)
+			}
+			if status, body := i.get(t, "/v1/keys?status=NOT_FOUND&cursor="+first.NextCursor, &second); status != http.StatusOK || second.NextCursor != "" {
+				t.Errorf("status %d: %s", status, body)
+			}
+		})
 	}
 }
 

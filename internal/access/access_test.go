@@ -95,6 +95,12 @@ func TestLoginOfABrowser(t *testing.T) {
 		t.Errorf("cookie %v", cookie)
 	}
 	value := cookie.Name + "=" + cookie.Value
+	if cookie.Secure {
+		t.Error("the cookie is never sent back")
+	}
+	if got := do("POST", access.LoginPath, "", append([]string{`{"token":"` + strings.Repeat("x", 16<<10) + `"}`}, json...)...); got.StatusCode != 400 {
+		t.Errorf("16 KiB of token: %d", got.StatusCode)
+	}
 	if got := do("GET", "/v1/keys", "", "Cookie", value); got.StatusCode != 200 {
 		t.Errorf("with the cookie: %d", got.StatusCode)
 	}
@@ -104,6 +110,32 @@ func TestLoginOfABrowser(t *testing.T) {
 	}
 	if got := other("GET", "/v1/keys", "", "Cookie", value); got.StatusCode != 401 {
 		t.Errorf("with the cookie of another token: %d", got.StatusCode)
+	}
+}
+
+// By HTTPS the cookie is never sent without.
+func TestLoginByHTTPS(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(access.Guard{Token: token}.Wrap(http.NotFoundHandler()))
+	t.Cleanup(server.Close)
+	response, err := server.Client().Post(server.URL+access.LoginPath, "application/json", strings.NewReader(`{"token":"`+token+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if cookies := response.Cookies(); len(cookies) != 1 || !cookies[0].Secure {
+		t.Errorf("status %d, cookies %v", response.StatusCode, cookies)
+	}
+}
+
+// No other page has this one in a frame, and no browser guesses what an answer is.
+func TestHeadersOfAnswers(t *testing.T) {
+	t.Parallel()
+	got := guarded(t, access.Guard{Loopback: true})("GET", "/", "").Header
+	for name, want := range map[string]string{"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"} {
+		if got.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, got.Get(name), want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -112,6 +113,36 @@ func TestReadyTellsTheNoteOfAPartThatIsReady(t *testing.T) {
 	want := readiness{Ready: true, Parts: []part{{Name: "processor", Ready: true, Note: note()}}}
 	if status != http.StatusOK || !cmp.Equal(got, want) {
 		t.Errorf("status %d, %s", status, cmp.Diff(want, got))
+	}
+}
+
+// Whoever says too much, or too little for too long, is not waited for.
+func TestHeadersHaveBounds(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t, admin.Options{})
+	for name, test := range map[string]struct{ request, want string }{
+		"too much":   {"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 128<<10) + "\r\n\r\n", "HTTP/1.1 431 "},
+		"too little": {"GET /livez HTTP/1.1\r\nHost: loc", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", s.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write([]byte(test.request)); err != nil {
+				t.Fatal(err)
+			}
+			// What was not read makes the end a reset.
+			answer, err := io.ReadAll(c)
+			if errors.Is(err, os.ErrDeadlineExceeded) || !strings.HasPrefix(string(answer), test.want) {
+				t.Errorf("%v: %.100s", err, answer)
+			}
+		})
 	}
 }
 
