@@ -28,7 +28,9 @@ func TestPagesWaitForTheirTurn(t *testing.T) {
 		<-reading
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	go ask(ctx)
+	waits := waitedFor{ctx, make(chan struct{}, 10)}
+	go ask(waits)
+	<-waits.asked
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("one more is told %v", err)
@@ -44,6 +46,20 @@ func TestPagesWaitForTheirTurn(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// waitedFor tells when somebody waits for its end.
+type waitedFor struct {
+	context.Context
+	asked chan struct{}
+}
+
+func (w waitedFor) Done() <-chan struct{} {
+	select {
+	case w.asked <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
 }
 
 // slowSource reads pages that end when it is told.
