@@ -32,7 +32,7 @@ func BenchmarkOneInFlight(b *testing.B) {
 			b.Error(err)
 		}
 	}()
-	t, err := demoTopology(dir, broker, echo)
+	t, err := demoTopology(dir, broker, echo.Addr())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, echo.Close()) }()
-	t, err := demoTopology(dir, broker, echo)
+	t, err := demoTopology(dir, broker, echo.Addr())
 	if err != nil {
 		return err
 	}
@@ -96,12 +96,12 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 }
 
 // demoTopology is the seed's configuration on the demo's Kafka and service, with free ports where its own are taken.
-func demoTopology(dir string, broker *embedded.Kafka, echo *embedded.Echo) (*topology.Topology, error) {
+func demoTopology(dir string, broker *embedded.Kafka, service string) (*topology.Topology, error) {
 	password := rand.Text()
 	if err := embedded.WriteSeed(dir, password); err != nil {
 		return nil, err
 	}
-	host, port, err := net.SplitHostPort(echo.Addr())
+	host, port, err := net.SplitHostPort(service)
 	if err != nil {
 		return nil, err
 	}

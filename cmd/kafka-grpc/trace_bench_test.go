@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,30 +38,39 @@ func BenchmarkTracing(b *testing.B) {
 	b.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 	b.Setenv("OTEL_METRICS_EXPORTER", "none")
 	const rounds = 3
-	rates := make([][]float64, len(ways))
+	rates, cpus, allocs := make([][]float64, len(ways)), make([][]float64, len(ways)), make([][]float64, len(ways))
 	for range max(rounds, b.N) {
 		for i, way := range ways {
 			for name, value := range way.env {
 				b.Setenv(name, value)
 			}
-			rate, _ := throughput(b, appOptions{})
-			rates[i] = append(rates[i], rate)
+			l := load(b, appOptions{})
+			rates[i], cpus[i], allocs[i] = append(rates[i], l.rate), append(cpus[i], l.cpu.Seconds()), append(allocs[i], l.allocs)
 		}
 	}
 	median := func(rates []float64) float64 {
 		slices.Sort(rates)
 		return rates[len(rates)/2]
 	}
-	off := median(rates[0])
+	off, cpu := median(rates[0]), median(cpus[0])
 	b.ReportMetric(off, "calls/s-off")
+	b.ReportMetric(median(allocs[0]), "allocs-off")
 	for i, way := range ways[1:] {
 		b.ReportMetric(median(rates[i+1])/off, "of-off-at-"+way.name)
+		b.ReportMetric(median(cpus[i+1])/cpu, "cpu-of-off-at-"+way.name)
+		b.ReportMetric(median(allocs[i+1]), "allocs-at-"+way.name)
 	}
 	b.ReportMetric(0, "ns/op") // it means nothing here
 }
 
-// throughput is how many calls a second 64 callers make for some seconds, and how much CPU time the process takes for each.
-func throughput(b *testing.B, o appOptions) (rate float64, cpu time.Duration) {
+// loaded is how many calls a second 64 callers made, and what one took of the process: CPU time, and how many pieces of memory.
+type loaded struct {
+	rate, allocs float64
+	cpu          time.Duration
+}
+
+// load makes calls for some seconds.
+func load(b *testing.B, o appOptions) loaded {
 	b.Helper()
 	dir := b.TempDir()
 	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
@@ -72,7 +82,7 @@ func throughput(b *testing.B, o appOptions) (rate float64, cpu time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	t, err := demoTopology(dir, broker, echo)
+	t, err := demoTopology(dir, broker, echo.Addr())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -111,15 +121,16 @@ func throughput(b *testing.B, o appOptions) (rate float64, cpu time.Duration) {
 	run(time.Second) // warms up
 	calls.Store(0)
 	const d = 4 * time.Second
-	before := cpuTime(b)
+	before, cpu := mallocs(), cpuTime(b)
 	run(d)
-	rate, cpu = float64(calls.Load())/d.Seconds(), (cpuTime(b)-before)/time.Duration(max(calls.Load(), 1))
+	n := max(calls.Load(), 1)
+	l := loaded{float64(n) / d.Seconds(), float64(mallocs()-before) / float64(n), (cpuTime(b) - cpu) / time.Duration(n)}
 	for _, close := range []func() error{client.Close, a.stop, echo.Close} {
 		if err := close(); err != nil {
 			b.Error(err)
 		}
 	}
-	return rate, cpu
+	return l
 }
 
 // cpuTime is what the process has taken.
@@ -130,4 +141,11 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// mallocs is how many pieces of memory the process has taken.
+func mallocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }

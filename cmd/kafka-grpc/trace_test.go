@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -20,12 +22,14 @@ import (
 	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/rawcodec"
 )
 
 // spans is a collector of OpenTelemetry that keeps spans.
@@ -117,19 +121,40 @@ func (s *spans) find(trace []byte, name string) *tracepb.Span {
 	return nil
 }
 
-// One trace from the caller to the service and back, with one span per attempt; a duplicate's trace leads to the one in
-// which its key was executed.
-func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
+// traced runs the seed's configuration with a service and an embedded Kafka, and sends spans to a collector.
+func traced(ctx context.Context, t *testing.T, service string, o appOptions) (*app, *spans) {
+	t.Helper()
 	collector := newSpans(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
-	dir := t.TempDir()
 	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer broker.Close()
+	t.Cleanup(broker.Close)
+	dir := t.TempDir()
+	top, err := demoTopology(dir, broker, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range top.Listeners {
+		top.Listeners[i].Port = 0 // whoever else runs here wants the seed's
+	}
+	o.stateDir, o.createTopics, o.log = filepath.Join(dir, "state"), 1, slog.New(slog.DiscardHandler)
+	a, err := startApp(t.Context(), top, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.waitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return a, collector
+}
+
+// One trace from the caller to the service and back, with one span per attempt; a duplicate's trace leads to the one in
+// which its key was executed.
+func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 	echo, err := embedded.StartEcho("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -139,23 +164,10 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	top, err := demoTopology(dir, broker, echo)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range top.Listeners {
-		top.Listeners[i].Port = 0 // whoever else runs here wants the seed's
-	}
-	var events bytes.Buffer
-	a, err := startApp(t.Context(), top, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 1, log: slog.New(slog.DiscardHandler), stdout: &events})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := a.waitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
+	var events bytes.Buffer
+	a, collector := traced(ctx, t, echo.Addr(), appOptions{stdout: &events})
 	client := grpcout.New(grpcout.Options{})
 	call := func(trace byte) []byte {
 		t.Helper()
@@ -259,5 +271,100 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 	}
 	if want := append(expected(first, "executed"), expected(second, "stored")...); !slices.Equal(got, want) {
 		t.Errorf("events %+v, not %+v", got, want)
+	}
+}
+
+// A trace that the caller does not sample has spans only where the sampler asks nobody. It goes all the way to the service and back.
+func TestTraceThatIsNotSampledIsPassedOn(t *testing.T) {
+	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	for _, c := range []struct {
+		sampler, flags string
+		spans          int
+	}{{"", "-00", 0}, {"always_on", "-01", 6}} {
+		t.Run(c.sampler, func(t *testing.T) {
+			t.Setenv("OTEL_TRACES_SAMPLER", c.sampler)
+			served := make(chan metadata.MD, 1)
+			service := grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+				md, _ := metadata.FromIncomingContext(s.Context())
+				served <- md
+				var message []byte
+				return errors.Join(s.RecvMsg(&message), s.SendMsg(&message))
+			}))
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- service.Serve(listener) }()
+			defer func() {
+				service.Stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			a, collector := traced(ctx, t, listener.Addr().String(), appOptions{stdout: io.Discard})
+			route := a.topology.Listeners[0].Routes[0]
+			topics, err := watchTopics(ctx, route.Cluster, route.Topic, route.ReplyTo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := grpcout.New(grpcout.Options{})
+			r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}, grpcout.Call{
+				Method: demoMethod, Message: echoMessage("hi"), Metadata: metadata.Pairs(
+					"idempotency-key", "k", "traceparent", "00-"+trace+"-"+span+"-00", "tracestate", "vendor=value", "baggage", "who=me"),
+			})
+			if r.Status != codes.OK {
+				t.Fatal(r.Status, r.Message)
+			}
+
+			// All within the trace name its span, or that of the caller where none is made.
+			check := func(where string, get func(string) string) {
+				t.Helper()
+				parent := get("traceparent")
+				if !strings.HasPrefix(parent, "00-"+trace+"-") || !strings.HasSuffix(parent, c.flags) || strings.Contains(parent, span) != (c.spans == 0) {
+					t.Errorf("%s: traceparent %q", where, parent)
+				}
+				if state, baggage := get("tracestate"), get("baggage"); state != "vendor=value" || baggage != "who=me" {
+					t.Errorf("%s: tracestate %q, baggage %q", where, state, baggage)
+				}
+			}
+			md := <-served
+			check("the service", func(name string) string { return strings.Join(md.Get(name), "|") })
+			key := ""
+			for _, topic := range []string{route.Topic, route.ReplyTo} {
+				records, err := topics.take(ctx, topic, 2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, record := range records {
+					key = string(record.Key)
+					check(topic, func(name string) string {
+						var values []string
+						for _, h := range record.Headers {
+							if h.Name == name {
+								values = append(values, string(h.Value))
+							}
+						}
+						return strings.Join(values, "|")
+					})
+				}
+			}
+			row, err := a.processors[0].Row(key)
+			if err != nil || row.GetTraceId() != trace {
+				t.Errorf("the row of %s has trace %q, %v", key, row.GetTraceId(), err)
+			}
+			for _, close := range []func() error{client.Close, topics.tail.Close, a.stop} { // the last sends all that is left
+				if err := close(); err != nil {
+					t.Error(err)
+				}
+			}
+			collector.mu.Lock()
+			defer collector.mu.Unlock()
+			if len(collector.got) != c.spans {
+				t.Errorf("%d spans, not %d: %v", len(collector.got), c.spans, collector.got)
+			}
+		})
 	}
 }

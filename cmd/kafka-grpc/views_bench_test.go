@@ -14,8 +14,8 @@ func BenchmarkViews(b *testing.B) {
 	rates, cpus := map[string][]float64{}, map[string][]time.Duration{}
 	for range max(rounds, b.N) {
 		for _, mode := range modes {
-			rate, cpu := throughput(b, appOptions{adminAddr: "127.0.0.1:0", views: viewOptions{mode: mode}})
-			rates[mode], cpus[mode] = append(rates[mode], rate), append(cpus[mode], cpu)
+			l := load(b, appOptions{adminAddr: "127.0.0.1:0", views: viewOptions{mode: mode}})
+			rates[mode], cpus[mode] = append(rates[mode], l.rate), append(cpus[mode], l.cpu)
 		}
 	}
 	for _, mode := range modes {

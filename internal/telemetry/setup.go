@@ -183,13 +183,13 @@ func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resour
 	if len(exporters) == 0 {
 		return nil
 	}
-	// The sampler is that of OTEL_TRACES_SAMPLER.
+	// The sampler is that of OTEL_TRACES_SAMPLER, and the SDK's default follows the process above.
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
 	for _, e := range exporters {
 		options = append(options, sdktrace.WithBatcher(e))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
-	t.Tracers, t.Tracing = provider, true
+	t.Tracers, t.Tracing = sparing{provider, samplerFollows()}, true
 	t.stops = append(t.stops, provider.Shutdown)
 	return nil
 }
