@@ -48,7 +48,10 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	method, known := s.options.Methods[name]
 	c := &call{route: route, request: request, sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
 	s.observe(stream, c)
-	defer func() { c.observeEnd(err) }()
+	defer func() {
+		s.warnOfKafka(stream.Context(), c, err)
+		c.observeEnd(err)
+	}()
 	c.out = newOutbound(s.options.Senders[route.Cluster.Binding], route.Topic, c.key(), c.headers(), c.sent)
 	// Before anything is sent: the answer may come before Kafka's acknowledgement does.
 	w := newWaiter(route.Contract, request, !c.answers)

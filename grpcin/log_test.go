@@ -2,15 +2,18 @@ package grpcin_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
 	"kafkagrpc/internal/telemetry"
@@ -93,6 +96,45 @@ func TestLineAboutACallNamesIt(t *testing.T) {
 			printed := events.about(t, "call")
 			if len(printed) != 1 || printed[0]["trace_id"] != trace || printed[0]["correlation_id"] != asked.CorrelationID {
 				t.Errorf("events %v", printed)
+			}
+		})
+	}
+}
+
+// In an outage of Kafka calls may end before their records do: the log tells whose fault it was. A service that is slow
+// is none of Kafka's.
+func TestDeadlineThatPassedForKafkaIsLogged(t *testing.T) {
+	t.Parallel()
+	for name, acknowledged := range map[string]bool{"Kafka is slow": false, "the service is slow": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := new(lines)
+			k := &slowKafka{free: acknowledged}
+			f := start(t, func(o *grpcin.Options, _ *front) {
+				o.Log = slog.New(slog.NewJSONHandler(log, nil))
+				o.Senders = map[string]grpcin.Sender{"kafka_client": k}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if r := f.call(ctx, unary, "x"); r.Status != codes.DeadlineExceeded {
+				t.Errorf("%+v", r)
+			}
+			const passed = "the deadline of a call passed before Kafka had acknowledged its record"
+			if !acknowledged {
+				eventually(t, "the line", func() bool { return len(log.about(t, passed)) > 0 })
+			}
+			k.acknowledge()
+			if err := f.stop(); err != nil {
+				t.Fatal(err)
+			}
+			got := log.about(t, passed)
+			if (len(got) == 0) != acknowledged {
+				t.Fatalf("%d lines", len(got))
+			}
+			for _, l := range got {
+				if id, _ := l["correlation_id"].(string); id == "" || l["topic"] != requests || l["level"] != "WARN" {
+					t.Errorf("the line is %v", l)
+				}
 			}
 		})
 	}

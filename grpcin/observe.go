@@ -112,6 +112,16 @@ func (s *Server) warn(c *call, what string, attributes ...any) {
 	s.logged.Of(what).Log(s.options.Log, slog.LevelWarn, what, append(attributes, slog.Any("", c))...)
 }
 
+// warnOfKafka logs a call whose deadline passed before Kafka had acknowledged its first record: no service is to blame.
+func (s *Server) warnOfKafka(ctx context.Context, c *call, err error) {
+	if err == nil || c.out == nil || leaves(ctx) || !c.out.begun() {
+		return
+	}
+	if _, offset := c.position(); offset < 0 {
+		s.warn(c, "the deadline of a call passed before Kafka had acknowledged its record", "topic", c.route.Topic)
+	}
+}
+
 // LogValue implements slog.LogValuer. It is what each line about the call says of it.
 func (c *call) LogValue() slog.Value {
 	all := []slog.Attr{slog.String("method", c.request.FullMethod()), slog.String("correlation_id", c.request.CorrelationID)}

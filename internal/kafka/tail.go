@@ -12,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 )
 
@@ -20,6 +21,8 @@ const (
 	tailBackoff = 500 * time.Millisecond
 	// tailPartitions is how often a tail looks for partitions that were added to its topics.
 	tailPartitions = 5 * time.Second
+	// tailLogInterval is how often the log says that reading a topic fails.
+	tailLogInterval = 10 * time.Second
 )
 
 // Tail reads all partitions of some topics from their end, without a consumer group. It goes on until it is
@@ -29,6 +32,7 @@ type Tail struct {
 	consumer sarama.Consumer
 	deliver  func(wire.Record)
 	log      *slog.Logger
+	logged   *telemetry.RateLimits // by topic
 	cancel   context.CancelFunc
 	readers  sync.WaitGroup
 	once     sync.Once
@@ -54,7 +58,7 @@ func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.
 		return nil, errors.Join(fmt.Errorf("starting a reader on Kafka at %s: %w", at, err), client.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &Tail{client: client, consumer: consumer, deliver: deliver, log: log, cancel: cancel}
+	t := &Tail{client: client, consumer: consumer, deliver: deliver, log: log, logged: telemetry.NewRateLimits(tailLogInterval), cancel: cancel}
 	if err := t.open(ctx, topics); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -142,7 +146,6 @@ type tailReader struct {
 	partition int32
 	next      int64 // the offset to read next
 	consumer  sarama.PartitionConsumer
-	failing   bool // since the last record
 }
 
 // open begins to read at next.
@@ -183,7 +186,6 @@ func (r *tailReader) read(ctx context.Context) {
 				continue
 			}
 			r.next = m.Offset + 1
-			r.failing = false
 			r.tail.deliver(RecordOf(m))
 		case e, ok := <-failures:
 			if !ok {
@@ -239,15 +241,15 @@ func (r *tailReader) recover(ctx context.Context, err error) {
 		"topic", r.topic, "partition", r.partition, "offset", lost, "oldest", oldest, "newest", newest, "next", r.next)
 }
 
-// warn logs the first failure since the last record; the others, twice a second in an outage, are for debugging.
+// warn logs a failure. In an outage there are two a second of each partition: those of a topic have a line now and then.
 func (r *tailReader) warn(ctx context.Context, err error) {
-	level := slog.LevelDebug
-	if !r.failing {
-		level = slog.LevelWarn
+	const message = "reading fails, trying again"
+	attributes := []any{"topic", r.topic, "partition", r.partition, "offset", r.next, "error", err}
+	if more, ok := r.tail.logged.Of(r.topic).Allow(time.Now()); ok {
+		r.tail.log.WarnContext(ctx, message, append(attributes, "not_shown_before", more)...)
+		return
 	}
-	r.failing = true
-	r.tail.log.Log(ctx, level, "reading fails, trying again",
-		"topic", r.topic, "partition", r.partition, "offset", r.next, "error", err)
+	r.tail.log.DebugContext(ctx, message, attributes...)
 }
 
 func (r *tailReader) pause(ctx context.Context) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -287,6 +289,48 @@ func TestTailReadsPartitionsThatAreAdded(t *testing.T) {
 	produce(t, p, values("t", want...)...)
 	for _, v := range want {
 		in.wait(t, v)
+	}
+}
+
+// lines are those of a log; what has no room is lost.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+// An outage is one event of each topic, and not of each partition.
+func TestTailTellsOfAnOutageInFewLines(t *testing.T) {
+	t.Parallel()
+	const partitions = 20
+	k, c := start(t, map[string]int32{"t": partitions, "other": 1})
+	out := make(lines, 10_000)
+	ctx := within(t)
+	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	count := map[string]int{}
+	for count["DEBUG of t"] < partitions-1 || count["WARN of other"] == 0 {
+		select {
+		case line := <-out:
+			if about := regexp.MustCompile(`level=(\w+) msg="reading fails, trying again" topic=(\w+) partition=`).FindStringSubmatch(line); about != nil {
+				count[about[1]+" of "+about[2]]++
+			}
+		case <-ctx.Done():
+			t.Fatalf("not in time: %v", count)
+		}
+	}
+	if n := count["WARN of t"]; n == 0 || n >= partitions {
+		t.Errorf("%d lines", n)
+	}
+	if err := tail.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
