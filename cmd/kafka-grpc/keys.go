@@ -307,7 +307,7 @@ func (l keyList) print(ctx context.Context, client viewspb.ViewsClient, request 
 				rows = append(rows, keyRow(e))
 			}
 			if columns == nil { // as wide as the first page wants it
-				fixed := texttable.Fixed(rows, l.columns, "FINISHED")
+				fixed := texttable.Fixed(rows, l.columns, "STATUS", "KEY", "FINISHED")
 				columns = &fixed
 			}
 			if err := columns.Write(l.out, rows); err != nil {
@@ -416,7 +416,7 @@ func (w *keyWatch) follow(ctx context.Context, silence *time.Timer, client views
 	defer func() { _ = stream.Close() }() // nothing is sent to it any more, and why it ended is known
 	// What comes is not known yet: as wide as it mostly is.
 	sample := []string{strings.Repeat("k", 69), "2006-01-02T15:04:05Z", "DEADLINE_EXCEEDED", "retryable", strings.Repeat("m", 40), "99", strings.Repeat("e", 40)}
-	columns := texttable.Fixed([][]string{keyColumns, sample}, w.columns, "FINISHED", "TRIES")
+	columns := texttable.Fixed([][]string{keyColumns, sample}, w.columns, "STATUS", "KEY", "FINISHED")
 	if !w.json {
 		if err := columns.Write(w.out, [][]string{keyColumns}); err != nil {
 			return err

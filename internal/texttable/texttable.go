@@ -20,10 +20,10 @@ const (
 	narrowest = 8
 )
 
-// Write writes rows, the first of them the names of the columns, cut to a width, or whole with 0. The widest columns give way,
-// but for those that are named whole.
-func Write(w io.Writer, rows [][]string, width int, whole ...string) error {
-	return Fixed(rows, width, whole...).Write(w, rows)
+// Write writes rows, the first of them the names of the columns, cut to a width, or whole with 0. The widest columns give way;
+// those that are named last, one after the other, when the others cannot any more.
+func Write(w io.Writer, rows [][]string, width int, last ...string) error {
+	return Fixed(rows, width, last...).Write(w, rows)
 }
 
 // Columns are those of a table that is written bit by bit.
@@ -33,11 +33,11 @@ type Columns struct {
 }
 
 // Fixed are columns for a width, of cells as wide as those of a sample. With 0 nothing is cut.
-func Fixed(sample [][]string, width int, whole ...string) Columns {
+func Fixed(sample [][]string, width int, last ...string) Columns {
 	if width == 0 {
-		return Columns{widths: fit(sample, math.MaxInt, whole), uncut: true}
+		return Columns{widths: fit(sample, math.MaxInt, last), uncut: true}
 	}
-	return Columns{widths: fit(sample, width, whole)}
+	return Columns{widths: fit(sample, width, last)}
 }
 
 // Write writes rows.
@@ -60,7 +60,7 @@ func (c Columns) Write(w io.Writer, rows [][]string) error {
 }
 
 // fit is the width of each column: the widest ones give way until a line fits.
-func fit(rows [][]string, width int, whole []string) []int {
+func fit(rows [][]string, width int, last []string) []int {
 	widths := make([]int, len(rows[0]))
 	total := -len(gap)
 	for i := range widths {
@@ -71,9 +71,11 @@ func fit(rows [][]string, width int, whole []string) []int {
 	}
 	for ; total > width; total-- {
 		widest := -1
-		for i, name := range rows[0] {
-			if !slices.Contains(whole, name) && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
+		for rank := -1; rank < len(last) && widest < 0; rank++ {
+			for i, name := range rows[0] {
+				if slices.Index(last, name) == rank && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {
+					widest = i
+				}
 			}
 		}
 		if widest < 0 {

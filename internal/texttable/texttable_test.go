@@ -17,13 +17,15 @@ func TestWrite(t *testing.T) {
 		name  string
 		rows  [][]string
 		width int
-		whole []string
+		last  []string
 		want  []string
 	}{
 		{"it fits", rows, 44, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some length", "käse"}},
 		{"one less", rows, 43, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some le...", "käse"}},
 		{"the widest give way together", rows, 27, nil, []string{"KEY   TIME       MESSAGE", "a     12:00:...  a messa...", "käse"}},
-		{"but for those that are whole", rows, 28, []string{"TIME"}, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a mes...", "käse"}},
+		{"some last", rows, 22, []string{"TIME"}, []string{"KEY   TIME      MESSAGE", "a     12:00...  a mes...", "käse"}},
+		{"some last of all", rows, 27, []string{"MESSAGE", "TIME"}, []string{"KEY   TIME         MESSAGE", "a     12:00:00...  a mes...", "käse"}},
+		{"others before", rows, 28, []string{"TIME"}, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a mes...", "käse"}},
 		{"no narrower than that", rows, 1, nil, []string{"KEY   TIME      MESSAGE", "a     12:00...  a mes...", "käse"}},
 		{"of no width", rows, 0, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some length", "käse"}},
 		{"names alone", rows[:1], 80, nil, []string{"KEY  TIME  MESSAGE"}},
@@ -32,7 +34,7 @@ func TestWrite(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder
-			if err := texttable.Write(&out, test.rows, test.width, test.whole...); err != nil {
+			if err := texttable.Write(&out, test.rows, test.width, test.last...); err != nil {
 				t.Fatal(err)
 			}
 			if want := strings.Join(test.want, "\n") + "\n"; out.String() != want {
