@@ -213,13 +213,13 @@ type Store struct {
 // MarkRecovered is called when the store has caught up with the changelog. From then on it is up to date: the
 // owner of the partition writes each row to both, and a standby copy follows.
 func (s *Store) MarkRecovered() error {
-	if err := s.Storage.MarkRecovered(); err != nil {
-		return s.note(err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed { // goka does not wait for this call before it closes the store
+	if s.closed || s.isRecovered() { // goka does not wait for this call before it closes the store, and repeats it after an error
 		return nil
+	}
+	if err := s.Storage.MarkRecovered(); err != nil {
+		return s.note(err)
 	}
 	close(s.recovered)
 	s.tenders.Go(s.stayFresh)

@@ -264,7 +264,7 @@ func TestRecoveryOfAStore(t *testing.T) {
 	wants(s, 2, 5)
 	check(t, s.SetOffset(9))
 	wants(s, 3, 0)
-	check(t, s.MarkRecovered(), s.SetOffset(10), s.Close())
+	check(t, s.MarkRecovered(), s.MarkRecovered(), s.SetOffset(10), s.Close()) // goka recovers again after an error
 	wants(s, 0, 0)
 	if n := s.Next(); n != 11 {
 		t.Errorf("the next record is %d, want 11", n)
