@@ -18,7 +18,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
@@ -84,10 +83,11 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("telemetry: %w", err), t.Stop(ctx))
+			err = fmt.Errorf("telemetry: %w", err)
+			_ = t.Stop(ctx) // it has nothing to send
 		}
 	}()
-	logErrors(c.Log)
+	sdk := takeErrors(c.Log)
 	if t.propagator, err = propagatorOf(os.Getenv("OTEL_PROPAGATORS")); err != nil {
 		return nil, err
 	}
@@ -96,9 +96,10 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 		return nil, err
 	}
 	if !disabled() {
-		if err := errors.Join(t.traces(ctx, c, about), t.metrics(ctx, c, about)); err != nil {
-			return nil, err
-		}
+		err = errors.Join(t.traces(ctx, c, about), t.metrics(ctx, c, about))
+	}
+	if err = errors.Join(err, sdk.started()); err != nil {
+		return nil, err
 	}
 	if t.Metrics, err = NewMetrics(t.Meters, methods); err != nil {
 		return nil, err
@@ -260,15 +261,4 @@ type withoutRuntime struct{ prometheus.Gatherer }
 func (g withoutRuntime) Gather() ([]*dto.MetricFamily, error) {
 	all, err := g.Gatherer.Gather()
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return strings.HasPrefix(f.GetName(), "go_") }), err
-}
-
-// errorInterval is how often the log says that exporting fails.
-const errorInterval = 30 * time.Second
-
-// logErrors sends the errors of the SDK to the log, where those of a collector that is gone would come with every batch.
-func logErrors(log *slog.Logger) {
-	limit := NewRateLimit(errorInterval)
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		limit.Log(log, slog.LevelWarn, "exporting telemetry fails; what cannot be sent is lost", "error", err)
-	}))
 }

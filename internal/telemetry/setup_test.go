@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -109,6 +110,32 @@ func TestWrongEnvironmentIsAnError(t *testing.T) {
 	_, err := telemetry.Setup(t.Context(), telemetry.Config{Service: "test", Log: slog.New(slog.DiscardHandler)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") || !strings.Contains(err.Error(), "jaegr") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// So does one whose value cannot be read, which is not repeated: it may be a secret.
+func TestVariableThatCannotBeReadIsAnErrorWithoutItsValue(t *testing.T) {
+	for _, test := range []struct{ name, variable, value, want string }{
+		{"no name of a header", "OTEL_EXPORTER_OTLP_HEADERS", "the-secret", "parse headers: missing '="},
+		{"blank in the name", "OTEL_EXPORTER_OTLP_HEADERS", "authorization: the-secret=", "parse headers: invalid header key"},
+		{"percent sign", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=the-secret%", "escape header value: a % begins no escape"},
+		{"address", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://ann:the-secret@127.0.0.1:port", "invalid port"},
+		{"certificate", "OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem", "/nowhere/ca.pem"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+			t.Setenv(test.variable, test.value)
+			var log bytes.Buffer
+			set, err := telemetry.Setup(t.Context(), telemetry.Config{Service: "test", Log: slog.New(slog.NewTextHandler(&log, nil))}, nil)
+			if err == nil {
+				_ = set.Stop(t.Context())
+				t.Fatal("it starts")
+			}
+			if !strings.Contains(err.Error(), "OTEL_") || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error()+log.String(), "the-secret") {
+				t.Errorf("error %v, log %s, want one with %s", err, &log, test.want)
+			}
+		})
 	}
 }
 
