@@ -12,6 +12,7 @@ import (
 
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
 )
 
 // The waits between two goka processors: twice the last one, and from the first again after one that was ready for
@@ -172,8 +173,7 @@ func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Ti
 			s := p.State()
 			attributes := []any{"reason", s.Reason}
 			if s.Recovering > 0 {
-				// Less than before where some partitions have recovered, and are not counted any more.
-				attributes = append(attributes, "records_per_second", max(0, s.Read-read)/int64(reportInterval/time.Second))
+				attributes = append(attributes, tablestore.Pace(s.Read-read, reportInterval, s.Total-s.Read)...)
 			}
 			read = s.Read
 			p.log.Info("the processor is not ready yet", attributes...)

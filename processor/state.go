@@ -25,7 +25,7 @@ type State struct {
 	Partitions int // assigned to this instance; with 0 of them it can be Ready, too
 
 	// Recovering is the number of partitions whose rows are still read from the changelog, among them standby copies;
-	// Read and Total are the records of the changelog that this means for them.
+	// Read and Total are the records of the changelog that this means, with those of the partitions that have recovered.
 	Recovering  int
 	Read, Total int64
 
@@ -64,14 +64,19 @@ func (p *Processor) State() State {
 	return s
 }
 
-// recovery sums up what the stores that are being recovered say.
+// recovery sums up what the stores say, of which some are recovered already.
 func (s *State) recovery(stores iter.Seq[*tablestore.Store]) {
+	var all, lacks int64
 	for store := range stores {
-		if read, left := store.Recovery(); left > 0 {
+		read, left := store.Recovery()
+		all += read
+		lacks += left
+		if left > 0 {
 			s.Recovering++
-			s.Read += read
-			s.Total += read + left
 		}
+	}
+	if s.Recovering > 0 {
+		s.Read, s.Total = all, all+lacks
 	}
 }
 

@@ -56,6 +56,8 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
 	_, scrape := b.watched()
+	told := &lineCount{text: `"reason":"recovering 1 partitions of the table: 0 of 10 records of the changelog read","records_per_second":0`}
+	b.heard = told
 	first := b.started()
 	const n = 10
 	b.sendMany("first", n)
@@ -73,6 +75,7 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	const group = `{group="test-remote"} `
 	b.has(scrape, "kafka_grpc_recovery_partitions"+group+"1", "kafka_grpc_recovery_read"+group+"0", "kafka_grpc_recovery_needed"+group+"10",
 		"kafka_grpc_ready"+group+"0")
+	b.eventually("the log tells it, too", func() bool { return told.n.Load() > 0 })
 	open()
 	b.ready(next)
 	if s := next.State(); !s.Ready || s.Recovering != 0 {

@@ -22,6 +22,9 @@ import (
 // measureInterval is how often the ends of the topic are asked for, and so what Freshness is about at best.
 const measureInterval = time.Second
 
+// reportInterval is how often the log says how far a recovery is.
+const reportInterval = 10 * time.Second
+
 // Rows are read when there are so many bytes of them, or after this time: one by one they would cost the work beside it a fifth
 // more CPU time.
 const (
@@ -114,6 +117,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 			cancel(err)
 		}
 	})
+	measuring.Go(func() { t.report(ctx, r) })
 	err = view.Run(ctx)
 	cancel(nil)
 	measuring.Wait()
@@ -126,6 +130,27 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 		ready = time.Since(since)
 	}
 	return ready, err
+}
+
+// report says in the log now and then how far the recovery is, until it is over.
+func (t *Table) report(ctx context.Context, r *replica) {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	var before int64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		reason := r.recovering()
+		if reason == "" {
+			return
+		}
+		read, left := r.progress()
+		t.log.Info("the view has not caught up yet", append([]any{"reason", reason}, tablestore.Pace(read-before, reportInterval, left)...)...)
+		before = read
+	}
 }
 
 // describe learns up to which age a local store is continued, and which topic it must be a copy of.
@@ -311,21 +336,43 @@ func (r *replica) freshness() Freshness {
 	return all
 }
 
-// notReady is why the replica must not be asked; "" if it may.
-func (r *replica) notReady(maxAge time.Duration) string {
-	recovering, lag := 0, int64(0)
-	var oldest *part
+// recovering tells the recovery that goes on; "" if it is over.
+func (r *replica) recovering() string {
+	recovering := 0
 	for _, p := range r.parts {
 		p.mu.RLock()
 		if !p.recovered {
 			recovering++
-			lag += max(0, p.end-p.position)
 		}
 		p.mu.RUnlock()
 	}
-	if recovering > 0 {
-		return fmt.Sprintf("%d of %d partitions are being recovered, with %d records to go", recovering, len(r.parts), lag)
+	if recovering == 0 {
+		return ""
 	}
+	_, left := r.progress()
+	return fmt.Sprintf("%d of %d partitions are being recovered, with %d records to go", recovering, len(r.parts), left)
+}
+
+// progress is how many records the recovery has read, and what the partitions lack of the topic.
+func (r *replica) progress() (read, left int64) {
+	for _, p := range r.parts {
+		p.mu.RLock()
+		if p.store != nil {
+			n, _ := p.store.Recovery()
+			read += n
+		}
+		left += max(0, p.end-p.position)
+		p.mu.RUnlock()
+	}
+	return read, left
+}
+
+// notReady is why the replica must not be asked; "" if it may.
+func (r *replica) notReady(maxAge time.Duration) string {
+	if reason := r.recovering(); reason != "" {
+		return reason
+	}
+	var oldest *part
 	for _, p := range r.parts {
 		if oldest == nil || p.freshness().AsOf.Before(oldest.freshness().AsOf) {
 			oldest = p

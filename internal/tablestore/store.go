@@ -200,7 +200,7 @@ type Store struct {
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
-	read atomic.Int64 // records of the changelog since the opening, until the store was recovered
+	read atomic.Int64 // records of the changelog from the opening until the store was recovered
 
 	mu          sync.Mutex
 	recovered   chan struct{} // closed, with mu held, when it is
@@ -224,39 +224,6 @@ func (s *Store) MarkRecovered() error {
 	close(s.recovered)
 	s.tenders.Go(s.stayFresh)
 	return writeFreshness(s.path)
-}
-
-// Recovered is closed when the store has caught up with the changelog.
-func (s *Store) Recovered() <-chan struct{} { return s.recovered }
-
-func (s *Store) isRecovered() bool {
-	select {
-	case <-s.recovered:
-		return true
-	default:
-		return false
-	}
-}
-
-// SetOffset notes that the store has the changelog up to the record at offset.
-func (s *Store) SetOffset(offset int64) error {
-	if !s.isRecovered() {
-		s.read.Add(1)
-	}
-	s.next.Store(offset + 1)
-	return s.note(s.Storage.SetOffset(offset))
-}
-
-// Next is the offset of the first record of the changelog that the store may lack.
-func (s *Store) Next() int64 { return s.next.Load() }
-
-// Recovery is how many records of the changelog the store has read to recover, and how many are left; 0 and 0 when it is
-// recovered. The changelog may have fewer, as its compaction leaves gaps.
-func (s *Store) Recovery() (read, left int64) {
-	if s.isRecovered() {
-		return 0, 0
-	}
-	return s.read.Load(), max(0, s.end-s.next.Load())
 }
 
 // stayFresh notes now and then that the store is up to date, as a crash would not.

@@ -265,7 +265,7 @@ func TestRecoveryOfAStore(t *testing.T) {
 	check(t, s.SetOffset(9))
 	wants(s, 3, 0)
 	check(t, s.MarkRecovered(), s.MarkRecovered(), s.SetOffset(10), s.Close()) // goka recovers again after an error
-	wants(s, 0, 0)
+	wants(s, 3, 0)
 	if n := s.Next(); n != 11 {
 		t.Errorf("the next record is %d, want 11", n)
 	}
@@ -276,4 +276,20 @@ func TestRecoveryOfAStore(t *testing.T) {
 	check(t, s.SetOffset(11))
 	wants(s, 1, 3)
 	check(t, s.Close())
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		read, left int64
+		want       []any
+	}{
+		{500, 4510, []any{"records_per_second", int64(50), "time_left", "1m30s"}},
+		{5, 100, []any{"records_per_second", int64(0)}},
+		{-10, 100, []any{"records_per_second", int64(0)}}, // some stores that had read were closed
+	} {
+		if got := tablestore.Pace(test.read, 10*time.Second, test.left); !slices.Equal(got, test.want) {
+			t.Errorf("%d read and %d left: %v, want %v", test.read, test.left, got, test.want)
+		}
+	}
 }

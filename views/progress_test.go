@@ -1,0 +1,63 @@
+package views_test
+
+import (
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkagrpc/views"
+)
+
+// lines keeps what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+// A large table takes long to be read for the first time: the log says how far it is, and is silent afterwards.
+func TestLogTellsTheRecovery(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	b.put("a", aRow())
+	log := &lines{}
+	b.config = func(c *views.Config) {
+		c.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
+	}
+	gate := make(chan struct{})
+	cluster := b.kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-gate:
+			return nil, nil, false
+		default:
+		}
+		cluster.KeepControl()
+		cluster.SleepControl(func() { <-gate })
+		return nil, nil, false
+	})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
+	i := b.start(t.TempDir())
+	b.eventually("the log tells the recovery", func() bool {
+		return log.has(`msg="the view has not caught up yet"`) &&
+			log.has(`reason="1 of 2 partitions are being recovered, with 1 records to go" records_per_second=0`)
+	})
+	open()
+	b.ready(i)
+}
