@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/telemetry"
@@ -114,7 +115,9 @@ func (s *Server) warn(c *call, what string, attributes ...any) {
 
 // warnOfKafka logs a call whose deadline passed before Kafka had acknowledged its first record: no service is to blame.
 func (s *Server) warnOfKafka(ctx context.Context, c *call, err error) {
-	if err == nil || c.out == nil || leaves(ctx) || !c.out.begun() {
+	code := status.Code(err)
+	passed := code == codes.DeadlineExceeded || code == codes.Canceled && !leaves(ctx)
+	if !passed || c.out == nil || !c.out.begun() {
 		return
 	}
 	if _, offset := c.position(); offset < 0 {

@@ -115,6 +115,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Log = o.Log.With("binding", o.Listener.Binding)
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Off()
 	}

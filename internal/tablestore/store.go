@@ -19,6 +19,8 @@ import (
 	leveldberrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
+
+	"kafkagrpc/internal/telemetry"
 )
 
 const (
@@ -59,6 +61,7 @@ func (b Stores) Build(topic string, partition int32) (storage.Storage, error) {
 // Open opens the store of one partition, or begins it.
 func (b Stores) Open(topic string, partition int32) (*Store, error) {
 	path := filepath.Join(b.Dir, fmt.Sprintf("%s.%d", topic, partition))
+	b.Log = b.Log.With("topic", topic, "partition", partition)
 	s, err := b.open(topic, partition, path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the local store %s: %w", path, err)
@@ -113,7 +116,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
 	s := &Store{
-		Storage: inner, db: db, path: path, Partition: partition, log: b.Log,
+		Storage: inner, db: db, path: path, Partition: partition, log: b.Log, logged: telemetry.NewRateLimit(time.Minute),
 		end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
 	}
 	if offset != nil {
@@ -197,6 +200,7 @@ type Store struct {
 	path            string
 	Partition       int32
 	log             *slog.Logger
+	logged          *telemetry.RateLimit // of what comes with every access
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
@@ -314,7 +318,7 @@ func (s *Store) note(err error) error {
 	}
 	if leveldberrors.IsCorrupted(err) {
 		if failed := os.WriteFile(filepath.Join(s.path, corruptFile), []byte(err.Error()), 0o644); failed != nil {
-			s.log.Error("the local store of a partition is corrupt, which could not be noted: remove it by hand",
+			s.logged.Log(s.log, slog.LevelError, "the local store of a partition is corrupt, which could not be noted: remove it by hand",
 				"store", s.path, "error", failed)
 		}
 	}

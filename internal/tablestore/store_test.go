@@ -1,6 +1,7 @@
 package tablestore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -175,6 +176,8 @@ func TestWhichStoreIsContinued(t *testing.T) {
 func TestCorruptStoreIsMovedAside(t *testing.T) {
 	t.Parallel()
 	b := stores(t, t.TempDir())
+	var log bytes.Buffer
+	b.Log = slog.New(slog.NewTextHandler(&log, nil))
 	store := filepath.Join(b.Dir, "table.3")
 	for _, reason := range []string{"the first", "the second"} {
 		check(t, open(t, b).Close(), os.WriteFile(filepath.Join(store, "corrupt"), []byte(reason), 0o644))
@@ -185,6 +188,9 @@ func TestCorruptStoreIsMovedAside(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(store, "corrupt")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the new store is marked: %v", err)
 		}
+	}
+	if n := strings.Count(log.String(), "level=ERROR "); n != 2 || strings.Count(log.String(), " topic=table partition=3 ") != n {
+		t.Errorf("the log is %s", &log)
 	}
 }
 
