@@ -246,7 +246,7 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 	p.mu.RLock()
 	running := p.running
 	p.mu.RUnlock()
-	if running == nil || !running.Recovered() {
+	if running == nil || !p.recovered(running) {
 		return nil, ErrNotReady
 	}
 	if !p.Owns(key) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +29,9 @@ const pingInterval = time.Second
 
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
+
+// recoveredInterval is how often goka is asked again that says that it has recovered, and has not.
+const recoveredInterval = 20 * time.Millisecond
 
 // reportInterval is how often the log says what a processor that is not ready waits for.
 const reportInterval = 10 * time.Second
@@ -139,6 +144,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	}
 	stop()
 	watching.Wait()
+	err = errors.Join(err, p.closeStores())
 	before := p.setCurrent(nil)
 	p.calls.Wait() // their claims are closed, which cancels them
 	for _, part := range before {
@@ -153,7 +159,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 // watch waits until goka's processor has recovered, and answers when that was; zero if it ended before.
 func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Time) {
 	recovered := make(chan error, 1)
-	go func() { recovered <- g.WaitForReadyContext(ctx) }()
+	go func() { recovered <- p.waitRecovered(ctx, g) }()
 	report := time.NewTicker(reportInterval)
 	defer report.Stop()
 	var read int64
@@ -179,6 +185,34 @@ func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Ti
 			p.log.Info("the processor is not ready yet", attributes...)
 		}
 	}
+}
+
+// waitRecovered returns when goka's processor has recovered, or has ended, or with the context's error.
+func (p *Processor) waitRecovered(ctx context.Context, g *goka.Processor) error {
+	for {
+		if err := g.WaitForReadyContext(ctx); err != nil || p.recovered(g) {
+			return err
+		}
+		select {
+		case <-time.After(recoveredInterval):
+		case <-g.Done():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// closeStores closes what goka has left open: a recovery before the group is joined that fails does not close its stores,
+// and nobody else could open them.
+func (p *Processor) closeStores() (err error) {
+	p.mu.RLock()
+	left := slices.Collect(maps.Keys(p.stores))
+	p.mu.RUnlock()
+	for _, s := range left {
+		err = errors.Join(err, s.Close())
+	}
+	return err
 }
 
 func (p *Processor) setEnded(err error, nextTry time.Time) {

@@ -43,7 +43,7 @@ func (p *Processor) State() State {
 	s.recovery(maps.Keys(p.stores))
 	p.mu.RUnlock()
 
-	if running != nil && running.Recovered() {
+	if running != nil && p.recovered(running) {
 		s.Ready = true
 		return s
 	}
@@ -62,6 +62,28 @@ func (p *Processor) State() State {
 	}
 	s.Reason = strings.Join(why, "; ")
 	return s
+}
+
+// recovered reports whether goka's processor runs and has all rows. goka alone says so for a moment, too, when it has given
+// the recovery up.
+func (p *Processor) recovered(g *goka.Processor) bool {
+	if !g.Recovered() {
+		return false
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	has := 0
+	for s := range p.stores {
+		select {
+		case <-s.Recovered():
+			if p.parts[s.Partition] != nil {
+				has++
+			}
+		default:
+			return false
+		}
+	}
+	return has == len(p.parts)
 }
 
 // recovery sums up what the stores say, of which some are recovered already.

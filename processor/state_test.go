@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/topology"
 )
 
 func TestStateBeforeRun(t *testing.T) {
@@ -83,6 +86,44 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	}
 	b.has(scrape, "kafka_grpc_recovery_partitions"+group+"0", "kafka_grpc_recovery_read"+group+"0", "kafka_grpc_recovery_needed"+group+"0",
 		"kafka_grpc_ready"+group+"1")
+}
+
+// A recovery that fails is not the end of one: nobody is told that the processor is ready, and the next one begins it anew.
+func TestRecoveryThatFailsIsNotReady(t *testing.T) {
+	t.Parallel()
+	for _, standby := range []bool{false, true} {
+		t.Run(fmt.Sprintf("standby %t", standby), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1, func(r *topology.Remote) { r.Processing.Standby = standby })
+			first := b.started()
+			const n = 10
+			b.sendMany("first", n)
+			b.committed()
+			first.stop()
+			b.evict(first.dir)
+
+			ready := &lineCount{text: `"msg":"the processor is ready"`}
+			b.heard = ready
+			open := b.holdFetches(b.remote.Table)
+			next := b.start(t.TempDir())
+			b.eventually("the recovery has failed", func() bool {
+				s := next.State()
+				if s.Ready {
+					t.Fatal("the state tells that it is ready")
+				}
+				return s.Err != nil
+			})
+			if ready.n.Load() > 0 {
+				t.Error("the log tells that it is ready")
+			}
+			open()
+			b.ready(next)
+			b.sendMany("again", n)
+			if got := len(b.service.received()); got != n {
+				t.Errorf("the service was called %d times, want %d", got, n)
+			}
+		})
+	}
 }
 
 // holdFetches keeps the records of a topic from the processors until it is opened.

@@ -246,9 +246,13 @@ func (s *Store) stayFresh() {
 	}
 }
 
-// Close also waits for what tends the store.
+// Close also waits for what tends the store. Closing it again does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
 	s.closed = true
 	recovered := s.isRecovered()
 	s.mu.Unlock()
