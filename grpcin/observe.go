@@ -49,7 +49,7 @@ func (s *Server) observe(stream grpc.ServerStream, c *call) {
 		return
 	}
 	var ctx context.Context
-	ctx, c.send = s.tracer.Start(stream.Context(), "send "+c.route.Topic, trace.WithSpanKind(trace.SpanKindProducer))
+	ctx, c.send = s.tracer.Start(stream.Context(), "send "+c.route.Topic, telemetry.Producer...)
 	if c.send.IsRecording() { // most are not, where few are sampled
 		c.send.SetAttributes(telemetry.Send(c.route.Topic, c.described(c.key()))...)
 	}
@@ -89,7 +89,7 @@ func (s *Server) observeReply(ctx context.Context, c *call, r wire.Record, reply
 		return
 	}
 	ctx = s.options.Telemetry.Extract(ctx, reply)
-	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, trace.WithSpanKind(trace.SpanKindClient))
+	_, c.receive = s.tracer.Start(ctx, "receive "+r.Topic, telemetry.Client...)
 	if c.receive.IsRecording() {
 		c.receive.SetAttributes(append(telemetry.Receive(r.Topic, c.described([]byte(c.request.CorrelationID))), telemetry.Position(r.Partition, r.Offset)...)...)
 	}

@@ -15,6 +15,7 @@ import (
 type attempt struct {
 	observed
 	request  wire.Request
+	method   string      // of the request, as package.Service/Method
 	record   wire.Record // the first one, as it was on its topic
 	delivery *consumergroup.Delivery
 	source   source

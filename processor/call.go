@@ -62,7 +62,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 	part.calls[a.key] = c
 	part.flight.begin(c)
 	a.result = telemetry.ResultExecuted
-	p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageQueue, now.Sub(a.read))
+	p.telemetry.Metrics.Took(a.method, telemetry.StageQueue, now.Sub(a.read))
 	if a.stream != nil {
 		a.stream.execute(c)
 	}
@@ -77,7 +77,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		done := completed{call: c}
 		if a.stream == nil {
 			done.result = p.caller.Unary(ctx, targetOf(a.route.Target), grpcout.Call{
-				Method:   a.request.FullMethod(),
+				Method:   a.method,
 				Metadata: a.request.Metadata.MD(),
 				Message:  a.message,
 			})
@@ -86,7 +86,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		}
 		c.hold.Charge(resultSize(done.result))
 		done.end = endingOf(ctx, done.result)
-		p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageCall, time.Since(now))
+		p.telemetry.Metrics.Took(a.method, telemetry.StageCall, time.Since(now))
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
 			p.repeats(slog.LevelInfo, "lost", "the result of a call came after its partition was given up: the request is delivered again",

@@ -78,7 +78,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		record, at, unreadable = unlooped(record)
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a := &attempt{request: request, record: record, delivery: d, source: at, message: record.Value}
+	a := &attempt{request: request, method: request.FullMethod(), record: record, delivery: d, source: at, message: record.Value}
 	a.spans = &part.spans
 	if unreadable != nil {
 		p.deadLetter(ctx, a, at.cause(unreadable.Error()), "unreadable")
@@ -104,7 +104,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	if part.answered.takes(a.id(), record.Value == nil, time.Now(), p.remote.Processing.StreamIdle) {
 		return
 	}
-	known, isKnown := p.methods[request.FullMethod()]
+	known, isKnown := p.methods[a.method]
 	unary := isKnown && known.Unary()
 	if malformed != nil {
 		p.refuse(ctx, part, a, unary, codes.InvalidArgument, malformed.Error())
@@ -124,14 +124,14 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		return
 	}
 	if a.route = p.route(a); a.route == nil {
-		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", request.FullMethod(), at.topic))
+		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", a.method, at.topic))
 		return
 	}
 	switch oneMessage := isKnown && !known.ClientStreams; {
 	case !unary && (record.Value != nil || request.Canceled || !oneMessage):
 		p.streamRecord(ctx, d, part, a)
 	case record.Value != nil:
-		a.opening = newFingerprint(request.FullMethod(), record.Value).sum()
+		a.opening = newFingerprint(a.method, record.Value).sum()
 		p.decide(ctx, d, part, a)
 	case request.Canceled:
 		p.cancel(d, part, a.key, a.id())
@@ -245,9 +245,8 @@ func (p *Processor) verdict(ctx goka.Context, part *partition, a *attempt, o out
 
 // route finds the first route for a request.
 func (p *Processor) route(a *attempt) *topology.RemoteRoute {
-	method := a.request.FullMethod()
 	for i := range p.remote.Routes {
-		if r := &p.remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(method, a.record) {
+		if r := &p.remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(a.method, a.record) {
 			return r
 		}
 	}

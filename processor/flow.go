@@ -64,12 +64,11 @@ var errGivenUp = errors.New("the partition was given up before the request was a
 
 // flow makes the call of a stream, and waits until all its reply messages are acknowledged.
 func (p *Processor) flow(ctx context.Context, c *call) (grpcout.Result, *streamed) {
-	method := c.request.FullMethod()
-	known, isKnown := p.methods[method]
+	known, isKnown := p.methods[c.method]
 	f := &flow{p: p, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
 	f.reply.flows, f.whole = !f.collect, true
 	r := p.caller.Stream(ctx, targetOf(c.route.Target), grpcout.Stream{
-		Method:   method,
+		Method:   c.method,
 		Metadata: c.request.Metadata.MD(),
 		Next:     c.stream.inbox.next,
 		Receive:  f.receive,

@@ -39,16 +39,16 @@ func (p *Processor) begin(a *attempt) {
 		return
 	}
 	a.read, a.result = time.Now(), telemetry.ResultRefused
-	p.telemetry.Metrics.Took(a.request.FullMethod(), telemetry.StageTopic, a.read.Sub(a.source.timestamp))
+	p.telemetry.Metrics.Took(a.method, telemetry.StageTopic, a.read.Sub(a.source.timestamp))
 	if !p.telemetry.Tracing {
 		return
 	}
 	ctx := p.telemetry.Extract(context.Background(), a.request.Trace)
 	a.baggage = baggage.FromContext(ctx)
-	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, trace.WithSpanKind(trace.SpanKindConsumer))
+	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, telemetry.Consumer...)
 	if a.process.IsRecording() { // most are not, where few are sampled
 		a.process.SetAttributes(append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
-			Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
+			Method: text(a.method), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
 		}), telemetry.Position(a.source.partition, a.source.offset)...)...)
 		a.spans.add(a)
 	}
@@ -59,7 +59,10 @@ func (a *attempt) traced(ctx context.Context) context.Context {
 	if a.process == nil {
 		return ctx
 	}
-	return trace.ContextWithSpan(baggage.ContextWithBaggage(ctx, a.baggage), a.process)
+	if a.baggage.Len() > 0 {
+		ctx = baggage.ContextWithBaggage(ctx, a.baggage)
+	}
+	return trace.ContextWithSpan(ctx, a.process)
 }
 
 // link names the execution whose result answers the attempt.
@@ -99,10 +102,10 @@ func (p *Processor) replyTrace(a *attempt) wire.Trace {
 	defer a.sending.Unlock()
 	ctx := a.traced(context.Background())
 	if a.reply == nil {
-		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, trace.WithSpanKind(trace.SpanKindProducer))
+		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, telemetry.Producer...)
 		if a.reply.IsRecording() {
 			a.reply.SetAttributes(telemetry.Send(a.replyTo, telemetry.Call{
-				Method: text(a.request.FullMethod()), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
+				Method: text(a.method), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
 			})...)
 		}
 	}
@@ -134,7 +137,7 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 		if err != nil {
 			return
 		}
-		now, method := time.Now(), a.request.FullMethod()
+		now, method := time.Now(), a.method
 		p.telemetry.Metrics.Took(method, telemetry.StageReply, now.Sub(emitted))
 		p.telemetry.Metrics.Took(method, telemetry.StageWhole, now.Sub(a.source.timestamp))
 		p.telemetry.Metrics.Answered(method, a.source.topic, result, status)

@@ -55,7 +55,7 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 	}
 	s := &stream{
 		open:        d.Hold(),
-		fingerprint: newFingerprint(a.request.FullMethod()),
+		fingerprint: newFingerprint(a.method),
 		limit:       p.remote.Processing.StreamIdle,
 		null:        null,
 		begun:       time.Now(),

@@ -19,7 +19,7 @@ import (
 // selects. Health checks and reflection have none.
 func (t *Telemetry) ServerHandlers(binding string) (all []stats.Handler) {
 	if t.Tracing {
-		all = append(all, serverHandler{t.rpc(trace.SpanKindServer, otelgrpc.NewServerHandler)})
+		all = append(all, serverHandler{t.rpc(Server, otelgrpc.NewServerHandler)})
 	}
 	if r := t.recorders[binding]; r != nil {
 		all = append(all, serverRecorder{recording{}, r})
@@ -36,7 +36,7 @@ func aboutServer(method string) bool {
 // the attempt's context selects.
 func (t *Telemetry) ClientHandlers() (all []stats.Handler) {
 	if t.Tracing {
-		all = append(all, clientHandler{t.rpc(trace.SpanKindClient, otelgrpc.NewClientHandler)})
+		all = append(all, clientHandler{t.rpc(Client, otelgrpc.NewClientHandler)})
 	}
 	if len(t.recorders) > 0 {
 		all = append(all, clientRecorder{})
@@ -53,11 +53,11 @@ type rpc struct {
 	kind      []trace.SpanStartOption
 }
 
-func (t *Telemetry) rpc(kind trace.SpanKind, handler func(...otelgrpc.Option) stats.Handler) rpc {
+func (t *Telemetry) rpc(kind []trace.SpanStartOption, handler func(...otelgrpc.Option) stats.Handler) rpc {
 	// Metrics of otelgrpc have the method as the caller wrote it for a label, so that strangers would make series; ours do not.
 	return rpc{
 		handler(otelgrpc.WithTracerProvider(begunSpans{}), otelgrpc.WithPropagators(t.propagator), otelgrpc.WithMeterProvider(noopmetric.NewMeterProvider())),
-		t, t.Tracers.Tracer(otelgrpc.ScopeName, trace.WithInstrumentationVersion(otelgrpc.Version)), []trace.SpanStartOption{trace.WithSpanKind(kind)},
+		t, t.Tracers.Tracer(otelgrpc.ScopeName, trace.WithInstrumentationVersion(otelgrpc.Version)), kind,
 	}
 }
 

@@ -64,13 +64,15 @@ type Telemetry struct {
 	Scraped http.Handler // answers with the metrics in the formats of Prometheus; nil without Config.Scrape
 
 	propagator propagation.TextMapPropagator
+	fields     []string             // of the propagator
 	recorders  map[string]*recorder // by grpc binding, where it selects metrics
 	stops      []func(context.Context) error
 }
 
 // Off is telemetry that is nowhere shown.
 func Off() *Telemetry {
-	t := &Telemetry{Tracers: nooptrace.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), propagator: w3c()}
+	t := &Telemetry{Tracers: nooptrace.NewTracerProvider(), Meters: noopmetric.NewMeterProvider()}
+	t.propagate(w3c())
 	t.Metrics, _ = NewMetrics(t.Meters, nil) // fails only in an SDK
 	return t
 }
@@ -88,9 +90,11 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 		}
 	}()
 	sdk := takeErrors(c.Log)
-	if t.propagator, err = propagatorOf(os.Getenv("OTEL_PROPAGATORS")); err != nil {
+	p, err := propagatorOf(os.Getenv("OTEL_PROPAGATORS"))
+	if err != nil {
 		return nil, err
 	}
+	t.propagate(p)
 	about, err := about(ctx, c)
 	if err != nil {
 		return nil, err

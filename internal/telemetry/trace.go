@@ -47,11 +47,23 @@ func (c carrier) Set(key, value string) {
 // Keys implements propagation.TextMapCarrier.
 func (c carrier) Keys() []string { return []string{"traceparent", "tracestate", "baggage"} }
 
+// Kinds of spans, for their beginning.
+var (
+	Server   = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+	Client   = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
+	Producer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer)}
+	Consumer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}
+)
+
+func (t *Telemetry) propagate(p propagation.TextMapPropagator) {
+	t.propagator, t.fields = p, p.Fields()
+}
+
 // Inject is the trace context for the headers of a record that is made within ctx. What is not propagated is that of the
 // caller, as it came.
 func (t *Telemetry) Inject(ctx context.Context, caller wire.Trace) wire.Trace {
 	c := carrier{&caller}
-	for _, name := range t.propagator.Fields() {
+	for _, name := range t.fields {
 		c.Set(name, "")
 	}
 	t.propagator.Inject(ctx, c)
