@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -36,12 +37,14 @@ func labelled(names ...string) labelSet {
 func (l labelSet) String() string { return "{" + strings.Join(slices.Sorted(maps.Keys(l)), ", ") + "}" }
 
 // exported are the labels of the series that Prometheus has of an instance, by their names: those that the documentation lists, which
-// is held against the code, and what else a scrape of the demo brings. What is in both must have the same labels.
+// is held against the code, and what else the demo exports. What is in both must have the same labels.
 func exported(t *testing.T) map[string]labelSet {
 	t.Helper()
 	out := documented(t)
+	text, format, pushed := demo(t)
+	maps.Copy(out, runtimeOf(t, pushed))
 	seen := 0
-	for name, scraped := range scrape(t) {
+	for name, scraped := range scraped(t, text, format) {
 		known, ok := out[name]
 		switch {
 		case ok && !maps.Equal(known, scraped):
@@ -81,43 +84,45 @@ func documented(t *testing.T) map[string]labelSet {
 	return out
 }
 
-// scrape runs the demo, and reads its metrics after its calls as Prometheus would.
-func scrape(t *testing.T) map[string]labelSet {
+// demo runs the demo, and answers what Prometheus reads of it after its calls, and what is pushed at its end.
+func demo(t *testing.T) (text []byte, format string, pushed io.Reader) {
 	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	demo := exec.CommandContext(t.Context(), path, "demo")
+	demo.Env = append(os.Environ(), "OTEL_METRICS_EXPORTER=console")
 	demo.Cancel = func() error { return demo.Process.Signal(syscall.SIGTERM) }
 	demo.WaitDelay = time.Minute
 	var stderr bytes.Buffer
 	demo.Stderr = &stderr
-	stdout, err := demo.StdoutPipe()
+	pipe, err := demo.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := demo.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The pipe ends with the program.
-	stop := sync.OnceFunc(func() {
+	stdout := bufio.NewReader(pipe)
+	stop := sync.OnceValue(func() io.Reader {
 		_ = demo.Process.Signal(syscall.SIGTERM)
-		_, _ = io.Copy(io.Discard, stdout)
-		if err := demo.Wait(); err != nil {
+		rest, err := io.ReadAll(stdout) // ends with the program
+		if err := errors.Join(err, demo.Wait()); err != nil {
 			t.Errorf("kafka-grpc demo: %v: %s", err, &stderr)
 		}
+		return bytes.NewReader(rest)
 	})
 	defer stop()
 	admin := ""
-	for lines := bufio.NewScanner(stdout); admin == "" && lines.Scan(); {
-		if address, ok := strings.CutPrefix(lines.Text(), "The page of this instance: "); ok {
-			admin = address
+	for admin == "" {
+		line, err := stdout.ReadString('\n')
+		if err != nil {
+			t.Fatalf("kafka-grpc demo does not say where its page is: %v: %s", err, &stderr)
 		}
-	}
-	if admin == "" {
-		stop()
-		t.Fatalf("kafka-grpc demo does not say where its page is: %s", &stderr)
+		if address, ok := strings.CutPrefix(line, "The page of this instance: "); ok {
+			admin = strings.TrimSpace(address)
+		}
 	}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, admin+"metrics", nil)
 	if err != nil {
@@ -128,11 +133,17 @@ func scrape(t *testing.T) map[string]labelSet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := io.ReadAll(response.Body)
+	text, err = io.ReadAll(response.Body)
 	if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("/metrics: %s, %v", response.Status, err)
 	}
-	parser, err := textparse.New(text, response.Header.Get("Content-Type"), nil, textparse.ParserOptions{})
+	return text, response.Header.Get("Content-Type"), stop()
+}
+
+// scraped are the series that Prometheus reads from a text.
+func scraped(t *testing.T, text []byte, format string) map[string]labelSet {
+	t.Helper()
+	parser, err := textparse.New(text, format, nil, textparse.ParserOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,4 +169,38 @@ func scrape(t *testing.T) map[string]labelSet {
 		})
 		out[series.Get(model.MetricNameLabel)] = has
 	}
+}
+
+// runtimeOf are the sizes among the metrics of the Go runtime that are pushed, which have other names than those on /metrics, as
+// Prometheus calls them when it gets them with OTLP.
+func runtimeOf(t *testing.T, pushed io.Reader) map[string]labelSet {
+	t.Helper()
+	var all struct {
+		ScopeMetrics []struct {
+			Metrics []struct {
+				Name, Unit string
+				Data       struct {
+					DataPoints []struct{ Attributes []struct{ Key string } }
+				}
+			}
+		}
+	}
+	if err := json.NewDecoder(pushed).Decode(&all); err != nil {
+		t.Fatalf("the metrics that the demo pushes: %v", err)
+	}
+	translated := strings.NewReplacer(".", "_")
+	out := map[string]labelSet{}
+	for _, s := range all.ScopeMetrics {
+		for _, m := range s.Metrics {
+			if !strings.HasPrefix(m.Name, "go.") || m.Unit != "By" || len(m.Data.DataPoints) == 0 {
+				continue
+			}
+			has := labelSet{}
+			for _, a := range m.Data.DataPoints[0].Attributes {
+				has[translated.Replace(a.Key)] = true
+			}
+			out[translated.Replace(m.Name)+"_bytes"] = has
+		}
+	}
+	return out
 }
