@@ -2,6 +2,7 @@ package topology
 
 import (
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -104,11 +105,14 @@ func (c *compiler) collector(location, override text, path string, grpc bool) st
 		base = base.JoinPath(path)
 	}
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		c.report.problem(at.position, "%s must be an URL of a collector, such as http://localhost:4318, not `%s`", at.place, at.raw)
+		c.report.problem(at.position, "%s must be an URL of a collector, such as http://localhost:4318, not `%s`", at.place, login.ReplaceAllString(at.raw, "//***@"))
 		return ""
 	}
 	return base.String()
 }
+
+// login is the user and the password of an address, which no message repeats.
+var login = regexp.MustCompile(`//[^/]*@`)
 
 func (c *compiler) prometheus(name string, p prometheusEndpoint) PrometheusEndpoint {
 	out := PrometheusEndpoint{Name: name, Path: "/metrics"}

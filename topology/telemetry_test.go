@@ -77,13 +77,17 @@ telemetry:
   exporters:
     a: {type: otlp, options: {interval: soon, endpoint: {protocol: udp, location: "collector:4318"}}}
     b: {type: prometheus, options: {endpoints: [{scheme: http, port: 70000, path: metrics}]}}
+    c: {type: otlp, options: {endpoint: {location: "http://ann:the-secret@collector:port"}}}
 `)
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"`soon`", "`udp`", "URL of a collector, such as http://localhost:4318, not `collector:4318`", "port from 1 to 65535, not `70000`", "path such as /metrics, not `metrics`"} {
+	for _, want := range []string{"`soon`", "`udp`", "not `http://***@collector:port`", "URL of a collector, such as http://localhost:4318, not `collector:4318`", "port from 1 to 65535, not `70000`", "path such as /metrics, not `metrics`"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in: %v", want, err)
 		}
+	}
+	if strings.Contains(err.Error(), "the-secret") {
+		t.Errorf("a password is in: %v", err)
 	}
 }
