@@ -237,6 +237,9 @@ func TestSecureKafka(t *testing.T) {
 			if code != 0 || !strings.Contains(out, `"hi"`) {
 				t.Errorf("exit code %d: %s%s", code, out, errs)
 			}
+			if h := w.health(p.admin()); h.code != 0 { // which asks Kafka on a connection of its own
+				t.Errorf("%+v", h)
+			}
 			tried, errs, code := output(t, w.secured(tt.listener, "check", "--connect"))
 			if code != 0 || strings.Contains(tried, "FAILED") || !strings.Contains(tried, "TLS 1.3") {
 				t.Errorf("check --connect: exit code %d: %s%s", code, tried, errs)

@@ -11,19 +11,25 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// pingTime is what one broker may take to connect, and to answer, when it is asked whether it is there.
+// pingTime is what one broker may take to connect, and to answer, when it is asked whether it is there; less where otherwise
+// those behind it in the list would not be asked any more.
 const pingTime = time.Second
 
 // Ping tells whether any broker that the cluster is reached by answers, on a connection of its own. One that refuses this
 // client, such as for its password, has answered. It ends soon after ctx does.
 func (c Cluster) Ping(ctx context.Context) error {
 	config := c.Config()
-	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = pingTime, pingTime, pingTime
+	config.ApiVersionsRequest = false // of a broker that hangs it would be waited for twice, before the one below
 	var failures []error
-	for _, address := range c.Brokers {
+	for i, address := range c.Brokers {
 		if ctx.Err() != nil {
 			break
 		}
+		most := pingTime
+		if deadline, ok := ctx.Deadline(); ok {
+			most = max(time.Millisecond, min(most, time.Until(deadline)/time.Duration(len(c.Brokers)-i)))
+		}
+		config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = most, most, most
 		err := ping(address, config)
 		if _, refused := c.refusal(err); err == nil || refused && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil

@@ -51,6 +51,28 @@ func TestPingEndsAtABrokerThatHangs(t *testing.T) {
 	}
 }
 
+// The last broker of the list is asked, too, when those before it hang.
+func TestPingFindsTheBrokerThatAnswers(t *testing.T) {
+	t.Parallel()
+	_, cluster := start(t, nil)
+	var brokers []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		brokers = append(brokers, l.Addr().String())
+	}
+	for _, most := range []time.Duration{2 * time.Second, 6 * time.Second} {
+		ctx, cancel := context.WithTimeout(t.Context(), most)
+		defer cancel()
+		if err := (kafka.Cluster{Brokers: append(brokers, cluster.Brokers[0])}).Ping(ctx); err != nil {
+			t.Errorf("within %v: %v", most, err)
+		}
+	}
+}
+
 // A broker that refuses this client is there, and another try has nothing to gain from asking it again and again.
 func TestPingIsAnsweredByARefusal(t *testing.T) {
 	t.Parallel()
