@@ -1,15 +1,18 @@
 package processor_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
@@ -167,6 +170,19 @@ func TestStandbyLagIsFresh(t *testing.T) {
 	}
 	lags(1, lacks) // a fetch that was on its way may have brought the first ones
 	open()
+	lags(0, 0)
+	var back atomic.Bool
+	b.kafka.Cluster().ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if back.Load() {
+			return nil, nil, false
+		}
+		b.kafka.Cluster().KeepControl()
+		return nil, errors.New("no answer"), true
+	})
+	b.eventually("a lag that nobody knows is not told", func() bool {
+		return len(byPartition(t, scrape(), "kafka_grpc_standby_lag")) == 0
+	})
+	back.Store(true)
 	lags(0, 0)
 	first.stop()
 	b.evict(first.dir)
