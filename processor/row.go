@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 )
@@ -125,7 +126,11 @@ func (p *Processor) rowOf(c *call) *rowpb.Row {
 		Target:    c.route.Target.Address,
 		StartedMs: c.started.UnixMilli(),
 	}
-	if span := c.execution(); span.IsValid() {
+	span := c.execution()
+	if !span.IsValid() { // nothing is traced here
+		span = telemetry.Caller(c.request.Trace)
+	}
+	if span.IsValid() {
 		row.TraceId, row.SpanId = span.TraceID().String(), span.SpanID().String()
 	}
 	if c.stream != nil {

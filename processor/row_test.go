@@ -88,3 +88,21 @@ func TestStatusMessageThatIsNotText(t *testing.T) {
 	first.same(t, b.call(attempt("k", "b"), "one"))
 	b.committed()
 }
+
+// Where nothing is traced, a row leads to the trace of the caller.
+func TestRowNamesTheTraceOfItsCaller(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	i := b.started()
+	traced := attempt("k", "a")
+	traced.Trace.Parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	b.call(traced, "1").check(t, codes.OK, "", "1")
+	b.call(attempt("other", "b"), "2").check(t, codes.OK, "", "2")
+	b.committed()
+	if row := i.row(t, "k"); row.TraceId != "4bf92f3577b34da6a3ce929d0e0e4736" || row.SpanId != "00f067aa0ba902b7" {
+		t.Errorf("the row has trace %q and span %q", row.TraceId, row.SpanId)
+	}
+	if row := i.row(t, "other"); row.TraceId != "" || row.SpanId != "" {
+		t.Errorf("without a caller's trace the row has trace %q and span %q", row.TraceId, row.SpanId)
+	}
+}
