@@ -78,9 +78,9 @@ func TestHealthInAnOutageOfKafka(t *testing.T) {
 
 	w.kafka.Kill()
 	var h health
-	eventually(t, "the instance is not ready", func() bool {
+	eventually(t, "the instance is not ready, for Kafka", func() bool {
 		h = w.health(admin)
-		return h.code != 0
+		return h.reason(t, kafkaPart) != ""
 	})
 	broker := w.kafka.Brokers()[0]
 	if why := h.reason(t, kafkaPart); h.code != 1 || h.Ready || !strings.Contains(why, "cannot reach Kafka at "+broker) || !strings.Contains(why, "connection refused") {
