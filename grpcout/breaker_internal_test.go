@@ -34,7 +34,8 @@ func downFor(d time.Duration) func(int, string) answer {
 
 func TestLongOutageLosesNothing(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{1, 1000} {
+	// More make the race detector crash within synctest (golang/go#78156).
+	for _, n := range []int{1, 100} {
 		t.Run(fmt.Sprint(n, " calls"), func(t *testing.T) {
 			t.Parallel()
 			p := Policy{Retry: retry, Breaker: Breaker{Failures: 20, Open: 5 * time.Second}, AttemptTimeout: 30 * time.Second}

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -129,11 +130,18 @@ func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answ
 		r.Messages = [][]byte{reply}
 		return r, answered
 	}
+	if errors.Is(err, io.EOF) {
+		err = errRefusedTwice
+	}
 	if c.cut(ctx, err) {
 		answered = false
 	}
 	return c.failed(ctx, t, r, err, answered), answered
 }
+
+// errRefusedTwice stands for the EOF that grpc-go answers for a call that one connection has not looked at, and that another
+// one ended before the request was sent again.
+var errRefusedTwice = status.Error(codes.Unavailable, "two connections that were going away have not taken the request")
 
 // failed adds the status of a call that err ended to its result.
 func (c *Client) failed(ctx context.Context, t Target, r Result, err error, answered bool) Result {

@@ -2,10 +2,12 @@ package grpcout_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 
 	"kafkagrpc/grpcout"
 )
@@ -74,6 +77,12 @@ func TestConnectionsThatAreSentAwayUnderLoad(t *testing.T) {
 // while those are on their way.
 func harsh(t *testing.T, takes int, executed func(message string)) grpcout.Target {
 	t.Helper()
+	return accept(t, func(conn net.Conn) { takeSome(conn, takes, executed) })
+}
+
+// accept is a service that has its own way with connections.
+func accept(t *testing.T, serve func(net.Conn)) grpcout.Target {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +96,7 @@ func harsh(t *testing.T, takes int, executed func(message string)) grpcout.Targe
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				takeSome(conn, takes, executed)
+				serve(conn)
 			})
 		}
 	})
@@ -240,3 +249,75 @@ func TestStreamsThatAServiceHasNotLookedAt(t *testing.T) {
 		}
 	}
 }
+
+// A call that two connections refuse, the second one before it is sent the request, was not executed: it is no success.
+func TestCallsThatAreRefusedTwice(t *testing.T) {
+	t.Parallel()
+	var connections atomic.Int32
+	second := &secondTries{refused: make(chan struct{}, 10)}
+	target := accept(t, func(conn net.Conn) {
+		again := connections.Add(1)%2 == 0
+		refused := sync.OnceFunc(func() {
+			if again {
+				second.refused <- struct{}{}
+			}
+		})
+		defer refused()
+		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		framer := http2.NewFramer(conn, conn)
+		_ = framer.WriteSettings()
+		for {
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := frame.(type) {
+			case *http2.HeadersFrame:
+				if again {
+					_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+					_ = framer.WritePing(false, [8]byte{})
+				}
+			case *http2.DataFrame:
+				if !again {
+					_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+				}
+			case *http2.PingFrame:
+				if f.IsAck() { // it has read what came before
+					refused()
+				}
+			}
+		}
+	})
+	c := newClient(t, grpcout.Options{Stats: []stats.Handler{second}})
+	check := func(what string, r grpcout.Result) {
+		t.Helper()
+		if r.Status != codes.Unavailable || r.Message == "" || len(r.Messages) > 0 {
+			t.Errorf("%s: %+v", what, r)
+		}
+	}
+	check("unary", c.Unary(withPatience(t), target, grpcout.Call{Method: method, Message: []byte("request")}))
+	check("stream", grpcout.NewCaller(c, grpcout.Policy{}).Stream(withPatience(t), target, grpcout.Stream{
+		Method: method, Next: requestOf("request").next, Receive: func(metadata.MD, []byte) error { return nil },
+	}))
+	if n := second.tries.Load(); n != 4 {
+		t.Errorf("%d streams were begun, want two for each call", n)
+	}
+}
+
+// secondTries holds each second stream up after its headers until the service has refused it.
+type secondTries struct {
+	tries   atomic.Int32
+	refused chan struct{}
+}
+
+func (s *secondTries) HandleRPC(_ context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.OutHeader); ok && s.tries.Add(1)%2 == 0 {
+		<-s.refused
+	}
+}
+
+func (*secondTries) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*secondTries) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*secondTries) HandleConn(context.Context, stats.ConnStats)                       {}

@@ -109,7 +109,7 @@ func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, beg
 	sending.Go(func() { sent.send(callCtx, stream) })
 	for first := true; ; first = false {
 		var message []byte
-		if err = stream.RecvMsg(&message); err != nil {
+		if err = receive(stream, &message); err != nil {
 			break
 		}
 		if first {
@@ -134,4 +134,15 @@ func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, beg
 		return r, true
 	}
 	return c.failed(ctx, t, r, err, answered), answered
+}
+
+// receive receives a message. io.EOF is the end of a stream whose status is OK.
+func receive(stream grpc.ClientStream, message *[]byte) error {
+	err := stream.RecvMsg(message)
+	if errors.Is(err, io.EOF) {
+		// Also for a stream that one connection has not looked at, and that another one ended before all was sent again,
+		// grpc-go answers EOF. Asked once more it tells the status.
+		err = stream.RecvMsg(message)
+	}
+	return err
 }
