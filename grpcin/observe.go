@@ -135,8 +135,8 @@ func (c *call) LogValue() slog.Value {
 	if c.send != nil {
 		span = c.send.SpanContext()
 	}
-	if id := telemetry.TraceID(span, c.request.Trace); id.IsValid() {
-		all = append(all, slog.String("trace_id", id.String()))
+	if span = telemetry.OwnOrCaller(span, c.request.Trace); span.IsValid() {
+		all = append(all, slog.String("trace_id", span.TraceID().String()))
 	}
 	return slog.GroupValue(all...)
 }

@@ -29,8 +29,8 @@ func (a *attempt) LogValue() slog.Value {
 	add("key", a.key)
 	add("correlation_id", a.request.CorrelationID)
 	add("source", a.source.String())
-	if id := telemetry.TraceID(a.execution(), a.request.Trace); id.IsValid() {
-		add("trace_id", id.String())
+	if span := telemetry.OwnOrCaller(a.execution(), a.request.Trace); span.IsValid() {
+		add("trace_id", span.TraceID().String())
 	}
 	return slog.GroupValue(all...)
 }

@@ -126,11 +126,7 @@ func (p *Processor) rowOf(c *call) *rowpb.Row {
 		Target:    c.route.Target.Address,
 		StartedMs: c.started.UnixMilli(),
 	}
-	span := c.execution()
-	if !span.IsValid() { // nothing is traced here
-		span = telemetry.Caller(c.request.Trace)
-	}
-	if span.IsValid() {
+	if span := telemetry.OwnOrCaller(c.execution(), c.request.Trace); span.IsValid() {
 		row.TraceId, row.SpanId = span.TraceID().String(), span.SpanID().String()
 	}
 	if c.stream != nil {

@@ -30,12 +30,9 @@ func (p *Processor) standbyCopies() (copies []*tablestore.Store) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for s := range p.stores {
-		select {
-		case <-s.Recovered():
-			if p.parts[s.Partition] == nil {
-				copies = append(copies, s)
-			}
-		default: // the recovery tells what it lacks
+		// Before it is recovered, the recovery tells what it lacks.
+		if s.IsRecovered() && p.parts[s.Partition] == nil {
+			copies = append(copies, s)
 		}
 	}
 	return copies

@@ -74,13 +74,11 @@ func (p *Processor) recovered(g *goka.Processor) bool {
 	defer p.mu.RUnlock()
 	has := 0
 	for s := range p.stores {
-		select {
-		case <-s.Recovered():
-			if p.parts[s.Partition] != nil {
-				has++
-			}
-		default:
+		if !s.IsRecovered() {
 			return false
+		}
+		if p.parts[s.Partition] != nil {
+			has++
 		}
 	}
 	return has == len(p.parts)

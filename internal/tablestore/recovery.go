@@ -5,7 +5,8 @@ import "time"
 // Recovered is closed when the store has caught up with the changelog.
 func (s *Store) Recovered() <-chan struct{} { return s.recovered }
 
-func (s *Store) isRecovered() bool {
+// IsRecovered reports whether Recovered is closed.
+func (s *Store) IsRecovered() bool {
 	select {
 	case <-s.recovered:
 		return true
@@ -16,7 +17,7 @@ func (s *Store) isRecovered() bool {
 
 // SetOffset notes that the store has the changelog up to the record at offset.
 func (s *Store) SetOffset(offset int64) error {
-	if !s.isRecovered() {
+	if !s.IsRecovered() {
 		s.read.Add(1)
 	}
 	s.next.Store(offset + 1)
@@ -29,7 +30,7 @@ func (s *Store) Next() int64 { return s.next.Load() }
 // Recovery is how many records of the changelog the store has read to recover, and how many are left; 0 when it is recovered.
 // The changelog may have fewer, as its compaction leaves gaps.
 func (s *Store) Recovery() (read, left int64) {
-	if !s.isRecovered() {
+	if !s.IsRecovered() {
 		left = max(0, s.end-s.next.Load())
 	}
 	return s.read.Load(), left

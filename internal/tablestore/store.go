@@ -219,7 +219,7 @@ type Store struct {
 func (s *Store) MarkRecovered() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.isRecovered() { // goka does not wait for this call before it closes the store, and repeats it after an error
+	if s.closed || s.IsRecovered() { // goka does not wait for this call before it closes the store, and repeats it after an error
 		return nil
 	}
 	if err := s.Storage.MarkRecovered(); err != nil {
@@ -254,7 +254,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	recovered := s.isRecovered()
+	recovered := s.IsRecovered()
 	s.mu.Unlock()
 	s.stopTending()
 	s.tenders.Wait()

@@ -47,8 +47,7 @@ type Events struct {
 }
 
 type stamped struct {
-	at    time.Time
-	trace trace.TraceID
+	at time.Time
 	Event
 }
 
@@ -69,10 +68,10 @@ func (e *Events) Print(event Event) {
 	if e == nil {
 		return
 	}
-	id := TraceID(event.Span, event.Caller)
+	event.Span = OwnOrCaller(event.Span, event.Caller)
 	event.Caller = wire.Trace{} // it may be of any size
 	select {
-	case e.queue <- stamped{time.Now(), id, event}:
+	case e.queue <- stamped{time.Now(), event}:
 	default:
 		e.metrics.eventDropped()
 		e.mu.Lock()
@@ -132,8 +131,8 @@ func (e *Events) print(s stamped) {
 	if s.Offset >= 0 {
 		r.AddAttrs(slog.Int("partition", int(s.Partition)), slog.Int64("offset", s.Offset))
 	}
-	if s.trace.IsValid() {
-		r.AddAttrs(slog.String("trace_id", s.trace.String()))
+	if s.Span.IsValid() {
+		r.AddAttrs(slog.String("trace_id", s.Span.TraceID().String()))
 	}
 	_ = e.log.Handler().Handle(context.Background(), r) // the reader may be gone
 }

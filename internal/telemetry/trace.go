@@ -78,21 +78,13 @@ func (t *Telemetry) Extract(ctx context.Context, record wire.Trace) context.Cont
 	return t.propagator.Extract(ctx, carrier{&record})
 }
 
-// TraceID is the trace of a call, for the log and the events: that of our span, else the one that the caller named; not
+// OwnOrCaller is the span that leads to a call: our own, else, where nothing is traced, the one that the caller named; not
 // valid where there is none.
-func TraceID(span trace.SpanContext, caller wire.Trace) trace.TraceID {
-	if !span.HasTraceID() {
-		span = Caller(caller)
+func OwnOrCaller(own trace.SpanContext, caller wire.Trace) trace.SpanContext {
+	if own.IsValid() || caller.Parent == "" {
+		return own
 	}
-	return span.TraceID()
-}
-
-// Caller is the span that a record's headers name; not valid where there is none.
-func Caller(record wire.Trace) trace.SpanContext {
-	if record.Parent == "" {
-		return trace.SpanContext{}
-	}
-	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier{&wire.Trace{Parent: record.Parent}}))
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier{&wire.Trace{Parent: caller.Parent}}))
 }
 
 // Call is what a span says of the call that its record belongs to.
