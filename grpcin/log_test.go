@@ -1,12 +1,9 @@
 package grpcin_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,38 +12,10 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 )
-
-// lines are what a server logs, or prints as events, by the names of their attributes.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-// about are the lines with a message.
-func (l *lines) about(t testing.TB, message string) (all []map[string]any) {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for text := range bytes.Lines(l.text.Bytes()) {
-		var found map[string]any
-		if err := json.Unmarshal(text, &found); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		if found["msg"] == message {
-			all = append(all, found)
-		}
-	}
-	return all
-}
 
 // Whatever the log and the events say of a call, they name it in the same way: also where nothing is traced, and the
 // caller is. Of a trace of ours the caller's is a part.
@@ -56,7 +25,7 @@ func TestLineAboutACallNamesIt(t *testing.T) {
 	for name, traced := range map[string]bool{"not traced": false, "traced": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, events := new(lines), new(lines)
+			log, events := new(logtest.Lines), new(logtest.Lines)
 			set := telemetry.Off()
 			set.Events = telemetry.NewEvents(events, set.Metrics)
 			if traced {
@@ -77,7 +46,7 @@ func TestLineAboutACallNamesIt(t *testing.T) {
 			if err := errors.Join(f.stop(), set.Events.Close()); err != nil {
 				t.Fatal(err)
 			}
-			got := log.about(t, "a reply record is malformed")
+			got := log.About(t, "a reply record is malformed")
 			if len(got) != 1 {
 				t.Fatalf("%d lines", len(got))
 			}
@@ -92,7 +61,7 @@ func TestLineAboutACallNamesIt(t *testing.T) {
 			if source, _ := got[0]["source"].(string); !strings.HasPrefix(source, requests+"/") || !strings.HasSuffix(source, "@1") {
 				t.Errorf("the request lies at %q", source)
 			}
-			printed := events.about(t, "call")
+			printed := events.About(t, "call")
 			if len(printed) != 1 || printed[0]["trace_id"] != trace || printed[0]["correlation_id"] != asked.CorrelationID {
 				t.Errorf("events %v", printed)
 			}
@@ -107,7 +76,7 @@ func TestDeadlineThatPassedForKafkaIsLogged(t *testing.T) {
 	for name, acknowledged := range map[string]bool{"Kafka is slow": false, "the service is slow": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log := new(lines)
+			log := new(logtest.Lines)
 			k := &slowKafka{free: acknowledged}
 			f := start(t, func(o *grpcin.Options, _ *front) {
 				o.Log = slog.New(slog.NewJSONHandler(log, nil))
@@ -119,13 +88,13 @@ func TestDeadlineThatPassedForKafkaIsLogged(t *testing.T) {
 			}
 			const passed = "the deadline of a call passed before Kafka had acknowledged its record"
 			if !acknowledged {
-				eventually(t, "the line", func() bool { return len(log.about(t, passed)) > 0 })
+				eventually(t, "the line", func() bool { return len(log.About(t, passed)) > 0 })
 			}
 			k.acknowledge()
 			if err := f.stop(); err != nil {
 				t.Fatal(err)
 			}
-			got := log.about(t, passed)
+			got := log.About(t, passed)
 			if (len(got) == 0) != acknowledged {
 				t.Fatalf("%d lines", len(got))
 			}

@@ -77,11 +77,11 @@ func TestConnectionsThatAreSentAwayUnderLoad(t *testing.T) {
 // while those are on their way.
 func harsh(t *testing.T, takes int, executed func(message string)) grpcout.Target {
 	t.Helper()
-	return accept(t, func(conn net.Conn) { takeSome(conn, takes, executed) })
+	return accept(t, func(framer *http2.Framer) { takeSome(framer, takes, executed) })
 }
 
-// accept is a service that has its own way with connections.
-func accept(t *testing.T, serve func(net.Conn)) grpcout.Target {
+// accept is a service that has its own way with each connection, which is begun.
+func accept(t *testing.T, serve func(*http2.Framer)) grpcout.Target {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,7 +96,12 @@ func accept(t *testing.T, serve func(net.Conn)) grpcout.Target {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				serve(conn)
+				if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				framer := http2.NewFramer(conn, conn)
+				_ = framer.WriteSettings()
+				serve(framer)
 			})
 		}
 	})
@@ -110,12 +115,7 @@ func accept(t *testing.T, serve func(net.Conn)) grpcout.Target {
 }
 
 // takeSome answers the first streams of a connection with their own message.
-func takeSome(conn net.Conn, takes int, executed func(string)) {
-	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
-		return
-	}
-	framer := http2.NewFramer(conn, conn)
-	_ = framer.WriteSettings()
+func takeSome(framer *http2.Framer, takes int, executed func(string)) {
 	var last uint32
 	for {
 		frame, err := framer.ReadFrame()
@@ -149,22 +149,7 @@ func takeSome(conn net.Conn, takes int, executed func(string)) {
 // A service, or what stands before it, may break a reply off in its middle.
 func TestStreamThatTheServiceResets(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		framer := http2.NewFramer(conn, conn)
-		_ = framer.WriteSettings()
+	target := accept(t, func(framer *http2.Framer) {
 		for {
 			frame, err := framer.ReadFrame()
 			if err != nil {
@@ -182,15 +167,9 @@ func TestStreamThatTheServiceResets(t *testing.T) {
 			}
 		}
 	})
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
 	c := newCaller(t, policy)
 	var got []string
-	r := c.Stream(withPatience(t), grpcout.Target{Scheme: "http", Address: l.Addr().String()}, grpcout.Stream{
+	r := c.Stream(withPatience(t), target, grpcout.Stream{
 		Method: method, Next: make(source).next, Receive: func(_ metadata.MD, m []byte) error {
 			got = append(got, string(m))
 			return nil
@@ -255,7 +234,7 @@ func TestCallsThatAreRefusedTwice(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int32
 	second := &secondTries{refused: make(chan struct{}, 10)}
-	target := accept(t, func(conn net.Conn) {
+	target := accept(t, func(framer *http2.Framer) {
 		again := connections.Add(1)%2 == 0
 		refused := sync.OnceFunc(func() {
 			if again {
@@ -263,11 +242,6 @@ func TestCallsThatAreRefusedTwice(t *testing.T) {
 			}
 		})
 		defer refused()
-		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		framer := http2.NewFramer(conn, conn)
-		_ = framer.WriteSettings()
 		for {
 			frame, err := framer.ReadFrame()
 			if err != nil {

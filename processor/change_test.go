@@ -14,18 +14,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/wire"
 )
 
 // restart makes goka's processor end, with a request that is answered by the next one.
-func (b *testbench) restart(log *lines, call string) {
+func (b *testbench) restart(log *logtest.Lines, call string) {
 	b.t.Helper()
-	before := log.count(ended)
+	before := log.Count(ended)
 	b.kafka.Cluster().Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Produce}, Topic: b.remote.Table, Err: kerr.PolicyViolation, Count: 1,
 	})
 	b.send(attempt(call, call), call)
-	b.eventually("the processor ended", func() bool { return log.count(ended) > before })
+	b.eventually("the processor ended", func() bool { return log.Count(ended) > before })
 }
 
 // letter reads the next record, which must be a dead letter, and answers why it is one.
@@ -50,7 +51,7 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 	}
 	create("other-requests")
 	create("other-replies")
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	i := b.started()
 	var sent []string
@@ -97,7 +98,7 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 	other() // its topic is known to be gone
 	keeps()
 	b.call(attempt("afterwards", "afterwards"), "afterwards").check(t, codes.OK, "", "afterwards")
-	if s, n := i.State(), log.count(ended); !s.Ready || n != 0 {
+	if s, n := i.State(), log.Count(ended); !s.Ready || n != 0 {
 		t.Errorf("%s; the processor was restarted %d times", s.Reason, n)
 	}
 
@@ -123,7 +124,7 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 		return replied() > 0
 	})
 	b.wantExecuted(append(sent, "meanwhile", "afterwards", "restart")...)
-	if n := log.count(ended); n != 2 {
+	if n := log.Count(ended); n != 2 {
 		t.Errorf("the processor ended %d times, want once for the fault and once for the topic that is there again", n)
 	}
 	if left := i.State().LeftOut; len(left) != 0 {
@@ -183,7 +184,7 @@ func TestTopicThatBecomesUnusableStopsOnlyItsRoutes(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			log := new(lines)
+			log := new(logtest.Lines)
 			b.heard = log
 			i := b.started()
 			other := func(text string) {
@@ -246,7 +247,7 @@ func TestTopicThatBecomesUnusableStopsOnlyItsRoutes(t *testing.T) {
 func TestOnlyRequestTopicThatBecomesUnusableIsNamed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2)
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	i := b.started()
 	b.call(attempt("before", "before"), "before").check(t, codes.OK, "", "before")

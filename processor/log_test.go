@@ -1,9 +1,7 @@
 package processor_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,30 +14,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
 
 // line is a line of the log, by the names of its attributes.
-type line map[string]any
-
-// about are the lines with a message, so far.
-func (l *lines) about(t testing.TB, message string) (all []line) {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for text := range bytes.Lines(l.text.Bytes()) {
-		var found line
-		if err := json.Unmarshal(text, &found); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		if found["msg"] == message {
-			all = append(all, found)
-		}
-	}
-	return all
-}
+type line = map[string]any
 
 // Whatever the log says of a request, it names it in the same way: also where nothing is traced, and the caller is.
 func TestLineAboutARequestNamesIt(t *testing.T) {
@@ -117,7 +99,7 @@ func TestLineAboutARequestNamesIt(t *testing.T) {
 				b.createTable()
 				b.produceTo(b.remote.Table, -1, wire.Record{Key: []byte(id), Value: []byte(test.row)})
 			}
-			log := new(lines)
+			log := new(logtest.Lines)
 			b.heard = log
 			i := b.started()
 			b.produceTo(requests, 0, test.record)
@@ -125,8 +107,8 @@ func TestLineAboutARequestNamesIt(t *testing.T) {
 				b.service.wait(t, 1)
 				i.stop()
 			}
-			b.eventually("the line", func() bool { return len(log.about(t, test.line)) > 0 })
-			got := log.about(t, test.line)[0]
+			b.eventually("the line", func() bool { return len(log.About(t, test.line)) > 0 })
+			got := log.About(t, test.line)[0]
 			for _, name := range []string{"level", "key", "correlation_id", "source", "trace_id", "status"} {
 				if got[name] != test.want[name] {
 					t.Errorf("%s is %v, want %v", name, got[name], test.want[name])
@@ -142,7 +124,7 @@ func TestLineNamesTheTraceThatIsOurs(t *testing.T) {
 	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 0 })
 	spans, _ := b.watched()
 	b.service.answers(func(context.Context, received) ([]byte, error) { return nil, status.Error(codes.Unavailable, "down") })
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	b.started()
 	b.produce(message(attempt("k", "1"), "v"))
@@ -151,7 +133,7 @@ func TestLineNamesTheTraceThatIsOurs(t *testing.T) {
 		if s.Name != "process "+requests {
 			continue
 		}
-		if got := log.about(t, "a record becomes a dead letter"); len(got) != 1 || got[0]["trace_id"] != s.SpanContext.TraceID().String() {
+		if got := log.About(t, "a record becomes a dead letter"); len(got) != 1 || got[0]["trace_id"] != s.SpanContext.TraceID().String() {
 			t.Errorf("the trace is %v, the lines are %v", s.SpanContext.TraceID(), got)
 		}
 		return
@@ -171,13 +153,13 @@ func TestUnreadableRowsDoNotFillTheLog(t *testing.T) {
 		b.produceTo(b.remote.Table, -1, wire.Record{Key: []byte(r.CorrelationID), Value: []byte("\xff")})
 		asked = append(asked, message(r, "v"))
 	}
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	b.started()
 	b.produce(asked...)
 	b.committed()
 	const unreadable = "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted"
-	if n := len(log.about(t, unreadable)); n == 0 || n == calls {
+	if n := len(log.About(t, unreadable)); n == 0 || n == calls {
 		t.Errorf("%d lines of %d calls", n, calls)
 	}
 }
@@ -186,7 +168,7 @@ func TestUnreadableRowsDoNotFillTheLog(t *testing.T) {
 func TestEachKindOfDeadLetterHasItsLine(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	b.started()
 	elsewhere := request("k")
@@ -195,7 +177,7 @@ func TestEachKindOfDeadLetterHasItsLine(t *testing.T) {
 	b.produce(nobody, nobody, message(elsewhere, "v"), nobody)
 	b.committed()
 	reasons := map[string]bool{}
-	for _, l := range log.about(t, "a record becomes a dead letter") {
+	for _, l := range log.About(t, "a record becomes a dead letter") {
 		reason, _ := l["reason"].(string)
 		reasons[reason] = true
 	}
@@ -208,7 +190,7 @@ func TestEachKindOfDeadLetterHasItsLine(t *testing.T) {
 func TestEventHasTheTraceOfTheCaller(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
-	events := new(lines)
+	events := new(logtest.Lines)
 	b.telemetry = telemetry.Off()
 	b.telemetry.Events = telemetry.NewEvents(events, b.telemetry.Metrics)
 	i := b.started()
@@ -219,7 +201,7 @@ func TestEventHasTheTraceOfTheCaller(t *testing.T) {
 	if err := b.telemetry.Events.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := events.about(t, "request"); len(got) != 1 || got[0]["trace_id"] != "4bf92f3577b34da6a3ce929d0e0e4736" || got[0]["correlation_id"] != r.CorrelationID {
+	if got := events.About(t, "request"); len(got) != 1 || got[0]["trace_id"] != "4bf92f3577b34da6a3ce929d0e0e4736" || got[0]["correlation_id"] != r.CorrelationID {
 		t.Errorf("events %v", got)
 	}
 }
@@ -229,7 +211,7 @@ func TestLogOfManyWritesThatFailIsShort(t *testing.T) {
 	t.Parallel()
 	const calls, partitions = 200, 4
 	b := newBench(t, partitions)
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	open := b.service.gate()
 	i := b.started()
@@ -242,10 +224,8 @@ func TestLogOfManyWritesThatFailIsShort(t *testing.T) {
 	b.eventually("the state tells why", func() bool { return i.State().Err != nil })
 	fault.Remove()
 	b.committed()
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	found := 0
-	for text := range strings.Lines(log.text.String()) {
+	found, written := 0, log.String()
+	for text := range strings.Lines(written) {
 		if len(text) > 2000 {
 			t.Errorf("a line of %d bytes: %.300s", len(text), text)
 		}
@@ -254,7 +234,7 @@ func TestLogOfManyWritesThatFailIsShort(t *testing.T) {
 			found++
 		}
 	}
-	if most := log.text.Len(); found == 0 || most > 20_000 {
+	if most := len(written); found == 0 || most > 20_000 {
 		t.Errorf("%d lines tell why, and the log has %d bytes", found, most)
 	}
 }

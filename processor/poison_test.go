@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,27 +13,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
-
-// lines are what processors log.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), what)
-}
 
 const ended = "the processor ended"
 
@@ -62,7 +44,7 @@ func TestPoisonHarmsNoOtherRequest(t *testing.T) {
 	t.Cleanup(client.Close)
 	poison := *b // writes records of any size
 	poison.client = client
-	log := new(lines)
+	log := new(logtest.Lines)
 	b.heard = log
 	i := b.started()
 	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
@@ -208,7 +190,7 @@ func TestPoisonHarmsNoOtherRequest(t *testing.T) {
 		})
 	}
 	b.committed()
-	if n := log.count(ended); n != 0 {
+	if n := log.Count(ended); n != 0 {
 		t.Errorf("the processor was restarted %d times", n)
 	}
 }

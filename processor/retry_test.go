@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
@@ -319,13 +320,13 @@ func TestStopDuringAnOutage(t *testing.T) {
 		r.Processing.Drain = 200 * time.Millisecond
 		r.Processing.BreakerFailures, r.Processing.BreakerOpen = 1, time.Hour
 	})
-	log := &lines{}
+	log := new(logtest.Lines)
 	b.heard = log
 	i := b.started()
 	b.service.failing(1_000_000)
 	b.produce(message(attempt("0", "0"), "0"))
 	b.service.wait(t, 1)
-	b.eventually("the breaker opens", func() bool { return log.count("its calls wait") > 0 })
+	b.eventually("the breaker opens", func() bool { return log.Count("its calls wait") > 0 })
 	b.produce(message(attempt("1", "1"), "1"), message(attempt("2", "2"), "2"))
 	i.stop()
 	b.service.failing(0)

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/topology"
 )
 
@@ -59,8 +60,9 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
 	_, scrape := b.watched()
-	told := &lineCount{text: `"reason":"recovering 1 partitions of the table: 0 of 10 records of the changelog read","records_per_second":0`}
-	b.heard = told
+	const told = `"reason":"recovering 1 partitions of the table: 0 of 10 records of the changelog read","records_per_second":0`
+	log := new(logtest.Lines)
+	b.heard = log
 	first := b.started()
 	const n = 10
 	b.sendMany("first", n)
@@ -78,7 +80,7 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	const group = `{group="test-remote"} `
 	b.has(scrape, "kafka_grpc_recovery_partitions"+group+"1", "kafka_grpc_recovery_read"+group+"0", "kafka_grpc_recovery_needed"+group+"10",
 		"kafka_grpc_ready"+group+"0")
-	b.eventually("the log tells it, too", func() bool { return told.n.Load() > 0 })
+	b.eventually("the log tells it, too", func() bool { return log.Count(told) > 0 })
 	open()
 	b.ready(next)
 	if s := next.State(); !s.Ready || s.Recovering != 0 {
@@ -102,8 +104,8 @@ func TestRecoveryThatFailsIsNotReady(t *testing.T) {
 			first.stop()
 			b.evict(first.dir)
 
-			ready := &lineCount{text: `"msg":"the processor is ready"`}
-			b.heard = ready
+			log := new(logtest.Lines)
+			b.heard = log
 			open := b.holdFetches(b.remote.Table)
 			next := b.start(t.TempDir())
 			b.eventually("the recovery has failed", func() bool {
@@ -113,7 +115,7 @@ func TestRecoveryThatFailsIsNotReady(t *testing.T) {
 				}
 				return s.Err != nil
 			})
-			if ready.n.Load() > 0 {
+			if log.Count(`"msg":"the processor is ready"`) > 0 {
 				t.Error("the log tells that it is ready")
 			}
 			open()
@@ -153,8 +155,8 @@ func (b *testbench) holdFetches(topic string) (open func()) {
 func TestOneProcessorEndsInAnOutageOfKafka(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1)
-	ended := &lineCount{text: "the processor ended, another one follows"}
-	b.heard = ended
+	log := new(logtest.Lines)
+	b.heard = log
 	i := b.started()
 	var out atomic.Bool
 	var refused atomic.Int32
@@ -187,7 +189,7 @@ func TestOneProcessorEndsInAnOutageOfKafka(t *testing.T) {
 	out.Store(false)
 	b.ready(i)
 	b.results(1)["a"].check(t, codes.OK, "", "one")
-	if n := ended.n.Load(); n != 1 {
+	if n := log.Count("the processor ended, another one follows"); n != 1 {
 		t.Errorf("%d processors ended, want 1", n)
 	}
 }
@@ -205,17 +207,4 @@ func policyViolation(request *kmsg.ProduceRequest) kmsg.Response {
 		response.Topics = append(response.Topics, answer)
 	}
 	return response
-}
-
-// lineCount counts the writes that hold a text.
-type lineCount struct {
-	text string
-	n    atomic.Int32
-}
-
-func (c *lineCount) Write(line []byte) (int, error) {
-	if strings.Contains(string(line), c.text) {
-		c.n.Add(1)
-	}
-	return len(line), nil
 }

@@ -3,39 +3,21 @@ package views_test
 import (
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/views"
 )
-
-// lines keeps what is logged.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *lines) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
-}
 
 // A large table takes long to be read for the first time: the log says how far it is, and is silent afterwards.
 func TestLogTellsTheRecovery(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2)
 	b.put("a", aRow())
-	log := &lines{}
+	log := new(logtest.Lines)
 	b.config = func(c *views.Config) {
 		c.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
 	}
@@ -55,8 +37,8 @@ func TestLogTellsTheRecovery(t *testing.T) {
 	t.Cleanup(open)
 	i := b.start(t.TempDir())
 	b.eventually("the log tells the recovery", func() bool {
-		return log.has(`msg="the view has not caught up yet"`) &&
-			log.has(`reason="1 of 2 partitions are being recovered, with 1 records to go" records_per_second=0`)
+		return log.Count(`msg="the view has not caught up yet"`) > 0 &&
+			log.Count(`reason="1 of 2 partitions are being recovered, with 1 records to go" records_per_second=0`) > 0
 	})
 	open()
 	b.ready(i)

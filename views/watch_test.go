@@ -193,16 +193,21 @@ func TestSlowWatcherIsToldAndDropped(t *testing.T) {
 	}
 }
 
+// overHTTP2 is a client that has some hundreds of streams to a connection.
+func (i *instance) overHTTP2(t *testing.T) viewspb.ViewsClient {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return viewspb.NewViewsClient(&http.Client{Transport: transport}, i.url, connect.WithGRPC())
+}
+
 func TestThousandWatchers(t *testing.T) {
 	t.Parallel()
 	const watchers, changes = 1000, 10
 	b := newBench(t, 3)
 	i := b.started()
-	// Over HTTP/2, some hundreds to a connection.
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
-	client := viewspb.NewViewsClient(&http.Client{Transport: transport}, i.url, connect.WithGRPC())
+	client := i.overHTTP2(t)
 	var begun, done sync.WaitGroup
 	var failed atomic.Int32
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -257,10 +262,7 @@ func TestWatchersOfOneClient(t *testing.T) {
 	const most = 200
 	b := newBench(t, 1)
 	i := b.started()
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
-	client := viewspb.NewViewsClient(&http.Client{Transport: transport}, i.url, connect.WithGRPC())
+	client := i.overHTTP2(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watch := func(address string) (func(), error) {

@@ -65,7 +65,9 @@ func newBrowser(t *testing.T, url string) *browser {
 		cancelAllocator()
 		cancelTime()
 		// A child of the browser may outlive it by a moment, and write to the profile.
-		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		again := time.NewTicker(10 * time.Millisecond)
+		defer again.Stop()
+		for deadline := time.Now().Add(patience); ; <-again.C {
 			if err = os.RemoveAll(profile); err == nil {
 				return
 			}
