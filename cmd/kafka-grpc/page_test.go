@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -57,11 +56,13 @@ func newBrowser(t *testing.T, url string) *browser {
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("disable-component-update", true))...)
 	ctx, cancel := chromedp.NewContext(ctx)
+	listening := make(chan struct{})
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil { // waits until the browser has ended
 			t.Errorf("closing the browser: %v", err)
 		}
 		cancel()
+		<-listening
 		cancelAllocator()
 		cancelTime()
 		// A child of the browser may outlive it by a moment, and write to the profile.
@@ -78,33 +79,27 @@ func newBrowser(t *testing.T, url string) *browser {
 		}
 	})
 	b := &browser{t: t, ctx: ctx}
-	chromedp.ListenTarget(ctx, func(event any) {
-		text := ""
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			text = e.ExceptionDetails.Error()
-		case *runtime.EventConsoleAPICalled:
-			if e.Type == runtime.APITypeError {
-				text = "console.error"
+	messages := chromedp.Console(ctx)
+	go func() {
+		defer close(listening)
+		for m, err := range messages {
+			if err != nil { // the browser is closed
+				return
 			}
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.LevelError {
-				text = e.Entry.Text + " " + e.Entry.URL
+			if m.IsException() || m.Type == chromedp.ConsoleError {
+				b.mu.Lock()
+				b.errors = append(b.errors, m.String()+" "+m.URL)
+				b.mu.Unlock()
 			}
 		}
-		if text != "" {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.errors = append(b.errors, text)
-		}
-	})
-	b.do("opening the page", log.Enable(), chromedp.Navigate(url))
+	}()
+	b.do("opening the page", chromedp.Navigate(url))
 	return b
 }
 
-func (b *browser) do(what string, actions ...chromedp.Action) {
+func (b *browser) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Run(b.ctx, actions...); err != nil {
+	if err := chromedp.Do(b.ctx, actions...); err != nil {
 		b.t.Fatalf("%s: %v; on the console: %q; the page has: %s", what, err, b.console(), b.text("body"))
 	}
 }
@@ -115,22 +110,34 @@ func (b *browser) console() []string {
 	return slices.Clone(b.errors)
 }
 
+// evaluate is the value of an expression.
+func (b *browser) evaluate(what, expression string) string {
+	b.t.Helper()
+	value, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression))
+	if err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+	return value
+}
+
 func (b *browser) text(selector string) (text string) {
 	// For messages: what fails here fails elsewhere, too.
-	_ = chromedp.Run(b.ctx, chromedp.Evaluate(`document.querySelector('`+selector+`')?.innerText ?? ''`, &text))
+	text, _ = chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.querySelector('`+selector+`')?.innerText ?? ''`))
 	return text
 }
 
 // until waits until an expression is true.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
-	b.do(what, chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(patience/3)))
+	b.do(what, chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(patience/3)))
 }
 
 func (b *browser) screenshot(name string) {
 	b.t.Helper()
-	var image []byte
-	b.do("a screenshot", chromedp.FullScreenshot(&image, 100))
+	image, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatalf("a screenshot: %v", err)
+	}
 	path := filepath.Join(b.t.ArtifactDir(), name+".png")
 	if err := os.WriteFile(path, image, 0o644); err != nil {
 		b.t.Fatal(err)
@@ -166,7 +173,7 @@ func TestPage(t *testing.T) {
 	// A real key would not also be typed, as one that is sent here is.
 	p.do("typing", chromedp.KeyEvent(kb.Backspace), chromedp.KeyEvent("a-"), chromedp.KeyEvent(kb.Enter))
 	p.until("the keys that were searched for", `document.querySelectorAll('#keys tr').length === 2 && !document.getElementById('keys').innerText.includes('live-1')`)
-	p.do("going to the first key", chromedp.Focus("#keys a"), chromedp.KeyEvent(kb.Enter))
+	p.do("going to the first key", chromedp.Focus(chromedp.CSS("#keys a")), chromedp.KeyEvent(kb.Enter))
 	p.until("the story", `document.getElementById('story').open && document.getElementById('story').innerText.includes('grpc.examples.echo.Echo/UnaryEcho')`)
 	if story := p.text("#story"); !strings.Contains(story, "echo-requests") || !strings.Contains(story, `"message": "hi"`) {
 		t.Errorf("the story is %s", story)
@@ -182,26 +189,31 @@ func TestPage(t *testing.T) {
 	}
 	b.produce(&kgo.Record{Topic: "example-west_kafka_grpc_remote_server-table", Key: []byte("traced"), Value: traced})
 	b.await(address, "traced", "list")
-	p.do("following a link to a key", chromedp.Evaluate(`location.hash = '#key=traced'`, nil))
+	p.do("following a link to a key", chromedp.Evaluate[chromedp.Void](`location.hash = '#key=traced'; ({})`))
 	p.until("the link to its trace", `document.querySelector('#story a')?.href === 'http://127.0.0.1:16686/trace/`+trace+`'`)
 	p.do("closing", chromedp.KeyEvent(kb.Escape))
 
-	p.do("asking for dead letters", chromedp.Click("#letters-load"))
+	p.do("asking for dead letters", chromedp.Click(chromedp.CSS("#letters-load")))
 	p.until("a dead letter", `document.querySelectorAll('#letters tr').length === 1`)
-	p.do("replaying", chromedp.Click("#letters button"))
+	p.do("replaying", chromedp.Click(chromedp.CSS("#letters button")))
 	p.until("the question", `document.querySelector('#letters button').textContent === 'Replay: sure?'`)
-	p.do("replaying", chromedp.Click("#letters button"))
+	p.do("replaying", chromedp.Click(chromedp.CSS("#letters button")))
 	p.until("the replay is done", `document.getElementById('letters').innerText.includes('replayed to echo-requests')`)
-	p.do("the last changes", chromedp.Click("#live"))
+	p.do("the last changes", chromedp.Click(chromedp.CSS("#live")))
 	p.until("the replayed key", `document.getElementById('keys').innerText.includes('mistaken')`)
 	p.screenshot("page")
 
-	var ground, darkGround string
 	const color = `getComputedStyle(document.body).backgroundColor`
-	p.do("a phone in the dark", chromedp.Evaluate(color, &ground),
-		emulation.SetDeviceMetricsOverride(390, 844, 2, true),
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
-		chromedp.Evaluate(color, &darkGround))
+	ground := p.evaluate("the ground by day", color)
+	p.do("a phone in the dark",
+		chromedp.EmulateViewport(390, 844, chromedp.EmulateScale(2), chromedp.EmulateMobile),
+		chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+			_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+			})
+			return err
+		}))
+	darkGround := p.evaluate("the ground by night", color)
 	if ground == darkGround {
 		t.Errorf("the ground is %s by day and night", ground)
 	}
@@ -225,12 +237,11 @@ func TestPageAsksForTheToken(t *testing.T) {
 	b.await(address, "a-1", "list", "--admin-token-file", secret)
 	p := newBrowser(t, "http://"+address+"/")
 	p.until("the question for the token", `!document.getElementById('login').hidden && document.getElementById('content').hidden`)
-	p.do("a wrong token", chromedp.SendKeys("#token", "wrong-wrong-wrong-wrong"+kb.Enter))
+	p.do("a wrong token", chromedp.SendKeys(chromedp.CSS("#token"), "wrong-wrong-wrong-wrong"+kb.Enter))
 	p.until("it is told", `document.getElementById('login-error').textContent.includes('the token is wrong')`)
-	p.do("the token", chromedp.SendKeys("#token", token+kb.Enter))
+	p.do("the token", chromedp.SendKeys(chromedp.CSS("#token"), token+kb.Enter))
 	p.until("the keys", `document.getElementById('login').hidden && document.getElementById('keys').innerText.includes('a-1')`)
-	var everywhere string
-	p.do("looking for the token", chromedp.Evaluate(`location.href + document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + document.documentElement.outerHTML`, &everywhere))
+	everywhere := p.evaluate("looking for the token", `location.href + document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + document.documentElement.outerHTML`)
 	if strings.Contains(everywhere, token) {
 		t.Error("the page keeps the token")
 	}
