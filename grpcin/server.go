@@ -134,7 +134,10 @@ func NewServer(o Options) (*Server, error) {
 			Time: limits.KeepaliveTime, Timeout: limits.KeepaliveTimeout,
 			MaxConnectionAge: limits.MaxConnectionAge, MaxConnectionAgeGrace: limits.MaxConnectionAgeGrace,
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			// To grpc-go 0 is five minutes, and a negative one takes any.
+			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
+		}),
 	}
 	if t := o.Listener.TLS; t != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))

@@ -41,6 +41,7 @@ type serverJSON struct {
 	MaxConnectionAgeGrace string `json:"max-connection-age-grace"`
 	KeepaliveTime         string `json:"keepalive-time"`
 	KeepaliveTimeout      string `json:"keepalive-timeout"`
+	KeepaliveMinTime      string `json:"keepalive-min-time"`
 }
 
 type tlsJSON struct {
@@ -192,7 +193,7 @@ func (t *Topology) JSON() ([]byte, error) {
 func serverJSONOf(s Server) serverJSON {
 	return serverJSON{
 		s.MaxMessage, s.MaxConcurrentStreams, s.MaxConnectionAge.String(), s.MaxConnectionAgeGrace.String(),
-		s.KeepaliveTime.String(), s.KeepaliveTimeout.String(),
+		s.KeepaliveTime.String(), s.KeepaliveTimeout.String(), max(s.KeepaliveMinTime, 0).String(),
 	}
 }
 

@@ -260,6 +260,7 @@ type grpcServer struct {
 		Keepalive             struct {
 			Time    duration `yaml:"time"`
 			Timeout duration `yaml:"timeout"`
+			MinTime pause    `yaml:"min-time"`
 		} `yaml:"keepalive"`
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`

@@ -10,6 +10,7 @@ type Server struct {
 	MaxConnectionAgeGrace time.Duration // what their calls get after that, default no limit
 	KeepaliveTime         time.Duration // a connection without traffic is probed after this, default 1m
 	KeepaliveTimeout      time.Duration // and closed when no answer comes in this, default 20s
+	KeepaliveMinTime      time.Duration // clients that probe more often than this are cut off, default 5s, AnyKeepalive for none
 }
 
 // Defaults of what a grpc server binding leaves out.
@@ -17,7 +18,11 @@ const (
 	DefaultMaxConcurrentStreams = 1000
 	DefaultKeepaliveTime        = time.Minute
 	DefaultKeepaliveTimeout     = 20 * time.Second
+	DefaultKeepaliveMinTime     = 5 * time.Second
 )
+
+// AnyKeepalive is the KeepaliveMinTime of a listener that takes any number of probes.
+const AnyKeepalive time.Duration = -1
 
 // WithDefaults fills in what is 0.
 func (s Server) WithDefaults() Server {
@@ -33,6 +38,9 @@ func (s Server) WithDefaults() Server {
 	if s.KeepaliveTimeout == 0 {
 		s.KeepaliveTimeout = DefaultKeepaliveTimeout
 	}
+	if s.KeepaliveMinTime == 0 {
+		s.KeepaliveMinTime = DefaultKeepaliveMinTime
+	}
 	return s
 }
 
@@ -43,6 +51,10 @@ func (c *compiler) server(spec *grpcServer) Server {
 	if grace.ok && !age.given {
 		c.report.problem(grace.position, "%s has no effect without `max-connection-age`; add it or remove this", grace.place)
 	}
+	minTime := o.Keepalive.MinTime.value
+	if o.Keepalive.MinTime.ok && minTime == 0 {
+		minTime = AnyKeepalive
+	}
 	return Server{
 		MaxMessage:            o.MaxMessage.value,
 		MaxConcurrentStreams:  o.MaxConcurrentStreams.value,
@@ -50,5 +62,6 @@ func (c *compiler) server(spec *grpcServer) Server {
 		MaxConnectionAgeGrace: grace.value,
 		KeepaliveTime:         o.Keepalive.Time.value,
 		KeepaliveTimeout:      o.Keepalive.Timeout.value,
+		KeepaliveMinTime:      minTime,
 	}.WithDefaults()
 }

@@ -37,6 +37,21 @@ func (d duration) or(fallback time.Duration) time.Duration {
 	return d.value
 }
 
+// pause is a duration that may be 0.
+type pause struct {
+	text
+	value time.Duration
+}
+
+func (p *pause) parse(value string) string {
+	v, err := time.ParseDuration(value)
+	if err != nil || v < 0 {
+		return "must be 0 or a duration with a unit, such as 500ms or 5s"
+	}
+	p.value = v
+	return ""
+}
+
 // size is a positive number of bytes, at most 1 GiB.
 type size struct {
 	text
