@@ -23,9 +23,10 @@ const PagePath = "/"
 // Page serves the page, and /v1/flow, which tells it what there is.
 type Page struct {
 	Topology *topology.Topology
-	Traces   string // what comes before a trace id in the address of a trace, such as http://127.0.0.1:16686/trace/; "" for no links
-	Letters  bool   // there are dead letters to be asked for
-	Metrics  bool   // there is /metrics
+	Ports    func() []int // that the topology's listeners have, in their order; none before they have them
+	Traces   string       // what comes before a trace id in the address of a trace, such as http://127.0.0.1:16686/trace/; "" for no links
+	Letters  bool         // there are dead letters to be asked for
+	Metrics  bool         // there is /metrics
 }
 
 // Handlers are those of the page, by their patterns.
@@ -71,7 +72,7 @@ type flowJSON struct {
 
 type listenerJSON struct {
 	Host string `json:"host"`
-	Port int    `json:"port"`
+	Port int    `json:"port"` // 0: not known yet
 	TLS  bool   `json:"tls"`
 }
 
@@ -89,8 +90,13 @@ type routeJSON struct {
 
 func (p Page) flow() flowJSON {
 	f := flowJSON{Namespace: p.Topology.Namespace, Listeners: []listenerJSON{}, Remotes: []remoteJSON{}, Traces: p.Traces, Letters: p.Letters, Metrics: p.Metrics}
-	for _, l := range p.Topology.Listeners {
-		f.Listeners = append(f.Listeners, listenerJSON{l.Host, l.Port, l.TLS != nil})
+	ports := p.Ports()
+	for i, l := range p.Topology.Listeners {
+		port := l.Port
+		if i < len(ports) {
+			port = ports[i] // the file may leave the choice to the system
+		}
+		f.Listeners = append(f.Listeners, listenerJSON{l.Host, port, l.TLS != nil})
 	}
 	for _, r := range p.Topology.Remotes {
 		remote := remoteJSON{Binding: r.Binding, Group: r.Group, Inputs: r.Inputs(), Outputs: r.Outputs(), Routes: []routeJSON{}}

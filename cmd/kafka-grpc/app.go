@@ -44,8 +44,9 @@ type app struct {
 	stateDir   string
 	processors []*processor.Processor
 	servers    []*grpcin.Server
-	listeners  []net.Listener // of the servers
-	admin      *admin.Server  // nil where switched off
+	listeners  []net.Listener        // of the servers
+	listening  atomic.Pointer[[]int] // their ports, once all of them are open
+	admin      *admin.Server         // nil where switched off
 	tables     []*views.Table
 	phase      atomic.Int32
 	telemetry  *telemetry.Telemetry
@@ -165,6 +166,11 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 		a.servers, a.listeners = append(a.servers, server), append(a.listeners, listener)
 		a.addPart(listenerPart(l.Binding, listener.Addr()))
 	}
+	ports := make([]int, len(a.listeners))
+	for i, l := range a.listeners {
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	a.listening.Store(&ports)
 	// One part, so that they drain at the same time.
 	a.run(ctx, func(ctx context.Context) error {
 		serving, ctx := errgroup.WithContext(ctx)
@@ -173,6 +179,14 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 		}
 		return serving.Wait()
 	})
+	return nil
+}
+
+// ports are those of the listeners in front; none before all are open.
+func (a *app) ports() []int {
+	if ports := a.listening.Load(); ports != nil {
+		return *ports
+	}
 	return nil
 }
 

@@ -135,7 +135,7 @@ func (a *app) startViews(ctx context.Context, o viewOptions) error {
 	letters := deadletter.Handler(letterSources(a.topology.Remotes))
 	a.admin.Handle("/v1/dead-letters", letters)
 	a.admin.Handle("/v1/dead-letters:replay", letters)
-	page := views.Page{Topology: a.topology, Traces: o.traces(), Letters: true, Metrics: a.telemetry != nil && a.telemetry.Scraped != nil}
+	page := views.Page{Topology: a.topology, Ports: a.ports, Traces: o.traces(), Letters: true, Metrics: a.telemetry != nil && a.telemetry.Scraped != nil}
 	for pattern, h := range page.Handlers() {
 		a.admin.Handle(pattern, h)
 	}
