@@ -70,6 +70,7 @@ type Options struct {
 type Server struct {
 	options   Options
 	server    *grpc.Server
+	presented *presented // nil without TLS
 	health    *healthService
 	tracer    trace.Tracer
 	logged    *telemetry.RateLimits // of what goes wrong with call after call
@@ -140,7 +141,8 @@ func NewServer(o Options) (*Server, error) {
 		}),
 	}
 	if t := o.Listener.TLS; t != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(tlsConfig(t, o.Log))))
+		s.presented = newPresented(t, o.Log)
+		options = append(options, grpc.Creds(credentials.NewTLS(s.presented.tlsConfig())))
 	}
 	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
@@ -148,6 +150,14 @@ func NewServer(o Options) (*Server, error) {
 	s.server = grpc.NewServer(options...)
 	s.registerOwn()
 	return s, nil
+}
+
+// ReadCertificates reads the certificates of the listener again if their stores have changed, as each new connection
+// does. What cannot be used is logged, and leaves them as they were.
+func (s *Server) ReadCertificates() {
+	if s.presented != nil {
+		s.presented.current()
+	}
 }
 
 // SetReady says whether calls can be answered, which health checks ask for. A server is not ready before, and from

@@ -19,11 +19,14 @@ type presented struct {
 	config *tls.Config
 }
 
+func newPresented(t *topology.ServerTLS, log *slog.Logger) *presented {
+	return &presented{log: log, now: t, config: configOf(t)}
+}
+
 // tlsConfig presents a listener's certificates. Where server names are listed, a client that asks for another
 // one is refused; one that asks for none, as clients do that connect to an address, is not.
-func tlsConfig(t *topology.ServerTLS, log *slog.Logger) *tls.Config {
-	p := &presented{log: log, now: t, config: configOf(t)}
-	config := p.config.Clone()
+func (p *presented) tlsConfig() *tls.Config {
+	t, config := p.now, p.config.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		listed := slices.ContainsFunc(t.ServerNames, func(name string) bool { return strings.EqualFold(name, hello.ServerName) })
 		if len(t.ServerNames) == 0 || hello.ServerName == "" || listed {

@@ -320,6 +320,17 @@ func (a *app) wait(ctx context.Context) error {
 	}
 }
 
+// readAgain reads what is not read once and for all. There is nothing yet while a is nil.
+func (a *app) readAgain(log *slog.Logger) {
+	log.Info("SIGHUP: certificates whose stores have changed are read again; another configuration takes a restart")
+	if a == nil {
+		return
+	}
+	for _, s := range a.servers {
+		s.ReadCertificates()
+	}
+}
+
 // readyLine is what operators and scripts wait for.
 func (a *app) readyLine() string {
 	var b strings.Builder

@@ -17,6 +17,7 @@ func newEchoCommand() *cobra.Command {
 deploy/ use, for trying things out where no service is at hand.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			defer onHangup(func() { fmt.Fprintln(c.ErrOrStderr(), "SIGHUP: there is nothing to read again") })()
 			echo, err := embedded.StartEcho(listen)
 			if err != nil {
 				return err

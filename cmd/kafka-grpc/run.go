@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,10 @@ func newRunCommand(env func(string) (string, bool)) *cobra.Command {
 		Short: "Run a configuration until SIGTERM or SIGINT",
 		Long: `Checks the configuration as check does, then serves its listeners and consumes its request topics. One line "ready" on
 standard error says when calls are accepted and the partitions are recovered. SIGTERM and SIGINT stop in order: no new
-calls, those in flight finish within processing.drain, their results are stored. A second signal ends at once.`,
+calls, those in flight finish within processing.drain, their results are stored. A second signal ends at once.
+
+SIGHUP ends nothing: certificates whose keystores have changed are read again, as new connections do. Another
+configuration takes a restart.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var l slog.Level
@@ -30,6 +34,8 @@ calls, those in flight finish within processing.drain, their results are stored.
 				return err
 			}
 			o.log, o.stdout = newLog(c.ErrOrStderr(), l), c.OutOrStdout()
+			var running atomic.Pointer[app]
+			defer onHangup(func() { running.Load().readAgain(o.log) })()
 			if embeddedKafka {
 				kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
 				if err != nil {
@@ -56,6 +62,7 @@ calls, those in flight finish within processing.drain, their results are stored.
 			if err != nil {
 				return err
 			}
+			running.Store(a)
 			if err := a.waitReady(c.Context()); err == nil {
 				fmt.Fprintln(c.ErrOrStderr(), a.readyLine())
 			}

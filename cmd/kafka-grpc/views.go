@@ -239,7 +239,9 @@ copy has caught up.`,
 			if stateDir == "" {
 				stateDir = filepath.Join(userStateDir(), t.Namespace+"-views")
 			}
-			a, err := startViewsOnly(c.Context(), t, remotes, stateDir, adminAddr, o, newLog(c.ErrOrStderr(), l))
+			log := newLog(c.ErrOrStderr(), l)
+			defer onHangup(func() { log.Info("SIGHUP: nothing is read again; another configuration takes a restart") })()
+			a, err := startViewsOnly(c.Context(), t, remotes, stateDir, adminAddr, o, log)
 			if err != nil {
 				return err
 			}
