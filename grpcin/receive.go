@@ -39,19 +39,20 @@ func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
 	return done
 }
 
-// receiveOne takes the one message of a call. Its errors are those of grpc-go for unary methods.
+// receiveOne takes the one message of a call. Another number of them is UNIMPLEMENTED, as gRPC's page of statuses says, and
+// not INTERNAL, which grpc-go makes of it: to the caller the service has no such method.
 func receiveOne(stream grpc.ServerStream) ([]byte, error) {
 	var message, second []byte
 	err := stream.RecvMsg(&message)
 	if errors.Is(err, io.EOF) {
-		return nil, status.Error(codes.Internal, "the method takes one message; none came")
+		return nil, status.Error(codes.Unimplemented, "the method takes one message; none came")
 	}
 	if err != nil {
 		return nil, err
 	}
 	err = stream.RecvMsg(&second)
 	if err == nil {
-		return nil, status.Error(codes.Internal, "the method takes one message; a second one came")
+		return nil, status.Error(codes.Unimplemented, "the method takes one message; a second one came")
 	}
 	if !errors.Is(err, io.EOF) {
 		return nil, err

@@ -69,6 +69,7 @@ type Result struct {
 	// Of a Caller's calls.
 	Attempts  int  // that were made. 0: the service saw nothing of the call
 	Exhausted bool // the status is retryable, but no time was left for another attempt
+	Idle      bool // the last attempt was ended by [Policy.AttemptIdle]
 }
 
 // Client calls services. It connects to a target at its first call, keeps one connection for each distinct

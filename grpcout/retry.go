@@ -17,9 +17,12 @@ type Policy struct {
 	Retry   Retry
 	Breaker Breaker
 
-	// AttemptTimeout is the deadline of each attempt of a call whose context has none; 0: none. A call with a deadline
-	// has that one for all its attempts.
+	// AttemptTimeout is the deadline of each attempt of a unary call whose context has none; 0: none. A call with a
+	// deadline has that one for all its attempts.
 	AttemptTimeout time.Duration
+
+	// AttemptIdle ends an attempt of a unary call that has no deadline of either kind, as the service is told of none; 0: never.
+	AttemptIdle time.Duration
 
 	// BreakerChanged is called when the breaker of a target has opened or closed, if it is not nil, with the result
 	// that did it. It must be safe for concurrent use and must not wait.
@@ -83,10 +86,21 @@ func NewCaller(c *Client, p Policy) *Caller {
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
 // is DEADLINE_EXCEEDED only where no attempt was made before.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, call.Method, func(ctx context.Context, _ *visit) (Result, bool, bool) {
-		r, answered := c.attempt(ctx, t, call)
+	return c.make(ctx, t, call.Method, func(ctx context.Context, v *visit) (Result, bool, bool) {
+		if _, bounded := ctx.Deadline(); bounded || c.policy.AttemptTimeout > 0 {
+			r, answered := c.attempt(ctx, t, call)
+			return r, answered, true
+		}
+		defer c.silent(v)()
+		r, answered := c.unbounded(ctx, t, call)
 		return r, answered, true
 	})
+}
+
+// silent lets an attempt without a deadline leave the breaker when nothing has come for a while, until stop: silence says
+// nothing of its target, and must not keep other calls waiting as the one probe.
+func (c *Caller) silent(v *visit) (stop func() bool) {
+	return time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) }).Stop
 }
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
@@ -181,6 +195,25 @@ func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool
 		defer cancel()
 	}
 	return c.once(ctx, t, call)
+}
+
+// errIdle is why an attempt without a deadline is ended.
+var errIdle = errors.New("no answer came")
+
+// unbounded is an attempt of which the service is told no deadline.
+func (c *Caller) unbounded(ctx context.Context, t Target, call Call) (Result, bool) {
+	limit := c.policy.AttemptIdle
+	if limit <= 0 {
+		return c.once(ctx, t, call)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer time.AfterFunc(limit, func() { cancel(errIdle) }).Stop()
+	r, answered := c.once(ctx, t, call)
+	if r.Status == codes.Canceled && errors.Is(context.Cause(ctx), errIdle) {
+		r.Status, r.Message, r.Idle = codes.DeadlineExceeded, fmt.Sprintf("%s: %v for %v", t.Address, errIdle, limit), true
+	}
+	return r, answered
 }
 
 func (c *Caller) breaker(t Target) *breaker {

@@ -289,3 +289,50 @@ func TestCloseEndsThoseWhoWait(t *testing.T) {
 		}
 	})
 }
+
+func TestAttemptsWithoutADeadline(t *testing.T) {
+	t.Parallel()
+	slow := answer{status: codes.OK, after: time.Hour}
+	p := Policy{Retry: retry, AttemptIdle: 5 * time.Minute}
+	bubble(t, p, script(unavailable, slow), func(t *testing.T, c *Caller, f *fake) {
+		r := c.Unary(t.Context(), target, Call{})
+		if r.Status != codes.DeadlineExceeded || r.Attempts != 2 || !r.Idle || !strings.Contains(r.Message, "service:1: no answer came for 5m0s") {
+			t.Errorf("an idle one: %+v", r)
+		}
+		for _, a := range f.seen() {
+			if a.deadline != 0 {
+				t.Errorf("the service is told of a deadline: %+v", a)
+			}
+		}
+	})
+	p.AttemptIdle = 0
+	bubble(t, p, script(slow), func(t *testing.T, c *Caller, f *fake) {
+		if r := c.Unary(t.Context(), target, Call{}); r.Status != codes.OK || r.Idle {
+			t.Errorf("without a bound: %+v", r)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if r := c.Unary(ctx, target, Call{}); r.Status != codes.DeadlineExceeded || r.Idle {
+			t.Errorf("with the caller's deadline: %+v", r)
+		}
+	})
+}
+
+// The one attempt that an open breaker lets through may take for ever where no deadline bounds it.
+func TestASilentProbeKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	p := Policy{Retry: retry, Breaker: Breaker{Failures: 1, Open: 5 * time.Second}}
+	silent := answer{status: codes.OK, after: 100 * time.Hour}
+	bubble(t, p, script(unavailable, silent, ok), func(t *testing.T, c *Caller, f *fake) {
+		var calls sync.WaitGroup
+		calls.Go(func() { c.Unary(t.Context(), target, Call{}) }) // opens the breaker, and is its probe
+		synctest.Wait()
+		if r := c.Unary(t.Context(), target, Call{}); r.Status != codes.OK {
+			t.Errorf("%+v", r)
+		}
+		if waited := time.Since(f.begun); waited > time.Minute {
+			t.Errorf("it waited %v for a silent probe", waited)
+		}
+		calls.Wait()
+	})
+}

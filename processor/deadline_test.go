@@ -86,3 +86,21 @@ func TestCallEndsAtItsDeadline(t *testing.T) {
 	r.Deadline = time.Now().Add(500 * time.Millisecond)
 	b.call(r, "one").check(t, codes.DeadlineExceeded, "")
 }
+
+func TestNoTimeout(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.Timeout, r.Processing.StreamIdle = 0, 300*time.Millisecond })
+	b.started()
+	b.call(attempt("k", "a"), "one").check(t, codes.OK, "", "one")
+	if got := b.service.received()[0].deadline; got != 0 {
+		t.Errorf("the service has %v left, want no deadline", got)
+	}
+
+	open := b.service.gate()
+	idle := attempt("idle", "b")
+	b.call(idle, "two").check(t, codes.DeadlineExceeded, "no answer came for 300ms")
+	open()
+	// Nothing is known of the key, so that it may be tried again.
+	idle.Call = "c"
+	b.call(idle, "two").check(t, codes.OK, "", "two")
+}

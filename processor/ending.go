@@ -27,6 +27,7 @@ func (e *ending) Error() string { return e.message }
 var (
 	errCanceled = &ending{status: codes.Canceled, message: "the caller cancelled the call", own: true}
 	errLate     = &ending{status: codes.DeadlineExceeded, own: true}
+	errIdle     = &ending{status: codes.DeadlineExceeded, own: true}
 	errBlocking = &ending{status: codes.ResourceExhausted, message: "the stream was open for so long that too many requests behind it in its partition " +
 		"could not be committed: end streams sooner, or give long ones a request topic of their own; use another idempotency key"}
 	errSecond = &ending{status: codes.Internal, message: "the service answered more than one message to a method that answers one"}
@@ -42,6 +43,9 @@ func idle(limit time.Duration) *ending {
 
 // endingOf tells whether a call was ended here; nil: the result is the service's, or of the way to it.
 func endingOf(ctx context.Context, r grpcout.Result) *ending {
+	if r.Idle {
+		return errIdle
+	}
 	if r.Status != codes.Canceled && r.Status != codes.DeadlineExceeded {
 		return nil
 	}

@@ -15,6 +15,7 @@ func (p *Processor) policy() grpcout.Policy {
 		Retry:          grpcout.Retry{Codes: c.RetryCodes, Initial: c.RetryInitial, Max: c.RetryMax, MaxElapsed: c.RetryMaxElapsed},
 		Breaker:        grpcout.Breaker{Failures: c.BreakerFailures, Open: c.BreakerOpen},
 		AttemptTimeout: c.Timeout,
+		AttemptIdle:    c.StreamIdle,
 		Observer:       observer{p.telemetry.Metrics},
 		BreakerChanged: func(t grpcout.Target, open bool, by grpcout.Result) {
 			if open {

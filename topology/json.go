@@ -197,6 +197,14 @@ func serverJSONOf(s Server) serverJSON {
 	}
 }
 
+// boundText is a duration that may be none, as the file writes it.
+func boundText(d time.Duration) string {
+	if d == 0 {
+		return "none"
+	}
+	return d.String()
+}
+
 func headerNames(headers []wire.Header) []string {
 	names := make([]string, len(headers))
 	for i, h := range headers {
@@ -238,7 +246,7 @@ func remoteOf(r Remote) remoteJSON {
 		Processing: processingJSON{
 			MaxInFlight: r.Processing.MaxInFlight, MaxInFlightBytes: r.Processing.MaxInFlightBytes,
 			MaxInFlightTotal: r.Processing.MaxInFlightTotal, MaxInFlightTotalBytes: r.Processing.MaxInFlightTotalBytes,
-			Timeout: r.Processing.Timeout.String(), StreamIdle: r.Processing.StreamIdle.String(), Drain: r.Processing.Drain.String(),
+			Timeout: boundText(r.Processing.Timeout), StreamIdle: r.Processing.StreamIdle.String(), Drain: r.Processing.Drain.String(),
 			RetryCodes: []string{},
 
 			RetryInitial: r.Processing.RetryInitial.String(), RetryMax: r.Processing.RetryMax.String(),

@@ -387,7 +387,7 @@ type kafkaGRPC struct {
 			MaxInFlightBytes      size      `yaml:"max-in-flight-bytes"`
 			MaxInFlightTotal      count     `yaml:"max-in-flight-total"`
 			MaxInFlightTotalBytes size      `yaml:"max-in-flight-total-bytes"`
-			Timeout               duration  `yaml:"timeout"`
+			Timeout               bound     `yaml:"timeout"`
 			Drain                 duration  `yaml:"drain"`
 			DeadLetter            topicName `yaml:"dead-letter"`
 			Retry                 struct {

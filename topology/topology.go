@@ -200,8 +200,8 @@ type Processing struct {
 	MaxInFlightTotal      int // default 10000
 	MaxInFlightTotalBytes int // default 256 MiB
 
-	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s
-	StreamIdle time.Duration // after which a stream without messages either way ends, default 5m
+	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s; 0: none, StreamIdle bounds it
+	StreamIdle time.Duration // after which a stream without messages either way ends, and a call without a deadline, default 5m
 	Drain      time.Duration // what calls in flight get when a partition is given up, default 10s
 	RetryCodes []codes.Code  // results with these codes do not become final, default UNAVAILABLE
 	DeadLetter string        // topic, default <group>-dead-letters

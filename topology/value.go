@@ -52,6 +52,20 @@ func (p *pause) parse(value string) string {
 	return ""
 }
 
+// bound is a duration, or none.
+type bound struct{ duration }
+
+func (b *bound) parse(value string) string {
+	if value == "none" {
+		b.value = 0
+		return ""
+	}
+	if b.duration.parse(value) != "" {
+		return "must be a positive duration with a unit, such as 500ms, 30s or 24h, or none"
+	}
+	return ""
+}
+
 // size is a positive number of bytes, at most 1 GiB.
 type size struct {
 	text

@@ -25,6 +25,13 @@ import (
 var update = flag.Bool("update", false, "write the golden files and the table from what happens; hold both against the contract then")
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(suiteServer); address != "" {
+		if err := serveSuite(address); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
