@@ -49,6 +49,9 @@ func (a *app) startAdmin(ctx context.Context, addr string, o viewOptions) error 
 	}
 	a.admin = server
 	a.mountMetrics()
+	if o.pprof {
+		mountProfiles(server)
+	}
 	a.addPart(admin.Part{Name: "app", Check: func(context.Context) error {
 		switch a.phase.Load() {
 		case starting:

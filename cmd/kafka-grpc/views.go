@@ -33,6 +33,7 @@ type viewOptions struct {
 	masked    []string
 	jaeger    string
 	tls       access.Files
+	pprof     bool
 }
 
 func (o *viewOptions) define(c *cobra.Command) {
@@ -41,6 +42,7 @@ func (o *viewOptions) define(c *cobra.Command) {
 	f.StringVar(&o.tls.Certificate, "admin-cert-file", "", "PEM file with the certificate of the admin address, and those between it and its CA: makes it HTTPS")
 	f.StringVar(&o.tls.Key, "admin-key-file", "", "PEM file with the key of that certificate")
 	f.StringVar(&o.tls.CA, "admin-client-ca-file", "", "PEM file with CAs: a certificate of theirs is as good as the token")
+	f.BoolVar(&o.pprof, "pprof", false, "serve Go's profiles of this process (CPU, heap, goroutines) below /debug/pprof/ of the admin address, for who has its token")
 	f.StringVar(&o.jaeger, "jaeger-url", "", "address of Jaeger's pages, such as http://127.0.0.1:16686: the page links the trace of a key there")
 	f.StringSliceVar(&o.masked, "mask-metadata", nil, "names of metadata,... whose values are masked, beside authorization and cookies")
 }
