@@ -73,7 +73,7 @@ func TestBad(t *testing.T) {
 			for _, line := range strings.Split(err.Error(), "\n") {
 				got = append(got, strings.TrimPrefix(line, path+":"))
 			}
-			if *update {
+			if *topology.Update {
 				rewrite(t, path, len(got), func() []string {
 					_, err := topology.Load(path, topology.Options{LookupEnv: variables(t, path)})
 					return strings.Split(strings.ReplaceAll(err.Error(), path+":", ""), "\n")
@@ -140,7 +140,7 @@ func TestGood(t *testing.T) {
 
 func golden(t *testing.T, path, got string) {
 	t.Helper()
-	if *update {
+	if *topology.Update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -151,6 +151,6 @@ func golden(t *testing.T, path, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got); go test ./topology -update rewrites it:\n%s", path, diff)
+		t.Errorf("%s differs (-want +got); task golden rewrites it:\n%s", path, diff)
 	}
 }

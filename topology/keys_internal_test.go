@@ -2,7 +2,6 @@ package topology
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-var updateKeys = flag.Bool("update-keys", false, "rewrite the table of keys in docs/configuration.md")
 
 const keysPage = "../docs/configuration.md"
 
@@ -32,14 +29,14 @@ func TestDocumentedKeys(t *testing.T) {
 	}
 	i += len(begin)
 	want := keyTables()
-	if *updateKeys {
+	if *Update {
 		if err := os.WriteFile(keysPage, slices.Concat(page[:i], []byte(want), page[j:]), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if diff := cmp.Diff(want, string(page[i:j])); diff != "" {
-		t.Errorf("the table of keys in %s is not the schema's; `go test ./topology -run TestDocumentedKeys -update-keys` rewrites it (-want +got):\n%s", keysPage, diff)
+		t.Errorf("the table of keys in %s is not the schema's; `task golden` rewrites it (-want +got):\n%s", keysPage, diff)
 	}
 }
 

@@ -40,7 +40,7 @@ func TestTable(t *testing.T) {
 	if *update {
 		must(t, os.WriteFile(table, []byte(before+begin+b.String()+end+after), 0o644))
 	} else if diff := cmp.Diff(b.String(), got); diff != "" {
-		t.Errorf("%s differs from the scenarios; go test ./e2e/conformance -run TestTable -update repairs it (-want +got):\n%s", table, diff)
+		t.Errorf("%s differs from the scenarios; task golden repairs it (-want +got):\n%s", table, diff)
 	}
 	there, err := filepath.Glob(goldenFile("*"))
 	must(t, err)

@@ -181,5 +181,5 @@ func TestDocumentationHasTheTableOfMetrics(t *testing.T) {
 		}
 		return
 	}
-	t.Errorf("the table of metrics in %s is out of date; go test ./internal/telemetry -update rewrites it", path)
+	t.Errorf("the table of metrics in %s is out of date; task golden rewrites it", path)
 }
