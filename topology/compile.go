@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"kafkagrpc/internal/keystore"
 )
 
 // compiler flattens the checked graph. Where a reference is broken it goes on without a word, since the graph's
@@ -20,16 +22,16 @@ type compiler struct {
 	clusters  map[string]*Cluster // by name of the kafka client binding
 	north     map[string][]NorthRoute
 	tls       map[string]*ServerTLS
-	outward   map[string]*ClientTLS  // by name of the tls client binding
-	keystores map[string]*keystore   // by vault; nil: cannot be used, which is reported
-	trusted   map[string]*trustStore // the same
+	outward   map[string]*ClientTLS      // by name of the tls client binding
+	keystores map[string]*keystore.Store // by vault; nil: cannot be used, which is reported
+	trusted   map[string]*keystore.Store // the same
 }
 
 // compile checks everything and builds the topology. It is complete only if no problem was reported.
 func (c *compiler) compile(file string) *Topology {
 	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
-	c.keystores, c.trusted = map[string]*keystore{}, map[string]*trustStore{}
+	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	c.methods = c.loadCatalogs()

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,9 @@ func loadTLS(t *testing.T, store, password, keys string) (*topology.Topology, er
 	return topology.Load(write(t, "zilla.yaml", fmt.Sprintf(tlsOf, path, password, keys)), topology.Options{})
 }
 
+// java are the stores of every encryption that keytool and openssl write.
+const java = "../../internal/keystore/testdata/"
+
 // The stores in testdata were made by keytool (of Java 17 or later) and openssl 3, with the password changeit and
 // certificates that are valid for 100 years.
 func TestKeystores(t *testing.T) {
@@ -55,6 +59,7 @@ func TestKeystores(t *testing.T) {
 		name         string // of the certificate that must be presented
 		chain        int
 		refused      string
+		warned       bool // of a name that the store does not have
 	}{
 		"keytool":                         {store: "seed/tls/localhost.p12", alias: "localhost", name: "localhost", chain: 1},
 		"keytool, other case":             {store: "seed/tls/localhost.p12", alias: "LocalHost", name: "localhost", chain: 1},
@@ -64,7 +69,13 @@ func TestKeystores(t *testing.T) {
 		"keytool, with a trusted one":     {store: "keystores/with-trusted.p12", alias: "localhost", name: "localhost", chain: 1},
 		"keytool, Ed25519":                {store: "keystores/ed25519.p12", alias: "localhost", name: "localhost", chain: 1},
 		"openssl, with its issuer":        {store: "keystores/openssl-chain.p12", alias: "localhost", name: "localhost", chain: 2},
-		"openssl, key without a name":     {store: "keystores/openssl-unnamed.p12", alias: "localhost", name: "localhost", chain: 1},
+		"openssl, key without a name":     {store: "keystores/openssl-unnamed.p12", alias: "1", name: "localhost", chain: 1},
+		"the same by another name":        {store: "keystores/openssl-unnamed.p12", alias: "localhost", name: "localhost", chain: 1, warned: true},
+		"Ed25519, no such key":            {store: "keystores/ed25519.p12", alias: "locolhost", refused: "has no key `locolhost`; it has `localhost`"},
+		"with a trusted one, no such key": {store: "keystores/with-trusted.p12", alias: "ca", refused: "has no key `ca`; it has `localhost`"},
+		"two keys with a trusted one":     {store: java + "keytool.p12", alias: "second", name: "second.example", chain: 2},
+		"the same of an old Java":         {store: java + "keytool-legacy.p12", alias: "first", name: "first.example", chain: 1},
+		"the same, no such key":           {store: java + "keytool-legacy.p12", alias: "third", refused: "has no key `third`; it has `first`, `second`"},
 		"openssl, algorithms of the past": {store: "keystores/openssl-legacy.p12", alias: "localhost", name: "localhost", chain: 1},
 	}
 	for name, tt := range tests {
@@ -79,6 +90,9 @@ func TestKeystores(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if warned := slices.ContainsFunc(got.Warnings, func(w topology.Problem) bool { return strings.Contains(w.Message, "no name in its store") }); warned != tt.warned {
+				t.Errorf("the warnings are %v", got.Warnings)
 			}
 			certificate := got.Listeners[0].TLS.Certificates[0]
 			if n := len(certificate.Certificate); n != tt.chain {

@@ -72,21 +72,20 @@ func (r *renewal) renew() (*ServerTLS, error) {
 }
 
 func (w *watchedStore) certificates() ([]tls.Certificate, error) {
-	data, err := readRegular(w.path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the keystore again: %w", err)
-	}
-	keys, err := openKeystore(data, w.password)
+	store, err := readStore(w.path, w.password)
 	if err != nil {
 		return nil, fmt.Errorf("reading keystore %s again: %w", w.path, err)
 	}
 	var all []tls.Certificate
 	for _, alias := range w.aliases {
-		certificate, found := keys.find(alias)
-		if !found {
-			return nil, fmt.Errorf("reading keystore %s again: it has no key `%s` any more; it has %s", w.path, alias, listed(keys.aliases()))
+		certificate, _, err := certificateOf(store, alias)
+		if err != nil {
+			return nil, fmt.Errorf("reading keystore %s again: %w", w.path, err)
 		}
-		all = append(all, certificate)
+		if certificate == nil {
+			return nil, fmt.Errorf("reading keystore %s again: it has no key `%s` any more; it has %s", w.path, alias, listed(store.Keys()))
+		}
+		all = append(all, *certificate)
 	}
 	return all, nil
 }
@@ -102,22 +101,20 @@ func (w *watchedStore) pool(system bool) (*x509.CertPool, error) {
 	if w.path == "" {
 		return pool, nil
 	}
-	data, err := readRegular(w.path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the trust store again: %w", err)
-	}
-	store, err := openTrustStore(data, w.password)
+	store, err := readStore(w.path, w.password)
 	if err != nil {
 		return nil, fmt.Errorf("reading trust store %s again: %w", w.path, err)
 	}
 	var problems []error
 	for _, alias := range w.aliases {
-		certificate, found := store.find(alias)
-		if !found {
-			problems = append(problems, fmt.Errorf("reading trust store %s again: it has no certificate `%s` any more; it has %s", w.path, alias, listed(store.aliases())))
-			continue
+		switch certificate, _, err := store.Certificate(alias); {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("reading trust store %s again: %w", w.path, err))
+		case certificate == nil:
+			problems = append(problems, fmt.Errorf("reading trust store %s again: it has no certificate `%s` any more; it has %s", w.path, alias, listed(store.Certificates())))
+		default:
+			pool.AddCert(certificate)
 		}
-		pool.AddCert(certificate)
 	}
 	return pool, errors.Join(problems...)
 }

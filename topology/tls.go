@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -130,16 +131,21 @@ func (c *compiler) certificates(vault text, v *vault, aliases []text) []tls.Cert
 		if !alias.ok {
 			continue
 		}
-		certificate, found := keys.find(alias.value)
-		if !found {
-			c.report.problem(alias.position, "%s: keystore `%s` has no key `%s`; it has %s", alias.place, v.Options.Keys.Store.raw, alias.raw,
-				listed(keys.aliases()))
+		certificate, name, err := certificateOf(keys, alias.value)
+		if err != nil {
+			c.report.cause(err, alias.position, "%s: keystore `%s` of %s cannot be used: %v", alias.place, v.Options.Keys.Store.raw, v.place, err)
 			continue
 		}
+		if certificate == nil {
+			c.report.problem(alias.position, "%s: keystore `%s` has no key `%s`; it has %s", alias.place, v.Options.Keys.Store.raw, alias.raw,
+				listed(keys.Keys()))
+			continue
+		}
+		c.unnamed(alias, name)
 		if end := certificate.Leaf.NotAfter; time.Now().After(end) {
 			c.report.warn(alias.position, "%s: the certificate of key `%s` expired on %s; the other side will refuse it", alias.place, alias.raw, end.Format(time.DateOnly))
 		}
-		all = append(all, certificate)
+		all = append(all, *certificate)
 	}
 	return all
 }
@@ -177,16 +183,28 @@ func (c *compiler) roots(b *binding, vault text, aliases []text, system toggle) 
 		if !alias.ok {
 			continue
 		}
-		certificate, found := store.find(alias.value)
-		if !found {
-			c.report.problem(alias.position, "%s: trust store `%s` has no certificate `%s`; it has %s", alias.place, v.Options.Trust.Store.raw, alias.raw,
-				listed(store.aliases()))
+		certificate, name, err := store.Certificate(alias.value)
+		if err != nil {
+			c.report.cause(err, alias.position, "%s: trust store `%s` of %s cannot be used: %v", alias.place, v.Options.Trust.Store.raw, v.place, err)
 			continue
 		}
+		if certificate == nil {
+			c.report.problem(alias.position, "%s: trust store `%s` has no certificate `%s`; it has %s", alias.place, v.Options.Trust.Store.raw, alias.raw,
+				listed(store.Certificates()))
+			continue
+		}
+		c.unnamed(alias, name)
 		if end := certificate.NotAfter; time.Now().After(end) {
 			c.report.warn(alias.position, "%s: the certificate `%s` expired on %s; nobody whom it signed is trusted", alias.place, alias.raw, end.Format(time.DateOnly))
 		}
 		pool.AddCert(certificate)
 	}
 	return pool
+}
+
+// unnamed tells that something was taken that has no name in its store. Java, which calls it by a number, would not take it.
+func (c *compiler) unnamed(alias text, name string) {
+	if !strings.EqualFold(alias.value, name) {
+		c.report.warn(alias.position, "%s: what is taken for `%s` has no name in its store, where it is alone; Java calls it `%s`", alias.place, alias.raw, name)
+	}
 }

@@ -3,7 +3,6 @@ package topology_test
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,8 +30,7 @@ bindings:
   tcp1: {type: tcp, kind: client}
 `
 
-// The stores were made by keytool, the legacy one as Java before 17 did it. Certificates are found by their aliases
-// where the store's encryption is today's; of another store only the single one can be meant.
+// The stores were made by keytool, the legacy ones as Java before 16 did it.
 func TestTrustStores(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -46,10 +44,16 @@ func TestTrustStores(t *testing.T) {
 		"both":                     {store: "trust.p12", aliases: "first, second", trusted: []string{"first-authority", "second-authority"}},
 		"no such alias":            {store: "trust.p12", aliases: "third", refused: "has no certificate `third`; it has `First`, `second`"},
 		"old encryption":           {store: "trust-legacy.p12", aliases: "first", trusted: []string{"first-authority"}},
+		"old encryption, no such":  {store: "trust-legacy.p12", aliases: "frist", refused: "has no certificate `frist`; it has `first`"},
+		"old encryption, of two":   {store: "trust-legacy-two.p12", aliases: "second", trusted: []string{"second-authority"}},
+		"both, one not there":      {store: "trust-legacy-two.p12", aliases: "first, third", refused: "has no certificate `third`; it has `first`, `second`"},
+		"not encrypted":            {store: "../" + java + "keytool-plain.p12", aliases: "Autorität", trusted: []string{"authority"}},
+		"made by openssl":          {store: "../" + java + "openssl-certificates.p12", aliases: "authority", trusted: []string{"authority"}},
 		"beside a key":             {store: "with-trusted.p12", aliases: "localhost", trusted: []string{"localhost"}},
 		"wrong password":           {store: "trust.p12", aliases: "first", password: "guess", refused: "the password of `vaults.v` does not open trust store"},
 		"not a store":              {store: "../small.good.yaml", aliases: "first", refused: "it is not a PKCS #12 file"},
-		"no trusted certificates":  {store: "openssl-legacy.p12", aliases: "first", refused: "make the trust store with keytool -importcert"},
+		"without names":            {store: "openssl-unnamed.p12", aliases: "first", refused: "it has none with a name"},
+		"a certificate of a key":   {store: "openssl-legacy.p12", aliases: "first", refused: "has no certificate `first`; it has `localhost`"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -108,19 +112,4 @@ func TestNoPasswordIsPrinted(t *testing.T) {
 			t.Errorf("a password shows in %s", text)
 		}
 	}
-}
-
-// Whatever a store holds, it is refused or read, and never ends the program.
-func FuzzTrustStore(f *testing.F) {
-	for _, name := range []string{"trust.p12", "trust-legacy.p12", "with-trusted.p12", "two-keys.p12"} {
-		data, err := os.ReadFile("testdata/keystores/" + name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		store := write(t, "trust.p12", string(data))
-		_, _ = topology.Load(write(t, "zilla.yaml", fmt.Sprintf(trustOf, store, "changeit", "first")), topology.Options{})
-	})
 }
