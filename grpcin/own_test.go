@@ -2,11 +2,16 @@ package grpcin_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -14,6 +19,8 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"kafkagrpc/grpcin"
@@ -177,6 +184,87 @@ func TestReflection(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A client puts the files of all services together, as grpcurl does: each has a name of its own, also where protos are called alike,
+// with what it imports and its options.
+func TestReflectionOfFilesThatAreCalledAlike(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	head := "syntax = \"proto3\";\npackage %[1]s;\n"
+	service := head + "import \"common.proto\";\nimport \"google/api/annotations.proto\";\n" +
+		"service S { rpc Call(Common) returns (Common) { option (google.api.http) = {get: \"/%[1]s\"}; option (unknown.option) = true; } }\n"
+	modern := "edition = \"2024\";\npackage %s;\n"
+	for name, text := range map[string]string{
+		"zilla.yaml": `name: x
+catalogs: {c: {type: filesystem, options: {subjects: {first: {path: a/service.proto}, second: {path: b/service.proto}}}}}
+bindings:
+  tcp0: {type: tcp, kind: server, options: {port: 7151}, exit: http0}
+  http0: {type: http, kind: server, exit: grpc0}
+  grpc0: {type: grpc, kind: server, catalog: {c: [{subject: first}, {subject: second}]}, exit: produce0}
+  produce0: {type: grpc-kafka, kind: proxy, exit: cache0, routes: [{with: {capability: produce, topic: a, reply-to: b}}]}
+  cache0: {type: kafka, kind: cache_client, exit: cache1}
+  cache1: {type: kafka, kind: cache_server, exit: kafka0}
+  kafka0: {type: kafka, kind: client, options: {servers: ["kafka:9092"]}, exit: tcp1}
+  tcp1: {type: tcp, kind: client}
+`,
+		"a/service.proto": fmt.Sprintf(service, "first"), "a/common.proto": fmt.Sprintf(head, "first") + "message Common { string a = 1; }",
+		"b/service.proto": fmt.Sprintf(service, "second"), "b/common.proto": fmt.Sprintf(modern, "second") + "export message Common { int32 b = 1; }",
+	} {
+		path := filepath.Join(folder, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := topology.Load(filepath.Join(folder, "zilla.yaml"), topology.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, conn := startOwn(t, func(o *grpcin.Options, _ *front) { o.Methods, o.Protos = file.Methods, file.Protos })
+	stream, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(withPatience(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &descriptorpb.FileDescriptorSet{}
+	for _, symbol := range []string{"first.S", "second.S"} {
+		if err := stream.Send(&reflectionv1.ServerReflectionRequest{
+			MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, data := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
+			d := &descriptorpb.FileDescriptorProto{}
+			if err := proto.Unmarshal(data, d); err != nil {
+				t.Fatal(err)
+			}
+			set.File = append(set.File, d)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Error(err)
+	}
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for symbol, field := range map[protoreflect.FullName]protoreflect.Name{"first.S.Call": "a", "second.S.Call": "b"} {
+		d, err := files.FindDescriptorByName(symbol)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		method := d.(protoreflect.MethodDescriptor)
+		if method.Input().Fields().ByName(field) == nil {
+			t.Errorf("%s takes another message", symbol)
+		}
+		if rule := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule); rule.GetGet() != "/"+string(symbol.Parent().Parent()) {
+			t.Errorf("the options of %s are %v", symbol, method.Options())
+		}
+	}
 }
 
 // Aged connections end; what is open on them gets the grace, and is a caller that went away after that.

@@ -1,24 +1,21 @@
 package topology
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io/fs"
+	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 
-	"github.com/bufbuild/protocompile"
-	"github.com/bufbuild/protocompile/linker"
-	"github.com/bufbuild/protocompile/reporter"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // loadCatalogs compiles the protos of all catalogs and returns their methods.
 func (c *compiler) loadCatalogs() Methods {
 	all, from := Methods{}, map[string]string{}
-	for i := range c.doc.Catalogs {
-		for _, s := range c.doc.Catalogs[i].value.subjects {
-			for name, m := range c.compileSubject(s) {
+	for _, catalog := range c.doc.Catalogs {
+		roots := c.catalogRoots(catalog.value.roots)
+		for _, s := range catalog.value.subjects {
+			for name, m := range c.compileSubject(catalog.name.value, roots, s) {
 				if known, twice := all[name]; twice && known != m {
 					c.report.problem(s.name.position, "subjects `%s` and `%s` disagree on whether method `%s` streams; remove one of them",
 						from[name], s.name.value, name)
@@ -28,6 +25,26 @@ func (c *compiler) loadCatalogs() Methods {
 		}
 	}
 	return all
+}
+
+// catalogRoots are the folders that the imports of a catalog's protos are relative to.
+func (c *compiler) catalogRoots(roots []text) []string {
+	var folders []string
+	for _, root := range roots {
+		if !root.ok {
+			continue
+		}
+		folder := c.path(root.value)
+		switch info, err := os.Stat(folder); {
+		case err != nil:
+			c.report.cause(err, root.position, "%s cannot be used: %v", root.place, err)
+		case !info.IsDir():
+			c.report.problem(root.position, "%s: `%s` is no folder", root.place, root.raw)
+		default:
+			folders = append(folders, folder)
+		}
+	}
+	return folders
 }
 
 // catalogRefs reports references to catalogs, subjects and versions that do not exist.
@@ -58,120 +75,78 @@ func (c *compiler) catalogRefs(refs named[[]subjectRef]) {
 	}
 }
 
-// protoSource finds the files that a subject is made of. The compiler asks from several goroutines.
-type protoSource struct {
-	root    string // name of the file that the compilation begins with
-	schema  []byte
-	folders []string // where imports are looked for, first match wins
-
-	mu    sync.Mutex
-	paths map[string]string // import name -> path, for messages
-}
-
-func (p *protoSource) FindFileByPath(name string) (protocompile.SearchResult, error) {
-	if name == p.root {
-		return protocompile.SearchResult{Source: bytes.NewReader(p.schema)}, nil
-	}
-	for _, folder := range p.folders {
-		path := filepath.Join(folder, filepath.FromSlash(name))
-		data, err := readRegular(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return protocompile.SearchResult{}, err
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.paths[name] = path
-		return protocompile.SearchResult{Source: bytes.NewReader(data)}, nil
-	}
-	return protocompile.SearchResult{}, fs.ErrNotExist
-}
-
-func (p *protoSource) path(name string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if path, ok := p.paths[name]; ok {
-		return path
-	}
-	return name
-}
-
-// compileSubject compiles one proto and reports each of its errors. Imports are relative to the folder of the
-// proto, then to that of the configuration; those of the protobuf project itself are built in.
-func (c *compiler) compileSubject(s entry[subject]) Methods {
+// compileSubject compiles one proto and reports each of its errors. Imports are relative to the catalog's roots, to the root that
+// the proto's package tells, to the folder of the proto, or to that of the configuration; well-known ones are built in.
+//
+// An option, and an import that only options need, has no part in what is done with a proto: where it cannot be understood it is
+// left out, with a warning.
+func (c *compiler) compileSubject(catalog string, roots []string, s entry[subject]) Methods {
 	var at position
-	source := &protoSource{root: s.name.value + ".proto", folders: []string{c.dir}, paths: map[string]string{}}
+	var source []byte
+	p := &protoFiles{nameOf: c.nameOf}
+	name, path := s.name.value+".proto", s.name.value+".proto"
 	switch {
 	case s.value.schema.ok:
-		at, source.schema = s.value.schema.position, []byte(s.value.schema.value)
+		at, source = s.value.schema.position, []byte(s.value.schema.value)
+		p.folders = []string{c.dir}
+		name = c.protoNames.of("inline/"+catalog+"/"+name, name)
 	case s.value.path.ok:
-		path := c.path(s.value.path.value)
+		path = c.path(s.value.path.value)
 		at = s.value.path.position
 		var err error
-		if source.schema, err = readRegular(path); err != nil {
+		if source, err = readRegular(path); err != nil {
 			c.report.cause(err, at, "cannot read the proto of subject `%s`: %v", s.name.value, err)
 			return nil
 		}
-		source.root = filepath.Base(path)
-		source.paths[source.root] = path
-		source.folders = []string{filepath.Dir(path), c.dir}
+		if root := rootOf(path, source); root != "" {
+			roots = append(slices.Clone(roots), root)
+		}
+		name = filepath.Base(path)
+		if inside := below(path, roots); inside != "" {
+			name = inside
+		}
+		name = c.nameOf(path, name)
+		p.folders = distinctFolders(append(slices.Clone(roots), filepath.Dir(path), c.dir))
 	default:
 		return nil
 	}
-
-	var mu sync.Mutex
-	var found []error
-	compiler := protocompile.Compiler{
-		Resolver: protocompile.WithStandardImports(source),
-		Reporter: reporter.NewReporter(func(err reporter.ErrorWithPos) error {
-			mu.Lock()
-			defer mu.Unlock()
-			found = append(found, err)
-			return nil // go on, to find the next one
-		}, nil),
-	}
-	var files linker.Files
-	err := caught("the proto compiler", func() (err error) {
-		// No caller's context: this reads a few small local files, and Compile returns when that is done.
-		files, err = compiler.Compile(context.Background(), source.root)
-		return err
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	if err != nil && len(found) == 0 {
-		found = []error{err}
-	}
-	for _, err := range found {
-		var positioned reporter.ErrorWithPos
-		if !errors.As(err, &positioned) {
-			c.report.cause(err, at, "subject `%s` does not compile: %v", s.name.value, err)
-			continue
+	p.load(name, path, source)
+	file, wrong := p.compile()
+	for _, f := range wrong {
+		hint := ""
+		if errors.As(f.err, new(*notFound)) && s.value.path.ok {
+			hint = "; name the folder that it is relative to in `options.roots` of the catalog"
 		}
-		p := positioned.GetPosition()
-		p.Filename = source.path(p.Filename)
-		c.report.cause(err, at, "subject `%s` does not compile: %s: %v", s.name.value, p, positioned.Unwrap())
+		c.report.cause(f.err, at, "subject `%s` does not compile: %s: %s%s", s.name.value, f.where, f.what, hint)
 	}
-	if len(found) > 0 {
+	if file == nil {
 		return nil
 	}
-	for _, file := range files {
-		c.protos.add(file)
+	for _, f := range p.leftOut() {
+		c.report.warn(at, "subject `%s`: %s: %s; it is left out, as nothing of the services needs it", s.name.value, f.where, f.what)
 	}
-	return methodsOf(files)
+	c.protos.add(file)
+	methods := methodsOf(file)
+	if len(methods) == 0 {
+		c.report.warn(at, "subject `%s` gives no method: there is no service with one in `%s`", s.name.value, path)
+	}
+	return methods
 }
 
-func methodsOf(files linker.Files) Methods {
+// nameOf is the name of a file: one that others import it by, or where another has that, its path below the configuration's folder.
+func (c *compiler) nameOf(file, name string) string {
+	identity := absolute(file)
+	return c.protoNames.of(identity, filepath.ToSlash(filepath.Clean(name)), below(identity, []string{absolute(c.dir)}))
+}
+
+func methodsOf(file protoreflect.FileDescriptor) Methods {
 	all := Methods{}
-	for _, file := range files {
-		for i := range file.Services().Len() {
-			service := file.Services().Get(i)
-			for j := range service.Methods().Len() {
-				m := service.Methods().Get(j)
-				all[string(service.FullName())+"/"+string(m.Name())] = Method{
-					ClientStreams: m.IsStreamingClient(), ServerStreams: m.IsStreamingServer(),
-				}
+	for i := range file.Services().Len() {
+		service := file.Services().Get(i)
+		for j := range service.Methods().Len() {
+			m := service.Methods().Get(j)
+			all[string(service.FullName())+"/"+string(m.Name())] = Method{
+				ClientStreams: m.IsStreamingClient(), ServerStreams: m.IsStreamingServer(),
 			}
 		}
 	}

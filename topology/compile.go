@@ -19,6 +19,8 @@ type compiler struct {
 	methods Methods
 	protos  Protos
 
+	protoNames protoNames
+
 	clusters  map[string]*Cluster // by name of the kafka client binding
 	north     map[string][]NorthRoute
 	tls       map[string]*ServerTLS
@@ -29,6 +31,7 @@ type compiler struct {
 
 // compile checks everything and builds the topology. It is complete only if no problem was reported.
 func (c *compiler) compile(file string) *Topology {
+	c.protoNames = protoNames{byFile: map[string]string{}, taken: map[string]bool{}}
 	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}

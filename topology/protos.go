@@ -14,7 +14,7 @@ type Protos struct{ files []linker.File }
 
 // add takes over a file and what it imports.
 func (p *Protos) add(f linker.File) {
-	if f == nil || slices.Contains(p.files, f) {
+	if f == nil || slices.ContainsFunc(p.files, func(known linker.File) bool { return known.Path() == f.Path() }) {
 		return
 	}
 	p.files = append(p.files, f)

@@ -53,6 +53,7 @@ type store struct {
 // catalog holds protos, in files or in the configuration itself.
 type catalog struct {
 	spot
+	roots    []text
 	subjects named[subject]
 }
 
@@ -62,6 +63,7 @@ type subject struct{ path, schema, version text }
 type filesystemCatalog struct {
 	Type    text `yaml:"type"`
 	Options struct {
+		Roots    []text `yaml:"roots"`
 		Subjects named[struct {
 			Path    text `yaml:"path" need:"true"`
 			Version text `yaml:"version"`
@@ -83,6 +85,7 @@ func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
 	c.locate(at, p)
 	switch spec := d.variant(n, at, p, map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}).(type) {
 	case *filesystemCatalog:
+		c.roots = spec.Options.Roots
 		for _, s := range spec.Options.Subjects {
 			c.subjects = append(c.subjects, entry[subject]{s.name, subject{path: s.value.Path, version: s.value.Version}})
 		}
