@@ -16,6 +16,7 @@ import (
 //	need:"true"       the key must be there
 //	oneof:"a b"       the values that a scalar takes
 //	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
+//	instead:"what"    the key exists elsewhere, and what is written here in its place
 //	idle:"why"        the key is read but has no effect, which is a warning
 type decoder struct {
 	report *report
@@ -249,6 +250,10 @@ func (d *decoder) fields(pairs []pair, at position, into reflect.Value, p place)
 		found[f.key] = true
 		if f.Tag.Get("later") == "*" {
 			d.report.problem(pair.key.position, "%s is not supported yet; remove it", inner)
+			continue
+		}
+		if instead := f.Tag.Get("instead"); instead != "" {
+			d.report.problem(pair.key.position, "%s is not supported: %s", inner, instead)
 			continue
 		}
 		if why := f.Tag.Get("idle"); why != "" {

@@ -83,6 +83,10 @@ func keysOf(v reflect.Value, prefix string) (rows [][2]string) {
 			rows = append(rows, [2]string{key, "refused: not supported yet"})
 			continue
 		}
+		if instead := f.Tag.Get("instead"); instead != "" {
+			rows = append(rows, [2]string{key, "refused: " + instead})
+			continue
+		}
 		if why := f.Tag.Get("idle"); why != "" {
 			rows = append(rows, [2]string{key, "no effect, with a warning: " + why})
 			continue

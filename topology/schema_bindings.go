@@ -253,6 +253,7 @@ type grpcServer struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
+		Services              anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
 		MaxMessage            size     `yaml:"max-message"`
 		MaxConcurrentStreams  count    `yaml:"max-concurrent-streams"`
 		MaxConnectionAge      duration `yaml:"max-connection-age"`
@@ -273,8 +274,9 @@ type grpcClient struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
-		MaxMessage  size `yaml:"max-message"`
-		Compression text `yaml:"compression" oneof:"identity gzip"`
+		Services    anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
+		MaxMessage  size     `yaml:"max-message"`
+		Compression text     `yaml:"compression" oneof:"identity gzip"`
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`
 	Exit   text                `yaml:"exit"`
