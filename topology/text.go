@@ -5,58 +5,70 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
+
+	"kafkagrpc/internal/texttable"
 )
 
 // Text describes the topology for people, in a few aligned lines. It holds no key material.
 func (t *Topology) Text() string {
 	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s: namespace %s\n", t.File, t.Namespace)
-	if len(t.Listeners) > 0 {
-		fmt.Fprintf(w, "\nlisteners\n")
-		for _, l := range t.Listeners {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", l.Address(), transport(l.TLS), l.Binding)
+	fmt.Fprintf(&b, "%s: namespace %s\n", t.File, t.Namespace)
+	section := func(title string, rows [][]string) {
+		fmt.Fprintf(&b, "\n%s\n", title)
+		for i := range rows {
+			rows[i][0] = "  " + rows[i][0]
 		}
-		fmt.Fprintf(w, "\nnorth routes\n")
+		_ = texttable.Write(&b, rows, 0) // a builder takes all
+	}
+	if len(t.Listeners) > 0 {
+		var listeners, routes [][]string
+		for _, l := range t.Listeners {
+			listeners = append(listeners, []string{l.Address(), transport(l.TLS), l.Binding})
+		}
+		section("listeners", listeners)
 		for _, r := range t.northRoutes() {
 			replies := "replies from " + r.ReplyTo
 			if r.ReplyTo == "" {
 				replies = "one-way"
 			}
-			fmt.Fprintf(w, "  %s\t-> %s\t%s\t%s\n", methods(r.Methods), r.Topic, replies, r.Binding)
+			routes = append(routes, []string{methods(r.Methods), "-> " + r.Topic, replies, r.Binding})
 		}
+		section("north routes", routes)
 	}
-	fmt.Fprintf(w, "\nKafka clusters\n")
+	var clusters [][]string
 	for _, c := range t.Clusters() {
-		fmt.Fprintf(w, "  %s\t%s%s\n", c.Binding, strings.Join(c.Brokers, ", "), c.security())
+		clusters = append(clusters, []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()})
 	}
+	section("Kafka clusters", clusters)
 	for _, r := range t.Remotes {
-		fmt.Fprintf(w, "\nremote %s\n", r.Binding)
-		fmt.Fprintf(w, "  group\t%s\n", r.Group)
-		fmt.Fprintf(w, "  cluster\t%s\n", r.Cluster.Binding)
-		fmt.Fprintf(w, "  inputs\t%s\n", strings.Join(r.Inputs(), ", "))
-		fmt.Fprintf(w, "  outputs\t%s\n", strings.Join(r.Outputs(), ", "))
-		fmt.Fprintf(w, "  table\t%s\n", r.Table)
-		fmt.Fprintf(w, "  loop\t%s\n", r.Loop)
-		fmt.Fprintf(w, "  dead letters\t%s\n", r.Processing.DeadLetter)
-		for _, route := range r.Routes {
-			fmt.Fprintf(w, "  target\t%s%s %s -> %s\n", route.Topic, route.conditions(), methods(route.Methods), route.Target)
+		rows := [][]string{
+			{"group", r.Group},
+			{"cluster", r.Cluster.Binding},
+			{"inputs", strings.Join(r.Inputs(), ", ")},
+			{"outputs", strings.Join(r.Outputs(), ", ")},
+			{"table", r.Table},
+			{"loop", r.Loop},
+			{"dead letters", r.Processing.DeadLetter},
 		}
+		for _, route := range r.Routes {
+			rows = append(rows, []string{"target", fmt.Sprintf("%s%s %s -> %s", route.Topic, route.conditions(), methods(route.Methods), route.Target)})
+		}
+		section("remote "+r.Binding, rows)
 	}
 	if len(t.Telemetry.Recorded) > 0 {
-		fmt.Fprintf(w, "\nmetrics of bindings\n")
+		var rows [][]string
 		for _, r := range t.Telemetry.Recorded {
-			fmt.Fprintf(w, "  %s\t%s\n", r.Binding, strings.Join(r.Names, ", "))
+			rows = append(rows, []string{r.Binding, strings.Join(r.Names, ", ")})
 		}
+		section("metrics of bindings", rows)
 	}
 	if len(t.Warnings) > 0 {
-		fmt.Fprintf(w, "\nwarnings\n")
+		var rows [][]string
 		for _, p := range t.Warnings {
-			fmt.Fprintf(w, "  %s\n", p)
+			rows = append(rows, []string{p.Error()})
 		}
+		section("warnings", rows)
 	}
-	w.Flush()
 	return b.String()
 }
 
@@ -111,10 +123,7 @@ func (c *Cluster) security() string {
 	if m := c.mechanism(); m != "" {
 		how = append(how, "SASL "+m)
 	}
-	if len(how) == 0 {
-		return ""
-	}
-	return "\t" + strings.Join(how, ", ")
+	return strings.Join(how, ", ")
 }
 
 func (c *Cluster) mechanism() string {

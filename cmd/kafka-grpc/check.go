@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"kafkagrpc/internal/preflight"
+	"kafkagrpc/internal/texttable"
 	"kafkagrpc/topology"
 )
 
@@ -63,12 +63,11 @@ func tryConnections(c *cobra.Command, t *topology.Topology, output string) error
 			return err
 		}
 	} else {
-		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "WHAT\tNAME\tRESULT\tDETAIL")
+		rows := [][]string{{"WHAT", "NAME", "RESULT", "DETAIL"}}
 		for _, f := range found {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.What, f.Name, f.Result, strings.ReplaceAll(f.Detail, "\n", "; "))
+			rows = append(rows, []string{f.What, f.Name, string(f.Result), strings.ReplaceAll(f.Detail, "\n", "; ")})
 		}
-		if err := w.Flush(); err != nil {
+		if err := texttable.Write(c.OutOrStdout(), rows, 0); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
 )
 
 const (
@@ -19,6 +21,10 @@ const (
 	// narrowest is what a cell keeps where it may be cut.
 	narrowest = 8
 )
+
+// terminal is how wide characters are: those that are wide in some terminals only, such as Greek ones between Chinese ones, are
+// narrow in today's, whatever the locale.
+var terminal = &runewidth.Condition{StrictEmojiNeutral: true}
 
 // Write writes rows, the first of them the names of the columns, cut to a width, or whole with 0. The widest columns give way;
 // those that are named last, one after the other, when the others cannot any more.
@@ -50,7 +56,7 @@ func (c Columns) Write(w io.Writer, rows [][]string) error {
 				cell = cut(cell, c.widths[i])
 			}
 			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", max(0, c.widths[i]-utf8.RuneCountInString(cell))+len(gap)))
+			line.WriteString(strings.Repeat(" ", max(0, c.widths[i]-terminal.StringWidth(cell))+len(gap)))
 		}
 		b.WriteString(strings.TrimRight(line.String(), " "))
 		b.WriteByte('\n')
@@ -61,11 +67,14 @@ func (c Columns) Write(w io.Writer, rows [][]string) error {
 
 // fit is the width of each column: the widest ones give way until a line fits.
 func fit(rows [][]string, width int, last []string) []int {
+	if len(rows) == 0 {
+		return nil
+	}
 	widths := make([]int, len(rows[0]))
 	total := -len(gap)
 	for i := range widths {
 		for _, row := range rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+			widths[i] = max(widths[i], terminal.StringWidth(row[i]))
 		}
 		total += widths[i] + len(gap)
 	}
@@ -86,16 +95,13 @@ func fit(rows [][]string, width int, last []string) []int {
 	return widths
 }
 
+// cut shortens a cell between two characters, as people take them: with all that is above, below or joined to them.
 func cut(s string, width int) string {
-	runes := []rune(s)
-	if len(runes) <= width {
-		return s
-	}
-	const rest = "..."
+	rest := "..."
 	if width < len(rest) {
-		return string(runes[:width])
+		rest = ""
 	}
-	return string(runes[:width-len(rest)]) + rest
+	return terminal.Truncate(s, width, rest)
 }
 
 // Text is a string as a person can read it on one line: quoted where it could be taken for something else or do something to

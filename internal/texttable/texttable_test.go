@@ -29,6 +29,12 @@ func TestWrite(t *testing.T) {
 		{"no narrower than that", rows, 1, nil, []string{"KEY   TIME      MESSAGE", "a     12:00...  a mes...", "käse"}},
 		{"of no width", rows, 0, nil, []string{"KEY   TIME          MESSAGE", "a     12:00:00.000  a message of some length", "käse"}},
 		{"names alone", rows[:1], 80, nil, []string{"KEY  TIME  MESSAGE"}},
+		{"wide characters", [][]string{{"KEY", "N"}, {"注文-四十二", "1"}, {"주문", "2"}, {"🍣🍣", "3"}, {"e\u0301te\u0301", "4"}, {"αβ±", "5"}}, 0, nil,
+			[]string{"KEY          N", "注文-四十二  1", "주문         2", "🍣🍣         3", "e\u0301te\u0301          4", "αβ±          5"}},
+		{"wide characters are cut whole", [][]string{{"KEY", "N"}, {"注文注文注文", "1"}, {"a注文注文注文", "2"}}, 12, nil,
+			[]string{"KEY        N", "注文注...  1", "a注文...   2"}},
+		{"marks stay with their letters", [][]string{{"KEY"}, {strings.Repeat("e\u0301", 9)}, {"👍🏽👍🏽👍🏽👍🏽👍🏽"}}, 8, nil,
+			[]string{"KEY", strings.Repeat("e\u0301", 5) + "...", "👍🏽👍🏽..."}},
 		{"by characters, not bytes", [][]string{{"K"}, {strings.Repeat("ä", 9)}}, 8, nil, []string{"K", "äääää..."}},
 	}
 	for _, test := range tests {
