@@ -86,21 +86,10 @@ func NewCaller(c *Client, p Policy) *Caller {
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
 // is DEADLINE_EXCEEDED only where no attempt was made before.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, call.Method, func(ctx context.Context, v *visit) (Result, bool, bool) {
-		if _, bounded := ctx.Deadline(); bounded || c.policy.AttemptTimeout > 0 {
-			r, answered := c.attempt(ctx, t, call)
-			return r, answered, true
-		}
-		defer c.silent(v)()
-		r, answered := c.unbounded(ctx, t, call)
+	return c.make(ctx, t, call.Method, func(ctx context.Context, _ *visit) (Result, bool, bool) {
+		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
-}
-
-// silent lets an attempt without a deadline leave the breaker when nothing has come for a while, until stop: silence says
-// nothing of its target, and must not keep other calls waiting as the one probe.
-func (c *Caller) silent(v *visit) (stop func() bool) {
-	return time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) }).Stop
 }
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
@@ -189,11 +178,14 @@ func (v *visit) leave(verdict verdict, r Result) (open bool) {
 }
 
 func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool) {
-	if _, bounded := ctx.Deadline(); !bounded && c.policy.AttemptTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.policy.AttemptTimeout)
-		defer cancel()
+	if _, bounded := ctx.Deadline(); bounded {
+		return c.once(ctx, t, call)
 	}
+	if c.policy.AttemptTimeout <= 0 {
+		return c.unbounded(ctx, t, call)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.policy.AttemptTimeout)
+	defer cancel()
 	return c.once(ctx, t, call)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -36,7 +37,9 @@ const replayBytes = 1 << 20
 func (c *Caller) Stream(ctx context.Context, t Target, s Stream) Result {
 	sent := &sent{next: s.Next}
 	return c.make(ctx, t, s.Method, func(ctx context.Context, v *visit) (Result, bool, bool) {
-		defer c.silent(v)()
+		// A silent stream says nothing of its target, and must not keep other calls waiting as the one probe.
+		silence := time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) })
+		defer silence.Stop()
 		r, answered := c.stream(ctx, t, s, sent, func() { v.leave(worked, Result{}) })
 		return r, answered, !sent.committed.Load()
 	})
