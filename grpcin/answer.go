@@ -1,11 +1,16 @@
 package grpcin
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"slices"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/internal/wire"
 )
@@ -27,8 +32,15 @@ func (s *Server) begin(stream grpc.ServerStream, c *call, r wire.Record) error {
 	if err != nil {
 		return s.malformed(c, r, err)
 	}
-	s.observeReply(stream.Context(), c, r, reply.Trace)
-	return stream.SetHeader(reply.Metadata.MD())
+	ctx := stream.Context()
+	s.observeReply(ctx, c, r, reply.Trace)
+	if r.Value != nil { // else the end tells
+		s.leftOut(c, r, reply.LeftOut)
+	}
+	header, large := fitMetadata(ctx, reply.Metadata)
+	s.tooLarge(ctx, c, r, large, false)
+	// Not by the stream, which refuses what is not printable ASCII.
+	return grpc.SetHeader(ctx, header.MD())
 }
 
 // end gives the caller the status. Of a method with one reply, that is given now as well: which one counts is known
@@ -49,15 +61,52 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 	if err := s.begin(stream, c, first); err != nil {
 		return err
 	}
+	s.leftOut(c, r, end.LeftOut)
 	// Rich error details are among the trailers, and grpc-go leaves them as they are.
-	stream.SetTrailer(end.Trailers.MD())
+	ctx := stream.Context()
+	text, trailers, large := fitStatus(ctx, end.Message, s.agreeing(c, r, end))
+	s.tooLarge(ctx, c, r, large, text != end.Message)
+	if err := grpc.SetTrailer(ctx, trailers.MD()); err != nil {
+		return err // the call has ended
+	}
 	if end.Status != codes.OK {
-		return status.Error(end.Status, end.Message)
+		return status.Error(end.Status, text)
 	}
 	if ok {
 		return stream.SendMsg(&message.Value)
 	}
 	return nil
+}
+
+// agreeing are the trailers without details that are of another status: a caller would take them for it, and its status and
+// message for lost.
+func (s *Server) agreeing(c *call, r wire.Record, end wire.Reply) wire.Metadata {
+	var details spb.Status
+	is := func(f wire.Field) bool { return f.Name == statusDetails }
+	i := slices.IndexFunc(end.Trailers, is)
+	if i < 0 || proto.Unmarshal([]byte(end.Trailers[i].Value), &details) != nil || codes.Code(details.Code) == end.Status {
+		return end.Trailers
+	}
+	s.leftOut(c, r, wire.LeftOut{Count: 1, First: fmt.Sprintf("%s is of status %d, the reply of %d", statusDetails, details.Code, end.Status)})
+	return slices.DeleteFunc(end.Trailers, is)
+}
+
+const statusDetails = "grpc-status-details-bin"
+
+// leftOut tells what a record has that the caller does not get.
+func (s *Server) leftOut(c *call, r wire.Record, left wire.LeftOut) {
+	if left.Count > 0 {
+		s.warn(c, "metadata of a reply is left out", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
+			"left_out", left.Count, "first", left.First)
+	}
+}
+
+// tooLarge tells what the caller does not get because its side takes no larger header lists.
+func (s *Server) tooLarge(ctx context.Context, c *call, r wire.Record, left int, clipped bool) {
+	if left > 0 || clipped {
+		s.warn(c, "a reply is cut to the header list that the caller takes", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
+			"left_out", left, "message_clipped", clipped, "limit", headerListOf(ctx))
+	}
 }
 
 func (s *Server) malformed(c *call, r wire.Record, err error) error {

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
@@ -127,6 +128,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
 		grpc.WaitForHandlers(true),
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
+		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxConcurrentStreams(uint32(limits.MaxConcurrentStreams)),
 		// grpc-go does not stop before connections that are being set up are, so this bounds the stop as well.
 		grpc.ConnectionTimeout(5 * time.Second),
@@ -140,10 +142,12 @@ func NewServer(o Options) (*Server, error) {
 			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
 		}),
 	}
+	transport := insecure.NewCredentials()
 	if t := o.Listener.TLS; t != nil {
 		s.presented = newPresented(t, o.Log)
-		options = append(options, grpc.Creds(credentials.NewTLS(s.presented.tlsConfig())))
+		transport = credentials.NewTLS(s.presented.tlsConfig())
 	}
+	options = append(options, grpc.Creds(listening{transport}))
 	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
 	}

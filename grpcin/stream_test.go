@@ -255,7 +255,7 @@ func TestFailedReplies(t *testing.T) {
 	c := f.stream(ctx, t, bidi)
 	c.send("x")
 	bad := message(f.first(ctx, t), "1")
-	bad.Headers = append(bad.Headers, wire.Header{Name: "meta:x", Value: []byte("\n")})
+	bad.Headers = append(bad.Headers, wire.Header{Name: "zilla:status", Value: []byte("none")})
 	f.kafka.reply(f.calls, bad)
 	c.wants(codes.Internal)
 	canceled(ctx, t, f)

@@ -11,8 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -81,10 +81,20 @@ type Client struct {
 	closing         chan struct{} // closed by Close
 
 	mu       sync.Mutex // guards what follows
-	conns    map[Target]*grpc.ClientConn
+	conns    map[path]*grpc.ClientConn
 	closed   bool
 	inFlight sync.WaitGroup // grows under mu while not closed
 }
+
+// path is what calls share a connection by.
+type path struct {
+	Target
+	odd bool // for metadata that grpc-go itself refuses to send
+}
+
+// maxHeaderList is the largest metadata and the largest trailers that a service may send, which it is told. It has been grpc-go's
+// default, which may become a thousandth of it; a status that comes with more is lost.
+const maxHeaderList = 16 << 20
 
 var errClosed = errors.New("the client is closed")
 
@@ -99,7 +109,7 @@ func New(o Options) *Client {
 	if o.Refresh == 0 {
 		o.Refresh = namesRefresh
 	}
-	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, closing: make(chan struct{}), conns: map[Target]*grpc.ClientConn{}}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, closing: make(chan struct{}), conns: map[path]*grpc.ClientConn{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -113,14 +123,15 @@ func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
 
 // unary is Unary, and tells whether the service has sent anything.
 func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answered bool) {
-	conn, err := c.begin(t)
+	ctx, odd := outgoing(ctx, call.Metadata)
+	conn, err := c.begin(path{t, odd})
 	if err != nil {
 		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}, false
 	}
 	defer c.inFlight.Done()
 
 	// grpc-go leaves a stream open on which a second reply arrived, until its context ends.
-	callCtx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, sendable(call.Metadata)))
+	callCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var reply []byte
 	err = conn.Invoke(callCtx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
@@ -148,6 +159,9 @@ var errRefusedTwice = status.Error(codes.Unavailable, "two connections that were
 func (c *Client) failed(ctx context.Context, t Target, r Result, err error, answered bool) Result {
 	s := status.Convert(err)
 	r.Status, r.Message = s.Code(), s.Message()
+	if r.Status > math.MaxInt32 { // grpc-go's idea of a negative one, which it could not pass on
+		r.Status = codes.Unknown
+	}
 	if c.cut(ctx, err) {
 		r.Status, r.Message = codes.Unavailable, errClosed.Error()
 	}
@@ -173,20 +187,20 @@ func (c *Client) enter() bool {
 	return true
 }
 
-// begin gives the connection of a target. Without an error the caller must end with inFlight.Done.
-func (c *Client) begin(t Target) (*grpc.ClientConn, error) {
+// begin gives the connection of a path. Without an error the caller must end with inFlight.Done.
+func (c *Client) begin(p path) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, errClosed
 	}
-	conn, ok := c.conns[t]
+	conn, ok := c.conns[p]
 	if !ok {
 		var err error
-		if conn, err = c.connect(t); err != nil {
+		if conn, err = c.connect(p); err != nil {
 			return nil, err
 		}
-		c.conns[t] = conn
+		c.conns[p] = conn
 	}
 	c.inFlight.Add(1)
 	return conn, nil
@@ -199,7 +213,8 @@ func (c *Client) isClosed() bool {
 }
 
 // connect prepares a connection; grpc-go opens it when the first call needs it.
-func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
+func (c *Client) connect(p path) (*grpc.ClientConn, error) {
+	t := p.Target
 	creds, err := security(t)
 	if err != nil {
 		return nil, err
@@ -239,6 +254,10 @@ func (c *Client) connect(t Target) (*grpc.ClientConn, error) {
 		// not acknowledge ends a connection after Timeout in any case.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(calls...),
+		grpc.WithMaxHeaderListSize(maxHeaderList),
+	}
+	if p.odd {
+		options = append(options, grpc.WithStatsHandler(oddHandler{})) // before those that add to the metadata
 	}
 	for _, h := range c.stats {
 		options = append(options, grpc.WithStatsHandler(h))
@@ -257,43 +276,11 @@ func (c *Client) Close() error {
 	c.conns, c.closed = nil, true
 	c.mu.Unlock()
 	var problems []error
-	for t, conn := range conns {
+	for p, conn := range conns {
 		if err := conn.Close(); err != nil {
-			problems = append(problems, fmt.Errorf("closing the connection to %s: %w", t.Address, err))
+			problems = append(problems, fmt.Errorf("closing the connection to %s: %w", p.Address, err))
 		}
 	}
 	c.inFlight.Wait()
 	return errors.Join(problems...)
-}
-
-// sendable leaves out what belongs to one HTTP/2 hop or to gRPC itself: each hop has its own.
-func sendable(md metadata.MD) metadata.MD {
-	out := make(metadata.MD, len(md))
-	for name, values := range md {
-		if name = strings.ToLower(name); !reserved(name) {
-			out[name] = append(out[name], values...)
-		}
-	}
-	return out
-}
-
-// received is sendable for what a service sent; rich error details stay.
-func received(md metadata.MD) metadata.MD {
-	for name := range md {
-		if reserved(name) && name != "grpc-status-details-bin" {
-			delete(md, name)
-		}
-	}
-	if len(md) == 0 {
-		return nil
-	}
-	return md
-}
-
-func reserved(name string) bool {
-	switch name {
-	case "", "content-type", "te", "user-agent":
-		return true
-	}
-	return name[0] == ':' || strings.HasPrefix(name, "grpc-")
 }

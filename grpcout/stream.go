@@ -92,7 +92,8 @@ func (s *sent) keep(message []byte) {
 // stream is one attempt. begun is called at the first message of the service. answered tells whether the service has sent
 // anything.
 func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, begun func()) (r Result, answered bool) {
-	conn, err := c.begin(t)
+	ctx, odd := outgoing(ctx, s.Metadata)
+	conn, err := c.begin(path{t, odd})
 	if err != nil {
 		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}, false
 	}
@@ -100,7 +101,7 @@ func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, beg
 
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	callCtx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, sendable(s.Metadata)))
+	callCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := conn.NewStream(callCtx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/"+s.Method)
 	if err != nil {

@@ -127,6 +127,9 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", a.method, at.topic))
 		return
 	}
+	if left := request.LeftOut; left.Count > 0 && record.Value != nil {
+		p.repeats(slog.LevelWarn, "left out", "metadata of a request is left out of its call", a, "left_out", left.Count, "first", left.First)
+	}
 	switch oneMessage := isKnown && !known.ClientStreams; {
 	case !unary && (record.Value != nil || request.Canceled || !oneMessage):
 		p.streamRecord(ctx, d, part, a)

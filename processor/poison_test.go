@@ -108,7 +108,7 @@ func TestPoisonHarmsNoOtherRequest(t *testing.T) {
 		{name: "10 MB attempt id", change: with(header("grpc:call", huge)), status: codes.InvalidArgument, says: `header "grpc:call"`},
 		{name: "10 MB deadline", change: with(header("grpc:deadline", huge)), status: codes.InvalidArgument, says: `header "grpc:deadline"`},
 		{name: "10 MB idempotency key", change: with(header("meta:idempotency-key", huge)), status: codes.InvalidArgument, says: "the idempotency key has"},
-		{name: "10 MB metadata name that is none", change: with(header("meta: "+huge, "1")), status: codes.ResourceExhausted, says: "does not fit topic"},
+		{name: "10 MB metadata name that is none", change: with(header("meta: "+huge, "1"))},
 		{name: "10 MB metadata", change: with(header("meta:x", huge))},
 		{name: "10 MB value", value: huge, status: codes.ResourceExhausted},
 		{name: "value near the default limit", value: strings.Repeat("v", 1_000_000), status: codes.ResourceExhausted, says: "table.max-result"},
@@ -125,9 +125,9 @@ func TestPoisonHarmsNoOtherRequest(t *testing.T) {
 		{name: "the same without a correlation id", change: func(r *wire.Record) {
 			r.Headers = append(without(r.Headers, "zilla:correlation-id"), header("\xff\xfe", "1"), header("", ""))
 		}, letter: "no zilla:correlation-id header"},
-		{name: "metadata name that is not UTF-8", change: with(header("meta:\xff\xfe", "1")), status: codes.InvalidArgument, says: "is not a metadata name"},
-		{name: "metadata that is not UTF-8", change: with(header("meta:x", "\xff\xfe")), status: codes.InvalidArgument, says: `header "meta:x"`},
-		{name: "binary metadata that is not UTF-8", change: with(header("meta:x-bin", "\xff\xfe")), status: codes.InvalidArgument, says: `header "meta:x-bin"`},
+		{name: "metadata name that is not UTF-8", change: with(header("meta:\xff\xfe", "1"))},
+		{name: "metadata that is not UTF-8", change: with(header("meta:x", "\xff\xfe"))},
+		{name: "binary metadata that is not UTF-8", change: with(header("meta:x-bin", "\xff\xfe"))},
 		{name: "attempt id that is not UTF-8", change: with(header("grpc:call", "\xff\xfe")), status: codes.InvalidArgument, says: `header "grpc:call"`},
 		{name: "correlation id that is not UTF-8", change: replaced("zilla:correlation-id", "c\xff\xfe")},
 		{name: "service that is not UTF-8", change: replaced("zilla:service", "s\xff\xfe"), status: codes.Unimplemented, says: "no route takes method"},

@@ -1,6 +1,9 @@
 package wire
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // EncodeMessage writes a status message as gRPC writes grpc-message: bytes outside of printable ASCII, and the
 // percent sign, as %XX. It takes any string.
@@ -48,6 +51,32 @@ func DecodeMessage(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// ClipMessage cuts a status message, where it must, so that it takes at most so many bytes when a gRPC library encodes it. It
+// also answers how many it takes.
+func ClipMessage(s string, bytes int) (clipped string, size int) {
+	const rest = "..."
+	cut, kept := 0, 0 // what rest still fits behind
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1: // a library sends U+FFFD in its place
+			size += len("%EF%BF%BD")
+		case n == 1 && isPlain(s[i]):
+			size++
+		default:
+			size += len("%XX") * n
+		}
+		if i += n; size <= bytes-len(rest) {
+			cut, kept = i, size
+		}
+	}
+	if size <= bytes {
+		return s, size
+	}
+	end := rest[:max(0, min(bytes, len(rest)))]
+	return s[:cut] + end, kept + len(end)
 }
 
 // unhex is the value of a hex digit, or -1.

@@ -7,14 +7,15 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc/metadata"
 )
 
 // statusDetails is the one reserved name that may travel as a trailer: it carries rich errors.
 const statusDetails = "grpc-status-details-bin"
 
-// Field is one metadata entry. The value of a name that ends in "-bin" is raw bytes, every other one is
-// printable ASCII.
+// Field is one metadata entry. The value of a name that ends in "-bin" is raw bytes. Every other one is what HTTP/2 carries
+// unchanged: bytes of any kind but control characters. gRPC promises less, printable ASCII, but its peers send more.
 type Field struct{ Name, Value string }
 
 // Metadata is the metadata of a call or of its answer. Its order counts and names may repeat.
@@ -58,6 +59,31 @@ func (m Metadata) Get(name string) (string, bool) {
 	return "", false
 }
 
+// Within leaves out the largest entries until the rest takes at most so many bytes, as size counts them.
+func (m Metadata) Within(bytes int, size func(Field) int) (rest Metadata, left int) {
+	total := 0
+	for _, f := range m {
+		total += size(f)
+	}
+	if total <= bytes {
+		return m, 0
+	}
+	largest := make([]int, len(m)) // first
+	for i := range m {
+		largest[i] = i
+	}
+	slices.SortStableFunc(largest, func(a, b int) int { return size(m[b]) - size(m[a]) })
+	for ; total > bytes && left < len(m); left++ {
+		total -= size(m[largest[left]])
+	}
+	for i, f := range m {
+		if !slices.Contains(largest[:left], i) {
+			rest = append(rest, f)
+		}
+	}
+	return rest, left
+}
+
 // passes reports whether metadata of this lower-case name may be written to Kafka, or taken from there.
 // Reserved names belong to one HTTP/2 hop; credentials pass only where the configuration names them, because
 // Kafka stores what it is given.
@@ -76,68 +102,70 @@ func (c Contract) passes(name string) bool {
 
 func (c Contract) passesTrailer(name string) bool { return name == statusDetails || c.passes(name) }
 
-// appendMetadata adds one header for each field that passes.
+// LeftOut counts the metadata entries of a record that are left out, because HTTP/2 cannot carry them.
+type LeftOut struct {
+	Count int
+	First string // what is wrong with the first one. It has the name of the header, never the value
+}
+
+// add counts an entry of a header.
+func (l *LeftOut) add(header, problem string) {
+	if l.Count++; l.Count == 1 {
+		l.First = fmt.Sprintf("header %.100q: %s", header, problem)
+	}
+}
+
+// appendMetadata adds one header for each field that passes, and that a reader will take.
 func appendMetadata(headers []Header, prefix string, m Metadata, passes func(string) bool) []Header {
 	for _, f := range m {
 		name := strings.ToLower(f.Name)
-		if !passes(name) {
+		if !passes(name) || !httpguts.ValidHeaderFieldName(name) {
 			continue
 		}
 		var value []byte
-		if strings.HasSuffix(name, "-bin") {
+		if !isBinary(name) {
+			if !httpguts.ValidHeaderFieldValue(f.Value) {
+				continue
+			}
+			value = []byte(f.Value)
+		} else {
 			value = make([]byte, base64.RawStdEncoding.EncodedLen(len(f.Value)))
 			base64.RawStdEncoding.Encode(value, []byte(f.Value))
-		} else {
-			value = []byte(f.Value)
 		}
 		headers = append(headers, Header{prefix + name, value})
 	}
 	return headers
 }
 
-// appendField reads a header written by appendMetadata. What cannot be metadata is an error here, with the
-// header's name, because a gRPC library would refuse the whole call later and say less.
-func appendField(m Metadata, prefix string, h Header, passes func(string) bool) (Metadata, error) {
+// appendField reads a header written by appendMetadata, or by another producer. What HTTP/2 cannot carry is left out: a peer
+// would refuse the whole call for it.
+func appendField(m Metadata, left *LeftOut, prefix string, h Header, passes func(string) bool) Metadata {
 	name := strings.ToLower(h.Name[len(prefix):])
 	if !passes(name) {
-		return m, nil
+		return m
 	}
-	if !validName(name) {
-		return m, fmt.Errorf("header %q: %q is not a metadata name; use a-z, 0-9, '-', '_' and '.'", h.Name, name)
+	if !httpguts.ValidHeaderFieldName(name) {
+		left.add(h.Name, "HTTP/2 has no such name")
+		return m
 	}
-	if !strings.HasSuffix(name, "-bin") {
+	if !isBinary(name) {
 		value := string(h.Value)
-		if !printable(value) {
-			return m, fmt.Errorf("header %q: the value is not printable ASCII; metadata with other bytes needs a name that ends in -bin", h.Name)
+		if !httpguts.ValidHeaderFieldValue(value) {
+			left.add(h.Name, "the value has control characters; metadata with such bytes needs a name that ends in -bin")
+			return m
 		}
-		return append(m, Field{name, value}), nil
+		return append(m, Field{name, value})
 	}
 	// A gRPC library may join repeated binary values with commas, which are no base64.
 	for part := range strings.SplitSeq(string(h.Value), ",") {
 		value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(part, "="))
 		if err != nil {
-			return m, fmt.Errorf("header %q: the value is not base64: %w", h.Name, err)
+			left.add(h.Name, "the value is not base64: "+err.Error())
+			continue
 		}
 		m = append(m, Field{name, string(value)})
 	}
-	return m, nil
+	return m
 }
 
-func validName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
-			return false
-		}
-	}
-	return name != ""
-}
-
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return false
-		}
-	}
-	return true
-}
+func isBinary(name string) bool { return strings.HasSuffix(name, "-bin") }

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,7 @@ type Reply struct {
 	Status        codes.Code
 	Message       string // of the status, decoded
 	Trailers      Metadata
+	LeftOut       LeftOut // of Metadata and Trailers, by the decoder
 }
 
 // EncodeReplyMessage writes the headers of a record that carries a reply message. Status, message and trailers
@@ -37,7 +39,7 @@ func (c Contract) EncodeReplyEnd(r Reply) []Header {
 	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+3)
 	headers = append(headers,
 		Header{c.CorrelationID, []byte(r.CorrelationID)},
-		Header{statusHeader, strconv.AppendUint(nil, uint64(r.Status), 10)})
+		Header{statusHeader, strconv.AppendUint(nil, uint64(ValidStatus(r.Status)), 10)})
 	headers = appendText(headers, messageHeader, EncodeMessage(r.Message))
 	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
 	headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
@@ -45,8 +47,8 @@ func (c Contract) EncodeReplyEnd(r Reply) []Header {
 	return r.Trace.appendTo(headers)
 }
 
-// DecodeReply reads the headers of a reply record, of both kinds. An absent status is OK. With an error the
-// status is INTERNAL, and the correlation id and call are set where they could be read.
+// DecodeReply reads the headers of a reply record, of both kinds. An absent status is OK. Metadata that cannot be carried is
+// left out and counted. With an error the status is INTERNAL, and the correlation id and call are set where they could be read.
 func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 	var r Reply
 	var problems []error
@@ -69,14 +71,12 @@ func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 		case baggageHeader:
 			r.Trace.Baggage = string(h.Value)
 		default:
-			var err error
 			switch {
 			case strings.HasPrefix(h.Name, metadataPrefix):
-				r.Metadata, err = appendField(r.Metadata, metadataPrefix, h, c.passes)
+				r.Metadata = appendField(r.Metadata, &r.LeftOut, metadataPrefix, h, c.passes)
 			case strings.HasPrefix(h.Name, trailerPrefix):
-				r.Trailers, err = appendField(r.Trailers, trailerPrefix, h, c.passesTrailer)
+				r.Trailers = appendField(r.Trailers, &r.LeftOut, trailerPrefix, h, c.passesTrailer)
 			}
-			problems = appendError(problems, err)
 		}
 	}
 	if len(problems) > 0 {
@@ -99,11 +99,24 @@ func (c Contract) Names(headers []Header) (correlationID, call []byte) {
 	return correlationID, call
 }
 
-// decodeStatus takes any code that gRPC libraries pass on, also those without a name.
+// decodeStatus takes any code that gRPC libraries pass on, also those without a name. A number that is no code is UNKNOWN, as
+// gRPC has it.
 func decodeStatus(value []byte) (codes.Code, error) {
-	n, err := strconv.ParseUint(string(value), 10, 31)
-	if err != nil {
-		return codes.Internal, fmt.Errorf("header %q: %q is not a gRPC status in decimal", statusHeader, clip(value))
+	n, err := strconv.ParseInt(string(value), 10, 32)
+	switch {
+	case err == nil && n >= 0:
+		return codes.Code(n), nil
+	case err == nil || errors.Is(err, strconv.ErrRange):
+		return codes.Unknown, nil
 	}
-	return codes.Code(n), nil
+	return codes.Internal, fmt.Errorf("header %q: %q is not a gRPC status in decimal", statusHeader, clip(value))
+}
+
+// ValidStatus is a code that every reader takes: one that is no number of 31 bits, which gRPC libraries make of a negative one,
+// is UNKNOWN.
+func ValidStatus(c codes.Code) codes.Code {
+	if c > math.MaxInt32 {
+		return codes.Unknown
+	}
+	return c
 }

@@ -72,6 +72,8 @@ func TestDecodeReply(t *testing.T) {
 		{"end", c.EncodeReplyEnd(reply()), reply()},
 		{"no status is OK", pairs("zilla:correlation-id", "c"), wire.Reply{CorrelationID: "c"}},
 		{"a status without a name", pairs("zilla:status", "42"), wire.Reply{Status: 42}},
+		{"a status that is none", pairs("zilla:status", "-1", "zilla:message", "m"), wire.Reply{Status: codes.Unknown, Message: "m"}},
+		{"a status that is none either", pairs("zilla:status", "2147483648"), wire.Reply{Status: codes.Unknown}},
 		{"a long message", pairs("zilla:message", strings.Repeat("%41", 5000)), wire.Reply{Message: strings.Repeat("A", 5000)}},
 		{
 			"reserved names", pairs("meta:grpc-status", "1", "trailer:grpc-status", "1", "trailer::path", "/", "trailer:a", "b"),
@@ -97,10 +99,6 @@ func TestDecodeReplyErrors(t *testing.T) {
 	tests := []struct{ name, header, value, want string }{
 		{"status", "zilla:status", "NOT_FOUND", `header "zilla:status": "NOT_FOUND" is not a gRPC status`},
 		{"empty status", "zilla:status", "", `header "zilla:status"`},
-		{"negative status", "zilla:status", "-1", `header "zilla:status"`},
-		{"huge status", "zilla:status", "2147483648", `header "zilla:status"`},
-		{"metadata", "meta:x-bin", "!", `header "meta:x-bin"`},
-		{"trailer", "trailer:x-bin", "!", `header "trailer:x-bin"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -146,6 +144,7 @@ func FuzzDecodeReply(f *testing.F) {
 			}
 			return
 		}
+		r.LeftOut = wire.LeftOut{}
 		again, err := c.DecodeReply(c.EncodeReplyEnd(r))
 		if err != nil {
 			t.Fatalf("our own headers: %v", err)

@@ -23,13 +23,15 @@ type Request struct {
 	Canceled      bool      // the caller gave up; on the null record only
 	Trace         Trace
 	Metadata      Metadata
+	LeftOut       LeftOut // of Metadata, by the decoder
 }
 
 // FullMethod is "package.Service/Method".
 func (r Request) FullMethod() string { return r.Service + "/" + r.Method }
 
 // EncodeRequest writes the headers of one record of a call: the overrides as they are, the contract's four
-// where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out.
+// where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out, and what no
+// HTTP/2 connection carries, which can come from none.
 func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
 	headers := make([]Header, 0, len(overrides)+4+len(r.Metadata)+5)
 	headers = append(headers, overrides...)
@@ -53,7 +55,8 @@ func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
 
 // DecodeRequest reads the headers of a request record that has this timestamp. The deadline is grpc:deadline,
 // else grpc-timeout metadata counted from the timestamp. Unknown headers and reserved metadata are dropped; of a
-// contract header that repeats, the last counts, so that an override cannot replace it.
+// contract header that repeats, the last counts, so that an override cannot replace it. Metadata that cannot be carried
+// is left out and counted, but for the idempotency key: without it the request would be another one.
 //
 // With an error the request holds all that could be read: enough to answer the caller. The error names each
 // header that is wrong.
@@ -92,8 +95,15 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 				if r.Metadata == nil {
 					r.Metadata = make(Metadata, 0, len(headers)-i)
 				}
-				m, err := appendField(r.Metadata, metadataPrefix, h, c.passes)
-				r.Metadata, problems = m, appendError(problems, err)
+				left := &r.LeftOut
+				var key LeftOut
+				if strings.EqualFold(h.Name[len(metadataPrefix):], c.IdempotencyMetadata) {
+					left = &key
+				}
+				r.Metadata = appendField(r.Metadata, left, metadataPrefix, h, c.passes)
+				if key.Count > 0 {
+					problems = append(problems, errors.New(key.First))
+				}
 			}
 		}
 	}
@@ -148,6 +158,15 @@ func decodeTimeout(s string) (time.Duration, error) {
 		return math.MaxInt64, nil
 	}
 	return time.Duration(n) * unit, nil
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
 }
 
 // clip keeps what a stranger wrote short enough for an error message.

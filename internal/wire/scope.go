@@ -27,15 +27,13 @@ func (c Contract) ScopeID(idempotencyKey, service, method, replyTo string, overr
 	return idempotencyKey + "-" + hex.EncodeToString(scope.Sum(nil))
 }
 
-// CheckIdempotencyKey says what is wrong with a caller's key. It does not repeat the key.
+// CheckIdempotencyKey says what is wrong with a caller's key, which may have any bytes. It does not repeat the key.
 func CheckIdempotencyKey(key string) error {
 	switch {
 	case key == "":
 		return errors.New("the idempotency key is empty; leave it out to have one made")
 	case len(key) > maxIdempotencyKey:
 		return fmt.Errorf("the idempotency key has %d bytes; at most %d are allowed", len(key), maxIdempotencyKey)
-	case !printable(key):
-		return errors.New("the idempotency key is not printable ASCII")
 	}
 	return nil
 }

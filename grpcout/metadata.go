@@ -1,0 +1,90 @@
+package grpcout
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+)
+
+// outgoing is ctx for a call with metadata. Some that HTTP/2 carries, and that callers send, grpc-go refuses to send: names and
+// values with other characters than its own API allows. A call that has such is odd: its connection takes the metadata from where
+// grpc-go looks at it no more.
+func outgoing(ctx context.Context, md metadata.MD) (_ context.Context, odd bool) {
+	out := make(metadata.MD, len(md))
+	for name, values := range md {
+		if name = strings.ToLower(name); reserved(name) {
+			continue
+		}
+		out[name] = append(out[name], values...)
+		odd = odd || isOdd(name, values)
+	}
+	if odd {
+		return context.WithValue(ctx, oddKey{}, out), true
+	}
+	return metadata.NewOutgoingContext(ctx, out), false
+}
+
+// isOdd reports what grpc-go refuses.
+func isOdd(name string, values []string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return true
+		}
+	}
+	if strings.HasSuffix(name, "-bin") {
+		return false
+	}
+	for _, value := range values {
+		for i := range len(value) {
+			if value[i] < 0x20 || value[i] > 0x7e {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+type oddKey struct{}
+
+// oddHandler gives a call its metadata when grpc-go has checked that of the context, as handlers do that add a trace to it. It is
+// on connections of its own because a handler costs every call of its connection.
+type oddHandler struct{}
+
+// TagRPC implements stats.Handler.
+func (oddHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	md, _ := ctx.Value(oddKey{}).(metadata.MD)
+	return metadata.NewOutgoingContext(ctx, md.Copy())
+}
+
+// HandleRPC implements stats.Handler.
+func (oddHandler) HandleRPC(context.Context, stats.RPCStats) {}
+
+// TagConn implements stats.Handler.
+func (oddHandler) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (oddHandler) HandleConn(context.Context, stats.ConnStats) {}
+
+// received leaves out the same of what a service sent; rich error details stay.
+func received(md metadata.MD) metadata.MD {
+	for name := range md {
+		if reserved(name) && name != "grpc-status-details-bin" {
+			delete(md, name)
+		}
+	}
+	if len(md) == 0 {
+		return nil
+	}
+	return md
+}
+
+func reserved(name string) bool {
+	switch name {
+	case "", "content-type", "te", "user-agent":
+		return true
+	}
+	return name[0] == ':' || strings.HasPrefix(name, "grpc-")
+}
