@@ -102,7 +102,14 @@ func (f *flow) receive(header metadata.MD, message []byte) error {
 			return err
 		}
 	}
-	record := f.record(header, message)
+	m := wire.FromMD(header)
+	record := f.record(m, message)
+	if kafka.Size(record.Record) > f.p.maxRecord {
+		if o, left, ok := (outcome{metadata: m, messages: [][]byte{message}}).within(f.p.maxReply()); ok && left > 0 {
+			f.p.clipped(f.call.attempt, left, f.p.maxRecord)
+			record = f.record(o.metadata, message)
+		}
+	}
 	if size := kafka.Size(record.Record); size > f.p.maxRecord {
 		e := &ending{status: codes.ResourceExhausted, message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, f.call.replyTo, f.p.maxRecord)}
 		f.call.cancel(e)
@@ -152,13 +159,13 @@ func (f *flow) keep(message []byte) {
 	f.reply.messages = append(f.reply.messages, message)
 }
 
-func (f *flow) record(header metadata.MD, message []byte) outgoing {
+func (f *flow) record(m wire.Metadata, message []byte) outgoing {
 	a := f.call.attempt
 	r := wire.Record{
 		Key:   []byte(a.request.CorrelationID),
 		Value: message, // never nil
 		Headers: f.p.remote.Contract.EncodeReplyMessage(wire.Reply{
-			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Trace: f.p.replyTrace(a), Metadata: wire.FromMD(header),
+			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Trace: f.p.replyTrace(a), Metadata: m,
 		}),
 	}
 	return outgoing{Record: r, flow: a.stream}

@@ -27,6 +27,11 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 	status, message := o.status, o.message
 	for _, r := range records {
 		if size := kafka.Size(r); size > p.maxRecord {
+			if less, left, ok := o.within(p.maxReply()); ok && left > 0 {
+				p.clipped(a, left, p.maxRecord)
+				p.emitReply(ctx, a, less, p.replyRecords(a, less, records[len(records)-1].Value == nil))
+				return
+			}
 			p.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a,
 				"topic", a.replyTo, "bytes", size, "limit", p.maxRecord)
 			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)

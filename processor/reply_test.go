@@ -3,15 +3,18 @@ package processor_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
 )
@@ -103,13 +106,11 @@ func TestResultThatDoesNotFit(t *testing.T) {
 		change   func(*topology.Remote)
 		limited  string // topic with a max.message.bytes of limit
 		bytes    int    // of the reply message
-		metadata int    // of the reply's binary metadata, which base64 makes larger
 		contains string
 	}{
 		{name: "row above max-result", change: func(r *topology.Remote) { r.MaxResult = 1000 }, bytes: 1100, contains: "table.max-result"},
 		{name: "row above the table topic's limit", limited: "test-remote-table", bytes: limit, contains: "table.max-result"},
 		{name: "message above the reply topic's limit", limited: replies, bytes: limit, contains: "table.max-result"},
-		{name: "reply record above the reply topic's limit", limited: replies, metadata: 76_000, contains: "does not fit topic"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -127,8 +128,7 @@ func TestResultThatDoesNotFit(t *testing.T) {
 				if call.message == "small" {
 					return []byte("small"), nil
 				}
-				err := call.stream.SetHeader(metadata.Pairs("x-bin", strings.Repeat("x", test.metadata)))
-				return bytes.Repeat([]byte("x"), test.bytes), err
+				return bytes.Repeat([]byte("x"), test.bytes), nil
 			})
 			first := b.call(attempt("k", "a"), "large")
 			first.check(t, codes.ResourceExhausted, test.contains)
@@ -136,6 +136,98 @@ func TestResultThatDoesNotFit(t *testing.T) {
 			b.call(attempt("next", "c"), "small").check(t, codes.OK, "", "small")
 			b.committed()
 			b.wantExecuted("large", "small")
+		})
+	}
+}
+
+// Metadata, trailers and the message of a status never cost the status, nor the messages.
+func TestResultWhoseMetadataDoesNotFit(t *testing.T) {
+	t.Parallel()
+	large, small := strings.Repeat("é", 76_000), strings.Repeat("s", 1000)
+	for name, tt := range map[string]struct {
+		limited string
+		change  func(*topology.Remote)
+	}{
+		"max-result":  {change: func(r *topology.Remote) { r.MaxResult = 40_000 }},
+		"table topic": {limited: "test-remote-table"},
+		"reply topic": {limited: replies},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var change []func(*topology.Remote)
+			if tt.change != nil {
+				change = append(change, tt.change)
+			}
+			b := newBench(t, 1, change...)
+			if tt.limited != "" {
+				b.limit(tt.limited, "100000")
+			}
+			b.heard = new(logtest.Lines)
+			b.started()
+			answer := func(stream grpc.ServerStream, message string) error {
+				err := errors.Join(grpc.SetHeader(stream.Context(), metadata.Pairs("h", small, "h-bin", large)),
+					grpc.SetTrailer(stream.Context(), metadata.Pairs("t", small, "u-bin", large, "t-bin", small)))
+				switch {
+				case err != nil:
+					return err
+				case message == "bad":
+					return status.Error(codes.NotFound, "not here")
+				case message == "long":
+					return status.Error(codes.NotFound, large)
+				}
+				return nil
+			}
+			b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+				return []byte(call.message), answer(call.stream, call.message)
+			})
+			b.service.serves(func(stream grpc.ServerStream) error {
+				var message []byte
+				err := stream.RecvMsg(&message)
+				if err == nil {
+					err = answer(stream, string(message))
+				}
+				if err == nil {
+					err = stream.SendMsg(&message)
+				}
+				return err
+			})
+			for kind, r := range map[string]func(key, call string) wire.Request{"unary": attempt, "stream": bidi} {
+				if kind == "stream" && tt.change != nil {
+					continue // its first answer goes out before its row, and whole
+				}
+				for _, text := range []string{"good", "bad", "long"} {
+					b.produce(whole(r(kind+text, "a"), text)...)
+					first := b.results(1)["a"]
+					b.produce(whole(r(kind+text, "b"), text)...)
+					first.same(t, b.results(1)["b"])
+					want := wire.Metadata{{Name: "t", Value: small}, {Name: "t-bin", Value: small}}
+					switch text {
+					case "good":
+						first.check(t, codes.OK, "", "good")
+					case "bad":
+						first.check(t, codes.NotFound, "not here")
+					case "long": // of the message alone there is too much
+						first.check(t, codes.NotFound, "ééé")
+						if n := len(wire.EncodeMessage(first.Message)); n < 20_000 || !strings.HasSuffix(first.Message, "...") {
+							t.Errorf("%s: %d bytes of the message are left", kind, n)
+						}
+						continue
+					}
+					if d := cmp.Diff(want, first.Trailers); d != "" {
+						t.Errorf("%s %s: trailers (-want +got):\n%s", kind, text, d)
+					}
+					if d := cmp.Diff(wire.Metadata{{Name: "h", Value: small}}, first.Metadata); d != "" {
+						t.Errorf("%s %s: metadata (-want +got):\n%s", kind, text, d)
+					}
+				}
+			}
+			b.committed()
+			if got := len(b.service.received()); got > 6 {
+				t.Errorf("the service got %d calls, not one for each key", got)
+			}
+			if n := b.heard.(*logtest.Lines).Count("a result is cut"); n == 0 {
+				t.Error("the log does not tell")
+			}
 		})
 	}
 }

@@ -90,14 +90,11 @@ func (p *Processor) newRow(c *call, done completed, finished time.Time) *rowpb.R
 		row.HalfClosed = s.ended && !s.canceled
 		row.MessageCount = uint32(done.reply.count)
 		row.Messages = done.reply.messages
-		if proto.Size(row) > p.maxRow && row.Streamed {
-			row.Messages = nil
-		}
 	}
-	if size := proto.Size(row); size > p.maxRow {
+	if size := proto.Size(row); size > p.maxRow && !p.fit(c, row) {
 		row.Status = int32(codes.ResourceExhausted)
 		row.Message = fmt.Sprintf("the service answered %d bytes, more than table.max-result allows (%d)", size, p.maxRow)
-		row.Metadata, row.Messages, row.Trailers, row.MessageCount = nil, nil, nil, 0
+		row.MessageCount = 0
 	}
 	return row
 }
