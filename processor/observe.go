@@ -48,7 +48,7 @@ func (p *Processor) begin(a *attempt) {
 	_, a.process = p.tracer.Start(ctx, "process "+a.source.topic, telemetry.Consumer...)
 	if a.process.IsRecording() { // most are not, where few are sampled
 		a.process.SetAttributes(append(telemetry.Process(a.source.topic, p.remote.Group, telemetry.Call{
-			Method: text(a.method), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(string(a.record.Key))),
+			Method: a.method, CorrelationID: a.request.CorrelationID, Key: a.record.Key,
 		}), telemetry.Position(a.source.partition, a.source.offset)...)...)
 		a.spans.add(a)
 	}
@@ -105,7 +105,7 @@ func (p *Processor) replyTrace(a *attempt) wire.Trace {
 		_, a.reply = p.tracer.Start(ctx, "send "+a.replyTo, telemetry.Producer...)
 		if a.reply.IsRecording() {
 			a.reply.SetAttributes(telemetry.Send(a.replyTo, telemetry.Call{
-				Method: text(a.method), CorrelationID: text(a.request.CorrelationID), Key: []byte(text(a.request.CorrelationID)),
+				Method: a.method, CorrelationID: a.request.CorrelationID, Key: []byte(a.request.CorrelationID),
 			})...)
 		}
 	}

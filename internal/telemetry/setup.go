@@ -191,7 +191,7 @@ func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resour
 	// The sampler is that of OTEL_TRACES_SAMPLER, and the SDK's default follows the process above.
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
 	for _, e := range exporters {
-		options = append(options, sdktrace.WithBatcher(e))
+		options = append(options, sdktrace.WithBatcher(textual{e}))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	t.Tracers, t.Tracing = sparing{provider, samplerFollows()}, true
