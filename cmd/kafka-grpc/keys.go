@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -189,7 +190,9 @@ func (f *keysFlags) completeKeys(c *cobra.Command, args []string, begin string) 
 	}
 	var keys []string
 	for _, e := range response.Msg.Entries {
-		keys = append(keys, e.Key)
+		if len(e.RawKey) == 0 { // else a shell could not say it
+			keys = append(keys, e.Key)
+		}
 	}
 	return keys, stop
 }
@@ -217,6 +220,11 @@ func (f *filterFlags) define(c *cobra.Command) {
 }
 
 func (f *filterFlags) parse(now time.Time) (*viewspb.Filter, error) {
+	for _, of := range []struct{ flag, text string }{{"--prefix", f.filter.Prefix}, {"--service", f.filter.Service}, {"--method", f.filter.Method}} {
+		if !utf8.ValidString(of.text) {
+			return nil, usageError{fmt.Errorf("%s %q: it is not UTF-8, and a filter is: give the part of it that is", of.flag, of.text)}
+		}
+	}
 	filter := proto.CloneOf(&f.filter)
 	for _, at := range []struct {
 		flag, text string
@@ -434,7 +442,7 @@ func (w *keyWatch) follow(ctx context.Context, silence *time.Timer, client views
 		case *viewspb.WatchResponse_Entry:
 			row = keyRow(change.Entry)
 		case *viewspb.WatchResponse_Removed:
-			row = []string{texttable.Text(change.Removed.Key), "-", "-", "removed", "-", "-", "-"}
+			row = []string{keyOf(change.Removed), "-", "-", "removed", "-", "-", "-"}
 		default:
 			continue // it only tells how fresh the watch is
 		}
@@ -473,15 +481,26 @@ func (w *keyWatch) age(f *viewspb.Freshness) error {
 
 var keyColumns = []string{"KEY", "FINISHED", "STATUS", "STATE", "METHOD", "TRIES", "MESSAGE"}
 
+// keyOf is a key as a person can read it: quoted, with all of its bytes, where it is no text.
+func keyOf(of interface {
+	GetKey() string
+	GetRawKey() []byte
+}) string {
+	if raw := of.GetRawKey(); len(raw) > 0 {
+		return texttable.Text(string(raw))
+	}
+	return texttable.Text(of.GetKey())
+}
+
 func keyRow(e *viewspb.Entry) []string {
 	if e.Unreadable != "" {
-		return []string{texttable.Text(e.Key), "-", "-", "unreadable", "-", "-", texttable.Text(e.Unreadable)}
+		return []string{keyOf(e), "-", "-", "unreadable", "-", "-", texttable.Text(e.Unreadable)}
 	}
 	message := "-"
 	if e.Message != "" {
 		message = texttable.Text(e.Message)
 	}
-	return []string{texttable.Text(e.Key), momentOf(e.Finished), e.Status, e.State, texttable.Text(e.Service + "/" + e.Method), fmt.Sprint(e.Attempts), message}
+	return []string{keyOf(e), momentOf(e.Finished), e.Status, e.State, texttable.Text(e.Service + "/" + e.Method), fmt.Sprint(e.Attempts), message}
 }
 
 func momentOf(at *timestamppb.Timestamp) string {
@@ -498,7 +517,7 @@ func printStory(out io.Writer, r *viewspb.GetResponse) error {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-15s%s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("key", "%s", texttable.Text(e.Key))
+	line("key", "%s", keyOf(e))
 	line("group", "%s", e.Group)
 	if e.Unreadable != "" {
 		line("unreadable", "%s", texttable.Text(e.Unreadable))
