@@ -3,6 +3,7 @@ package topology
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"kafkagrpc/internal/wire"
 )
@@ -19,7 +20,13 @@ func (c *compiler) overrides(given named[fixed], w wire.Contract) []wire.Header 
 			strings.HasPrefix(name, "grpc:"), strings.HasPrefix(name, "zilla:"):
 			c.report.problem(o.name.position, "%s: `%s` must be another header name: this one has a fixed meaning in the records", o.name.place, name)
 		case o.value.ok:
-			headers = append(headers, wire.Header{Name: name, Value: []byte(o.value.value)})
+			h := wire.Header{Name: name, Value: []byte(o.value.value)}
+			if r, err := w.DecodeRequest([]wire.Header{h}, time.Time{}); err != nil {
+				c.report.problem(o.name.position, "%s: `%s` cannot be read: %v", o.name.place, name, err)
+			} else if r.LeftOut.Count > 0 {
+				c.report.problem(o.name.position, "%s: `%s` is no metadata: %s", o.name.place, name, r.LeftOut.First)
+			}
+			headers = append(headers, h)
 		}
 	}
 	return headers
