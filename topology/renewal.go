@@ -8,22 +8,31 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 )
 
+// renewalPause is how long a store that could not be used is left alone: a try costs the connection that it is made for.
+const renewalPause = time.Second
+
 // renewal reads the stores of a tls server again when their files have changed. It looks at the files when it is asked,
-// which is once for each connection: a look costs less than the handshake that it is for, and needs no one who waits.
+// which is once for each connection: a look costs less than the handshake that it is for, and needs no one who waits. Files
+// that cannot be used are tried again until they can, whether they change or not: their mode may, or what is on the way to them.
 type renewal struct {
 	keys, trust watchedStore
 	system      bool      // trust the system's authorities too
 	constant    ServerTLS // what no store changes
-	mu          sync.Mutex
+
+	mu    sync.Mutex
+	tried time.Time // when the files could not be used; zero: they could
+	told  string    // of that
 }
 
 // watchedStore is a store on disk with what is taken from it.
 type watchedStore struct {
 	path, password string // no path: no store
 	aliases        []string
-	seen           fs.FileInfo // the state of the file that was read last; nil: it could not be looked at
+	used           fs.FileInfo // the state of the file that is in use; nil: it could not be looked at
+	tried          fs.FileInfo // the state at the last try; nil: the file was not there, or there was none
 }
 
 func (c *compiler) watch(s store, aliases []text) watchedStore {
@@ -31,32 +40,58 @@ func (c *compiler) watch(s store, aliases []text) watchedStore {
 	for _, a := range aliases {
 		w.aliases = append(w.aliases, a.value)
 	}
-	w.changed()
+	w.used, _, _ = w.look() // the reading that follows says what is wrong
 	return w
 }
 
-// changed reports whether the file is another one than at the last look, and remembers it.
-func (w *watchedStore) changed() bool {
+// look answers the state of the file, and whether it is another one than that in use.
+func (w *watchedStore) look() (now fs.FileInfo, changed bool, err error) {
 	if w.path == "" {
-		return false
+		return nil, false, nil
 	}
-	now, err := os.Stat(w.path)
-	if err != nil {
-		return false // between two versions, as some tools replace a file
+	if now, err = os.Stat(w.path); err != nil {
+		return nil, true, err
 	}
-	last := w.seen
-	w.seen = now
-	return last == nil || !os.SameFile(last, now) || last.Size() != now.Size() || !last.ModTime().Equal(now.ModTime())
+	return now, !sameState(w.used, now), nil
+}
+
+func sameState(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // renew is ServerTLS.Renew.
 func (r *renewal) renew() (*ServerTLS, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	keysChanged, trustChanged := r.keys.changed(), r.trust.changed()
+	keys, keysChanged, keysErr := r.keys.look()
+	trust, trustChanged, trustErr := r.trust.look()
 	if !keysChanged && !trustChanged {
+		r.tried, r.told = time.Time{}, ""
 		return nil, nil
 	}
+	again := !r.tried.IsZero() && sameState(keys, r.keys.tried) && sameState(trust, r.trust.tried)
+	if again && time.Since(r.tried) < renewalPause {
+		return nil, nil
+	}
+	next, err := r.read()
+	if err != nil {
+		r.tried, r.keys.tried, r.trust.tried = time.Now(), keys, trust
+		missing := errors.Is(errors.Join(keysErr, trustErr), fs.ErrNotExist)
+		if missing && !again || err.Error() == r.told { // it may be between two versions, as some tools replace a file
+			return nil, nil
+		}
+		r.told = err.Error()
+		return nil, err
+	}
+	r.tried, r.told = time.Time{}, ""
+	r.keys.used, r.trust.used = keys, trust // from before the reading: what changed meanwhile is read again
+	return next, nil
+}
+
+func (r *renewal) read() (*ServerTLS, error) {
 	t := r.constant
 	var err error
 	if t.Certificates, err = r.keys.certificates(); err != nil {

@@ -2,11 +2,15 @@ package topology_test
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"kafkagrpc/internal/pkitest"
 	"kafkagrpc/topology"
@@ -94,6 +98,130 @@ func TestRenew(t *testing.T) {
 	pkitest.WriteTrust(t, trust, map[string]*x509.Certificate{"others": two.Certificate})
 	if next, err := now.Renew(); next != nil || err == nil || !strings.Contains(err.Error(), "no certificate `clients` any more; it has `others`") {
 		t.Fatalf("a store without the certificate: got %v, %v", next, err)
+	}
+}
+
+// What keeps a store from being read passes without a change of the file: its mode, the folder that a link leads to.
+func TestRenewTriesAgain(t *testing.T) {
+	t.Parallel()
+	// Each replaces a link that is in the place of the keystore, and answers what makes the store good that is beside it.
+	tests := map[string]func(t *testing.T, link, fresh string) (cure func() error){
+		"a link to a folder that is not there yet": func(t *testing.T, link, fresh string) func() error {
+			later := filepath.Join(filepath.Dir(fresh), "later")
+			replaceLink(t, link, filepath.Join(later, filepath.Base(fresh)))
+			return func() error { return os.Symlink(filepath.Dir(fresh), later) }
+		},
+		"a folder": func(t *testing.T, link, fresh string) func() error {
+			replaceLink(t, link, filepath.Dir(fresh))
+			return func() error { return errors.Join(os.Symlink(fresh, link+".new"), os.Rename(link+".new", link)) }
+		},
+		"a file of another user": func(t *testing.T, link, fresh string) func() error {
+			if err := os.Chmod(fresh, 0); err != nil {
+				t.Fatal(err)
+			}
+			replaceLink(t, link, fresh)
+			return func() error { return os.Chmod(fresh, 0o644) }
+		},
+		"half of a file that keeps its time": func(t *testing.T, link, fresh string) func() error {
+			whole, err := os.ReadFile(fresh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write := func(data []byte) error {
+				return errors.Join(os.WriteFile(fresh, data, 0o644), os.Chtimes(fresh, time.Unix(1, 0), time.Unix(1, 0)))
+			}
+			if err := write(make([]byte, len(whole))); err != nil {
+				t.Fatal(err)
+			}
+			replaceLink(t, link, fresh)
+			return func() error { return write(whole) }
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			authority := pkitest.NewAuthority(t, "authority")
+			path := write(t, "zilla.yaml", fmt.Sprintf(mutualOf, ""))
+			dir := filepath.Dir(path)
+			link, first, fresh := filepath.Join(dir, "keys.p12"), filepath.Join(dir, "first.p12"), filepath.Join(dir, "versions", "fresh.p12")
+			if err := os.Mkdir(filepath.Dir(fresh), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			pkitest.WriteKey(t, first, authority.Issue(t, "first.example"))
+			pkitest.WriteKey(t, fresh, authority.Issue(t, "fresh.example"))
+			trust := filepath.Join(dir, "trust.p12")
+			pkitest.WriteTrust(t, trust, map[string]*x509.Certificate{"clients": authority.Certificate})
+			for _, name := range []string{first, fresh, trust, dir, filepath.Dir(dir)} {
+				if err := os.Chmod(name, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			replaceLink(t, link, first)
+			loaded, err := topology.Load(path, topology.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cure := test(t, link, fresh)
+			told := ""
+			deadline := time.Now().Add(time.Minute)
+			poll := time.NewTicker(10 * time.Millisecond)
+			defer poll.Stop()
+			for ; told == ""; <-poll.C {
+				next, err := renewAsNobody(t, loaded.Listeners[0].TLS)
+				if next != nil || time.Now().After(deadline) {
+					t.Fatalf("a store that cannot be read: %v, %v", next, err)
+				}
+				if err != nil {
+					told = err.Error()
+				}
+			}
+			if !strings.Contains(told, link) {
+				t.Errorf("the store is not named: %s", told)
+			}
+			if err := cure(); err != nil {
+				t.Fatal(err)
+			}
+			for ; ; <-poll.C {
+				next, err := renewAsNobody(t, loaded.Listeners[0].TLS)
+				if next != nil {
+					if got := next.Certificates[0].Leaf.Subject.CommonName; got != "fresh.example" {
+						t.Errorf("certificate of %s", got)
+					}
+					return
+				}
+				if err != nil || time.Now().After(deadline) {
+					t.Fatalf("a store that can be read again: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// renewAsNobody is Renew without root's right to read every file.
+func renewAsNobody(t *testing.T, now *topology.ServerTLS) (*topology.ServerTLS, error) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return now.Renew()
+	}
+	runtime.LockOSThread() // whose user it is
+	defer runtime.UnlockOSThread()
+	const nobody = 65534
+	if err := syscall.Setfsuid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setfsuid(0); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	return now.Renew()
+}
+
+// replaceLink makes link lead to target.
+func replaceLink(t *testing.T, link, target string) {
+	t.Helper()
+	if err := errors.Join(os.Symlink(target, link+".new"), os.Rename(link+".new", link)); err != nil {
+		t.Fatal(err)
 	}
 }
 
