@@ -17,8 +17,9 @@ import (
 )
 
 // goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It
-// uses client and member as long as it runs.
-func (p *Processor) goka(client sarama.Client, member *kafka.Member) (*goka.Processor, error) {
+// uses client and member as long as it runs. end is told of a local store that has failed, and is to end the run in order: the
+// results of calls in flight reach the changelog all the same.
+func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	if p.tells != "" {
@@ -72,8 +73,10 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member) (*goka.Proc
 		End: func(topic string, partition int32) (int64, error) {
 			return client.GetOffset(topic, partition, sarama.OffsetNewest)
 		},
-		Tend: func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
-		Log:  p.log,
+		Tend:   func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
+		Failed: end,
+		Keep:   true,
+		Log:    p.log,
 	}
 
 	options := []goka.ProcessorOption{

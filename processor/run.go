@@ -18,13 +18,15 @@ import (
 )
 
 // The waits between two goka processors: twice the last one, and from the first again after one that was ready for
-// the longest, or when Kafka is back.
+// the longest, or when Kafka or the disk is back.
 const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
+	// A disk may have space to begin with, and too little to go on.
+	longestDiskWait = 5 * time.Second
 )
 
-// pingInterval is how often a Kafka that does not answer is asked again.
+// pingInterval is how often a Kafka that does not answer, or a disk that takes nothing, is asked again.
 const pingInterval = time.Second
 
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
@@ -37,8 +39,8 @@ const recoveredInterval = 20 * time.Millisecond
 const reportInterval = 10 * time.Second
 
 // Run consumes until ctx ends, which drains: calls in flight get processing.drain to finish. goka's processor ends at
-// faults that it cannot handle, such as a long outage of the brokers; a new one takes its place, after 1s to 30s or as soon
-// as Kafka answers again, and State says why and when. Run answers nil.
+// faults that it cannot handle, such as a long outage of the brokers or a full disk; a new one takes its place, after 1s to 30s
+// or as soon as Kafka answers again and the disk takes something, and State says why and when. Run answers nil.
 func (p *Processor) Run(ctx context.Context) error {
 	defer p.telemetry.Metrics.ObserveGroup(p.remote.Group, p.look)()
 	wait := firstWait
@@ -64,8 +66,11 @@ func (p *Processor) Run(ctx context.Context) error {
 		if ready >= longestWait {
 			wait = firstWait
 		}
+		if disk := (*tablestore.DiskError)(nil); errors.As(err, &disk) {
+			wait = min(wait, longestDiskWait)
+		}
 		p.log.Error("the processor ended, another one follows", "error", err, "wait", wait)
-		switch back := p.rest(ctx, err, wait, p.cluster.Ping); {
+		switch back := p.rest(ctx, err, wait, p.needed); {
 		case ctx.Err() != nil:
 			return nil
 		case back:
@@ -76,8 +81,17 @@ func (p *Processor) Run(ctx context.Context) error {
 	}
 }
 
-// rest waits for some time before the next goka processor, or where Kafka does not answer, until it does, and not longer:
-// then it was the outage that ended the last one, and not a fault that would come again. It reports that, and ends with ctx.
+// needed answers what a goka processor cannot do without, and is not there. It is not in the group meanwhile, so that other
+// instances get its partitions.
+func (p *Processor) needed(ctx context.Context) error {
+	if err := tablestore.Check(p.state.Path()); err != nil {
+		return err
+	}
+	return p.cluster.Ping(ctx)
+}
+
+// rest waits for some time before the next goka processor, or where Kafka or the disk does not answer, until it does, and not
+// longer: then it was that which ended the last one, and not a fault that would come again. It reports that, and ends with ctx.
 func (p *Processor) rest(ctx context.Context, ended error, wait time.Duration, ping func(context.Context) error) (back bool) {
 	p.setEnded(ended, time.Now().Add(wait))
 	for {
@@ -122,13 +136,14 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, member.Close()) }()
-	g, err := p.goka(client, member)
+	asked := ctx
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	g, err := p.goka(client, member, end)
 	if err != nil {
 		return 0, err
 	}
 	p.setCurrent(g)
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
 	// Ends also when goka does, so that the goroutines below are always waited for.
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -139,7 +154,10 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		watching.Go(func() { p.followEnds(watch, client) })
 	}
 	err = g.Run(ctx)
-	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errUsable) {
+	if cause := context.Cause(ctx); cause != nil && asked.Err() == nil { // we have ended it, and what goka says follows from that
+		if err != nil {
+			p.log.Debug("goka's processor did not end in order", "error", gokalog.Brief(err))
+		}
 		err = cause
 	}
 	stop()

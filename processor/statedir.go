@@ -35,7 +35,9 @@ func OpenStateDir(path string) (*StateDir, error) {
 			path, strings.TrimSpace(string(owner)), err)
 	}
 	d := &StateDir{path, lock}
-	if err := errors.Join(lock.Truncate(0), writeAt(lock, fmt.Sprintln(os.Getpid()))); err != nil {
+	// In this order it takes no more space than the last owner's, which a full disk may not have.
+	pid := fmt.Sprintln(os.Getpid())
+	if err := errors.Join(writeAt(lock, pid), lock.Truncate(int64(len(pid)))); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory: %w", err), d.Close())
 	}
 	return d, nil

@@ -15,15 +15,6 @@ func (s *Store) IsRecovered() bool {
 	}
 }
 
-// SetOffset notes that the store has the changelog up to the record at offset.
-func (s *Store) SetOffset(offset int64) error {
-	if !s.IsRecovered() {
-		s.read.Add(1)
-	}
-	s.next.Store(offset + 1)
-	return s.note(s.Storage.SetOffset(offset))
-}
-
 // Next is the offset of the first record of the changelog that the store may lack.
 func (s *Store) Next() int64 { return s.next.Load() }
 

@@ -19,8 +19,6 @@ import (
 	leveldberrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
-
-	"kafkagrpc/internal/telemetry"
 )
 
 const (
@@ -35,9 +33,9 @@ const (
 )
 
 // Stores opens the local stores of a table, one LevelDB a partition. A store is only a copy of the changelog: one that
-// cannot be trusted is begun anew and recovered. That is one
+// cannot be trusted is removed, begun anew and recovered. That is one
 //
-//   - that is corrupt (it is moved aside to <store>.corrupt, in place of an older one);
+//   - that is corrupt;
 //   - that was last up to date so long ago that the changelog may have forgotten the removal of rows which the store has;
 //   - that has more than the changelog, or says that it is a copy of another topic: the topic was deleted and made anew.
 type Stores struct {
@@ -46,7 +44,14 @@ type Stores struct {
 	MaxAge time.Duration                                      // of a store that is continued
 	End    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
 	Tend   func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
-	Log    *slog.Logger
+
+	// Failed is told once of a store that is of no use any more and must be opened anew: the disk has refused a row, or it has
+	// become corrupt. It must not wait. Also of one that cannot be opened, where the reason is a *DiskError. nil: nobody is.
+	Failed func(error)
+	// Keep makes a store that has recovered take rows also after it has failed, into memory, so that its user can end in order.
+	Keep bool
+
+	Log *slog.Logger
 }
 
 // Build is a storage.Builder.
@@ -64,22 +69,25 @@ func (b Stores) Open(topic string, partition int32) (*Store, error) {
 	b.Log = b.Log.With("topic", topic, "partition", partition)
 	s, err := b.open(topic, partition, path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the local store %s: %w", path, err)
+		err = fmt.Errorf("opening the local store %s: %w", path, onDisk(b.Dir, err))
+		var disk *DiskError
+		if b.Failed != nil && errors.As(err, &disk) {
+			b.Failed(err)
+		}
+		return nil, err
 	}
 	return s, nil
 }
 
 func (b Stores) open(topic string, partition int32, path string) (*Store, error) {
+	if err := removeAside(b.Dir); err != nil {
+		return nil, err
+	}
 	db, offset, err := openLevelDB(path)
 	if leveldberrors.IsCorrupted(err) {
-		aside := path + ".corrupt"
-		b.Log.Error("the local store of a partition is corrupt: moving it aside and recovering from the changelog",
-			"store", path, "aside", aside, "error", err)
-		if err := os.RemoveAll(aside); err != nil {
-			return nil, fmt.Errorf("removing an older corrupt store: %w", err)
-		}
-		if err := os.Rename(path, aside); err != nil {
-			return nil, fmt.Errorf("moving a corrupt store aside: %w", err)
+		b.Log.Error("the local store of a partition is corrupt: it is removed and recovered from the changelog", "store", path, "error", err)
+		if err := os.RemoveAll(path); err != nil {
+			return nil, fmt.Errorf("removing a corrupt store: %w", err)
 		}
 		db, offset, err = openLevelDB(path)
 	}
@@ -109,15 +117,15 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		// An empty store is as good as the moment at which it begins to read the changelog.
 		err = errors.Join(writeFreshness(path), b.writeTopicID(path))
 	}
-	inner, newErr := storage.New(db)
+	inner, newErr := storage.New(db.DB)
 	if err := errors.Join(err, newErr); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
 	s := &Store{
-		Storage: inner, db: db, path: path, Partition: partition, log: b.Log, logged: telemetry.NewRateLimit(time.Minute),
-		end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
+		Storage: inner, db: db, dir: b.Dir, path: path, Partition: partition, log: b.Log,
+		failed: b.Failed, keep: b.Keep, end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
 	}
 	if offset != nil {
 		s.next.Store(*offset + 1)
@@ -141,6 +149,9 @@ func (b Stores) outdated(path string, offset, end int64) (string, error) {
 		return fmt.Sprintf("it is a copy of the topic with id %q, and the topic has id %q: it was made anew", got, b.ID), nil
 	}
 	current, err := readFreshness(path)
+	if errnoOf(err) != 0 {
+		return "", err // it may pass
+	}
 	if err != nil {
 		return fmt.Sprintf("its age is not known: %v", err), nil
 	}
@@ -158,21 +169,54 @@ func (b Stores) writeTopicID(path string) error {
 	return nil
 }
 
-// openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
-func openLevelDB(path string) (*leveldb.DB, *int64, error) {
-	reason, err := os.ReadFile(filepath.Join(path, corruptFile))
-	if err == nil {
-		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New(string(reason))}
+// removeAside removes the corrupt stores that earlier versions have kept.
+func removeAside(dir string) error {
+	all, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	for _, entry := range all {
+		if filepath.Ext(entry.Name()) != ".corrupt" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+			return fmt.Errorf("removing a corrupt store that was kept: %w", err)
+		}
+	}
+	return nil
+}
+
+// database is LevelDB with its files, which it does not close.
+type database struct {
+	*leveldb.DB
+	files *files
+}
+
+func (db *database) Close() error { return errors.Join(db.DB.Close(), db.files.Close()) }
+
+// openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
+func openLevelDB(path string) (*database, *int64, error) {
+	if _, err := os.Stat(filepath.Join(path, corruptFile)); err == nil {
+		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New("reading it has failed")}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	// By default a damaged part of the journal or of the manifest is skipped: its rows would be missing, and their
-	// keys executed again.
-	db, err := leveldb.OpenFile(path, &opt.Options{Strict: opt.DefaultStrict | opt.StrictJournal | opt.StrictManifest})
+	inner, err := openFiles(path)
 	if err != nil {
 		return nil, nil, err
 	}
+	files := &files{Storage: inner}
+	// By default a damaged part of the journal or of the manifest is skipped: its rows would be missing, and their
+	// keys executed again.
+	level, err := leveldb.Open(files, &opt.Options{Strict: opt.DefaultStrict | opt.StrictJournal | opt.StrictManifest})
+	if err != nil {
+		err = files.told(err)
+		if failed := files.Close(); failed != nil {
+			return nil, nil, errors.Join(err, failed)
+		}
+		return nil, nil, err // as it is: it may be a corruption
+	}
+	db := &database{level, files}
 	text, err := db.Get([]byte(offsetKey), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return db, nil, nil
@@ -192,15 +236,21 @@ func openLevelDB(path string) (*leveldb.DB, *int64, error) {
 	return db, &offset, nil
 }
 
-// Store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry, and notes
-// a corruption that shows only as it is read: the error ends goka's processor, and the next one opens a new store.
+// Store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry. One that has failed
+// takes no more rows, also where it could: the offset of a later one must not cover a row that is missing.
 type Store struct {
 	storage.Storage // goka's, for its handling of the offset
-	db              *leveldb.DB
-	path            string
+	db              *database
+	dir, path       string
 	Partition       int32
 	log             *slog.Logger
-	logged          *telemetry.RateLimit // of what comes with every access
+
+	failed  func(error) // nil: nobody is told
+	keep    bool
+	failing atomic.Bool // failure is set
+	mem     sync.Mutex
+	failure error             // why it is of no use any more; guarded by mem
+	kept    map[string][]byte // what was written since, nil for what was removed; guarded by mem
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
@@ -239,10 +289,17 @@ func (s *Store) stayFresh() {
 		case <-s.tending.Done():
 			return
 		case <-fresh.C:
-			if err := writeFreshness(s.path); err != nil {
-				s.log.Warn("a local store will be recovered anew at its next opening", "store", s.path, "error", err)
+			if s.failing.Load() {
+				return
 			}
+			s.noteFresh()
 		}
+	}
+}
+
+func (s *Store) noteFresh() {
+	if err := writeFreshness(s.path); err != nil {
+		s.log.Warn("a local store looks older than it is, and may be recovered anew at its next opening", "store", s.path, "error", err)
 	}
 }
 
@@ -258,19 +315,24 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stopTending()
 	s.tenders.Wait()
-	var err error
-	if recovered {
-		err = writeFreshness(s.path)
+	if recovered && !s.failing.Load() {
+		s.noteFresh()
 	}
-	return errors.Join(err, s.Storage.Close())
+	return onDisk(s.dir, errors.Join(s.Storage.Close(), s.db.files.Close()))
 }
 
 func (s *Store) Has(key string) (bool, error) {
+	if value, is := s.inMemory(key); is {
+		return value != nil, nil
+	}
 	has, err := s.db.Has([]byte(keyPrefix+key), nil)
 	return has, s.note(err)
 }
 
 func (s *Store) Get(key string) ([]byte, error) {
+	if value, is := s.inMemory(key); is {
+		return value, nil
+	}
 	value, err := s.db.Get([]byte(keyPrefix+key), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, nil
@@ -278,12 +340,16 @@ func (s *Store) Get(key string) ([]byte, error) {
 	return value, s.note(err)
 }
 
+// Set takes a row, which is not changed later.
 func (s *Store) Set(key string, value []byte) error {
-	return s.note(s.db.Put([]byte(keyPrefix+key), value, nil))
+	if value == nil {
+		value = []byte{}
+	}
+	return s.write(key, value, func() error { return s.db.Put([]byte(keyPrefix+key), value, nil) })
 }
 
 func (s *Store) Delete(key string) error {
-	return s.note(s.db.Delete([]byte(keyPrefix+key), nil))
+	return s.write(key, nil, func() error { return s.db.Delete([]byte(keyPrefix+key), nil) })
 }
 
 // Each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
@@ -313,20 +379,6 @@ func (s *Store) Size() int64 {
 		}
 	}
 	return size
-}
-
-// note leaves a mark for openStore where the error is a corruption, and says which store it is about.
-func (s *Store) note(err error) error {
-	if err == nil {
-		return nil
-	}
-	if leveldberrors.IsCorrupted(err) {
-		if failed := os.WriteFile(filepath.Join(s.path, corruptFile), []byte(err.Error()), 0o644); failed != nil {
-			s.logged.Log(s.log, slog.LevelError, "the local store of a partition is corrupt, which could not be noted: remove it by hand",
-				"store", s.path, "error", failed)
-		}
-	}
-	return fmt.Errorf("local store %s: %w", s.path, err)
 }
 
 func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }

@@ -172,24 +172,27 @@ func TestWhichStoreIsContinued(t *testing.T) {
 	}
 }
 
-// A corrupt store is kept, in place of an older one.
-func TestCorruptStoreIsMovedAside(t *testing.T) {
+// A corrupt store takes no space any more, nor do those that earlier versions have kept.
+func TestCorruptStoreIsRemoved(t *testing.T) {
 	t.Parallel()
 	b := stores(t, t.TempDir())
 	var log bytes.Buffer
 	b.Log = slog.New(slog.NewTextHandler(&log, nil))
 	store := filepath.Join(b.Dir, "table.3")
-	for _, reason := range []string{"the first", "the second"} {
-		check(t, open(t, b).Close(), os.WriteFile(filepath.Join(store, "corrupt"), []byte(reason), 0o644))
-		check(t, open(t, b).Close())
-		if got, err := os.ReadFile(filepath.Join(store+".corrupt", "corrupt")); string(got) != reason {
-			t.Errorf("aside is %q, %v, want %q", got, err, reason)
-		}
-		if _, err := os.Stat(filepath.Join(store, "corrupt")); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the new store is marked: %v", err)
-		}
+	check(t, open(t, b).Close(), os.WriteFile(filepath.Join(store, "corrupt"), nil, 0o644))
+	for _, kept := range []string{"table.3.corrupt", "table.1.corrupt"} {
+		check(t, os.CopyFS(filepath.Join(b.Dir, kept), os.DirFS(store)))
 	}
-	if n := strings.Count(log.String(), "level=ERROR "); n != 2 || strings.Count(log.String(), " topic=table partition=3 ") != n {
+	check(t, open(t, b).Close())
+	left, err := os.ReadDir(b.Dir)
+	check(t, err)
+	if len(left) != 1 || left[0].Name() != "table.3" {
+		t.Errorf("the folder has %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(store, "corrupt")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the new store is marked: %v", err)
+	}
+	if n := strings.Count(log.String(), "level=ERROR "); n != 1 || strings.Count(log.String(), " topic=table partition=3 ") != n {
 		t.Errorf("the log is %s", &log)
 	}
 }

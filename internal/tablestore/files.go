@@ -1,0 +1,121 @@
+package tablestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// files are those of a store. What a full disk has taken of a record is taken back: a part of one would look like a corruption
+// later. And they remember what the disk refused, as goleveldb does not always tell it on.
+type files struct {
+	storage.Storage
+
+	mu      sync.Mutex
+	refused error
+}
+
+// told is err with what the disk refused behind it, where it only has the words of that.
+func (f *files) told(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refused != nil && errnoOf(err) == 0 && strings.Contains(err.Error(), f.refused.Error()) {
+		return f.refused
+	}
+	return err
+}
+
+func (f *files) note(err error) error {
+	if errnoOf(err) != 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.refused = err
+	}
+	return err
+}
+
+func (f *files) SetMeta(fd storage.FileDesc) error { return f.note(f.Storage.SetMeta(fd)) }
+
+func (f *files) Create(fd storage.FileDesc) (storage.Writer, error) {
+	w, err := f.Storage.Create(fd)
+	if err != nil {
+		return nil, f.note(err)
+	}
+	file := &file{Writer: w, files: f}
+	if fd.Type == storage.TypeJournal || fd.Type == storage.TypeManifest {
+		return &journal{file: file}, nil
+	}
+	return file, nil
+}
+
+type file struct {
+	storage.Writer
+	files *files
+}
+
+func (f *file) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	return n, f.files.note(err)
+}
+
+func (f *file) Sync() error { return f.files.note(f.Writer.Sync()) }
+
+// journal is a file of records. A record is one chunk or several: a checksum of 4 bytes, the length of what follows in 2, the
+// chunk's place in the record in 1, and that many bytes. goleveldb writes whole chunks only, and after them zeros to the end of
+// a block in which no other begins, and writes no more after an error.
+type journal struct {
+	*file
+	end   int64 // of what was written
+	whole int64 // the end of the last whole record
+}
+
+const (
+	chunkHeader = 7
+	wholeChunk  = 1 // the record is in this chunk alone
+	lastChunk   = 4
+)
+
+func (j *journal) Write(p []byte) (int, error) {
+	n, err := j.file.Write(p)
+	if err != nil {
+		return n, errors.Join(err, j.takeBack())
+	}
+	at := j.end
+	j.end += int64(n)
+	for len(p) >= chunkHeader {
+		size := chunkHeader + int(binary.LittleEndian.Uint16(p[4:]))
+		if size > len(p) {
+			break
+		}
+		at += int64(size)
+		if p[6] == wholeChunk || p[6] == lastChunk {
+			j.whole = at
+		}
+		p = p[size:]
+	}
+	return n, nil
+}
+
+// takeBack cuts off what does not belong to a whole record.
+func (j *journal) takeBack() error {
+	f, ok := j.Writer.(interface {
+		io.Seeker
+		Truncate(size int64) error
+	})
+	if !ok {
+		return nil // it is looked at when the store is opened
+	}
+	if err := f.Truncate(j.whole); err != nil {
+		return err
+	}
+	_, err := f.Seek(j.whole, io.SeekStart)
+	j.end = j.whole
+	return err
+}
+
+// openFiles opens the files of a folder. Tests replace it by a disk that is full.
+var openFiles = func(path string) (storage.Storage, error) { return storage.OpenFile(path, false) }
