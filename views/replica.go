@@ -43,6 +43,24 @@ type replica struct {
 	measured  func()  // called when it was asked again how fresh they are
 	waiting   int     // for how many that is; guarded by mu
 	mu        sync.Mutex
+	failure   error      // why a local store takes nothing more; guarded by mu
+	failed    chan error // has room for one: the first of them
+}
+
+// fail is told that a local store takes nothing more.
+func (r *replica) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure == nil {
+		r.failure = err
+		r.failed <- err
+	}
+}
+
+func (r *replica) failureOf() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failure
 }
 
 // part is the copy of one partition. Its store is set when goka opens it.
@@ -91,7 +109,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	defer func() { err = errors.Join(err, consumer.Close()) }()
 
 	var since time.Time
-	r := &replica{topicID: id, parts: make([]*part, len(partitions)), waiting: len(partitions)}
+	r := &replica{topicID: id, parts: make([]*part, len(partitions)), waiting: len(partitions), failed: make(chan error, 1)}
 	for i := range r.parts {
 		r.parts[i] = &part{}
 	}
@@ -103,14 +121,15 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	}
 	r.measured = func() { t.feed.measured(r.freshness()) }
 	t.feed.begin(id, len(partitions))
-	view, err := t.view(client, consumer, r, maxAge)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	view, err := t.view(ctx, client, consumer, r, maxAge)
 	if err != nil {
 		return 0, err
 	}
 	t.set(r, nil, time.Time{})
 	defer t.set(nil, nil, time.Time{})
 
-	ctx, cancel := context.WithCancelCause(ctx)
 	var measuring sync.WaitGroup
 	measuring.Go(func() {
 		if err := r.measure(ctx, client, t.c.Topic); err != nil {
@@ -118,10 +137,23 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 		}
 	})
 	measuring.Go(func() { t.report(ctx, r) })
+	measuring.Go(func() {
+		select {
+		case <-ctx.Done():
+		case err := <-r.failed:
+			if r.recovering() == "" {
+				t.log.Warn("the view is not kept up to date: it answers from what it has until that is too old", "error", err, "max_age", t.c.MaxAge)
+			}
+			if t.awaitDisk(ctx, func(error) {}) {
+				cancel(err)
+			}
+		}
+	})
 	err = view.Run(ctx)
+	cause := context.Cause(ctx)
 	cancel(nil)
 	measuring.Wait()
-	if cause := context.Cause(ctx); errors.Is(cause, errMadeAnew) {
+	if cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
 	r.mu.Lock()
@@ -168,12 +200,13 @@ func (t *Table) describe() (maxAge time.Duration, id string, err error) {
 	return retention / 2, id, err
 }
 
-func (t *Table) view(client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
+func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
 	stores := tablestore.Stores{
 		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Log: t.log,
 		End: func(topic string, partition int32) (int64, error) {
 			return client.GetOffset(topic, partition, sarama.OffsetNewest)
 		},
+		Failed: r.fail,
 	}
 	view, err := goka.NewView(t.c.Cluster.Brokers, goka.Table(t.c.Topic), new(codec.Bytes),
 		goka.WithViewClientID(t.c.Cluster.ClientID),
@@ -192,6 +225,7 @@ func (t *Table) view(client sarama.Client, consumer sarama.Consumer, r *replica,
 		}),
 		goka.WithViewCallback(func(c goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 			if err := goka.DefaultUpdate(c, s, key, value); err != nil {
+				<-ctx.Done() // goka would try again and again with a store that takes nothing more
 				return err
 			}
 			t.feed.add(c.Partition(), c.Offset(), key, value)
@@ -369,7 +403,11 @@ func (r *replica) progress() (read, left int64) {
 
 // notReady is why the replica must not be asked; "" if it may.
 func (r *replica) notReady(maxAge time.Duration) string {
+	failure := r.failureOf()
 	if reason := r.recovering(); reason != "" {
+		if failure != nil {
+			reason += "; " + failure.Error()
+		}
 		return reason
 	}
 	var oldest *part
@@ -382,8 +420,12 @@ func (r *replica) notReady(maxAge time.Duration) string {
 		return "the table's topic has no partitions"
 	}
 	if f := oldest.freshness(); time.Since(f.AsOf) > maxAge {
-		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; is Kafka reachable? %d records are known to be missing",
-			f.AsOf.UTC().Format(time.RFC3339), maxAge, f.Lag)
+		why := "is Kafka reachable?"
+		if failure != nil {
+			why = failure.Error() + ";"
+		}
+		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; %s %d records are known to be missing",
+			f.AsOf.UTC().Format(time.RFC3339), maxAge, why, f.Lag)
 	}
 	return ""
 }

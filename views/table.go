@@ -13,6 +13,7 @@ import (
 
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
 )
 
 // Config is what a Table needs.
@@ -66,11 +67,13 @@ func (t *Table) Group() string { return t.c.Group }
 // The waits between two replicas: twice the last one, and from the first again after one that was ready for the longest.
 const (
 	firstWait   = 500 * time.Millisecond
-	longestWait = 15 * time.Second
+	longestWait = 5 * time.Second
+	// diskInterval is how often a disk that takes nothing is tried again.
+	diskInterval = time.Second
 )
 
 // Run keeps the copy up to date until ctx ends. It survives an outage of the brokers, and begins anew what ended by a fault
-// that it cannot handle, or because the topic was made anew; State says why and when. Run answers nil.
+// that it cannot handle, such as a full disk, or because the topic was made anew; NotReady says why and when. Run answers nil.
 func (t *Table) Run(ctx context.Context) error {
 	defer t.feed.close(errClosed)
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
@@ -96,6 +99,27 @@ func (t *Table) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
+		}
+		if !t.awaitDisk(ctx, func(now error) { t.set(nil, fmt.Errorf("%w; now: %w", err, now), time.Now().Add(diskInterval)) }) {
+			return nil
+		}
+	}
+}
+
+// awaitDisk returns when the folder of the stores can be written, and tells while it cannot. It is false where ctx has ended.
+func (t *Table) awaitDisk(ctx context.Context, tell func(error)) bool {
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
+	for {
+		err := tablestore.Check(t.storeDir())
+		if err == nil {
+			return true
+		}
+		tell(err)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
