@@ -12,8 +12,10 @@ import (
 
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
+	"kafkagrpc/views"
 )
 
 const (
@@ -21,6 +23,8 @@ const (
 
 	// pingAge is how often Kafka is asked whether it is there, at most: each time takes a connection.
 	pingAge = 5 * time.Second
+	// diskAge is how often it is tried whether the state folder can be written, at most.
+	diskAge = 5 * time.Second
 )
 
 // What an app is about, for /readyz.
@@ -85,6 +89,16 @@ func listenerPart(binding string, addr net.Addr) admin.Part {
 		}
 		return c.Close()
 	}}
+}
+
+// stateFolderPart asks whether the state folder can be written: without, no call is executed, also where none was tried yet.
+func stateFolderPart(dir string) admin.Part {
+	return admin.Part{Name: "state folder", MaxAge: diskAge, Check: func(context.Context) error { return tablestore.Check(dir) }}
+}
+
+// viewPart tells what a view of an instance waits for that works without it.
+func viewPart(table *views.Table) admin.Part {
+	return admin.Part{Name: "view " + table.Group(), Check: func(context.Context) error { return nil }, Note: table.NotReady}
 }
 
 func processorPart(binding string, p *processor.Processor) admin.Part {

@@ -69,6 +69,9 @@ func startApp(ctx context.Context, t *topology.Topology, o appOptions) (*app, er
 	if err == nil {
 		err = a.startViews(ctx, o.views)
 	}
+	for _, table := range a.tables {
+		a.addPart(viewPart(table))
+	}
 	if err == nil {
 		err = a.startNorth(ctx, o)
 	}
@@ -92,6 +95,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 		return err
 	}
 	a.onStop(state.Close)
+	a.addPart(stateFolderPart(a.stateDir))
 	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
 	a.onStop(client.Close)
 	budget := processor.NewBudget(a.topology.Remotes...)

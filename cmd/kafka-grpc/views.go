@@ -284,6 +284,7 @@ func startViewsOnly(ctx context.Context, t *topology.Topology, remotes []topolog
 		var state *processor.StateDir
 		if state, err = processor.OpenStateDir(stateDir); err == nil {
 			a.onStop(state.Close)
+			a.addPart(stateFolderPart(stateDir))
 			err = a.startViews(ctx, o)
 		}
 	}

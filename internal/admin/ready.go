@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -10,13 +11,16 @@ import (
 )
 
 // A check gets this long: the answer must be there before those who probe give up.
-const checkTime = 2 * time.Second
+const (
+	checkTime  = 2 * time.Second
+	checkGrace = 50 * time.Millisecond // to end with its context
+)
 
 // Part is something that must be ready before the process is.
 type Part struct {
 	Name string
-	// Check is nil when the part is ready, else it says what is not and why. It ends with ctx. It is never called twice
-	// at the same time.
+	// Check is nil when the part is ready, else it says what is not and why. It ends with ctx, unless it waits for a disk
+	// that hangs. It is never called twice at the same time.
 	Check func(ctx context.Context) error
 	// Note is what a reader should know though the part is ready; "" or nil: nothing. It must not wait.
 	Note func() string
@@ -87,6 +91,15 @@ func (p *parts) readyz(w http.ResponseWriter, r *http.Request) {
 	_ = e.Encode(answer) // who asked may be gone
 }
 
+// end waits for the checks that run, and lets none begin.
+func (p *parts) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.all {
+		part.turn <- struct{}{}
+	}
+}
+
 // partCheck asks a part, one question at a time.
 type partCheck struct {
 	Part
@@ -98,13 +111,31 @@ type partCheck struct {
 func (c *partCheck) check(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
 	case <-ctx.Done():
 		return fmt.Errorf("no answer within %v", checkTime)
 	}
-	if c.at.IsZero() || time.Since(c.at) >= c.MaxAge {
-		c.last = c.Check(ctx)
-		c.at = time.Now()
+	if !c.at.IsZero() && time.Since(c.at) < c.MaxAge {
+		defer func() { <-c.turn }()
+		return c.last
 	}
-	return c.last
+	answer := make(chan error, 1)
+	go func() { // end waits for it
+		defer func() { <-c.turn }()
+		err := c.Check(ctx)
+		if !errors.Is(ctx.Err(), context.Canceled) { // else who asked has gone, which is no answer for the next one
+			c.last, c.at = err, time.Now()
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer: // as it ended with ctx it says more
+		return err
+	case <-time.After(checkGrace):
+		return fmt.Errorf("no answer within %v", checkTime)
+	}
 }

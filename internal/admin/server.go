@@ -137,6 +137,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("stopping the admin server: %w", err), s.http.Close())
 	}
 	<-served
+	s.parts.end()
 	return err
 }
 

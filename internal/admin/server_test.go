@@ -189,6 +189,58 @@ func TestPartThatHangsIsNotReady(t *testing.T) {
 	}
 }
 
+// Also one that does not end with its context, as a disk that hangs.
+func TestPartThatDoesNotEndIsNotReady(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t, admin.Options{})
+	hangs, asked := make(chan struct{}), make(chan struct{}, 1)
+	t.Cleanup(func() { close(hangs) }) // the server waits for it
+	s.AddPart(admin.Part{Name: "hangs", Check: func(context.Context) error {
+		asked <- struct{}{} // once: else it would wait here
+		<-hangs
+		return nil
+	}})
+	for range 2 {
+		if status, got := ready(t, s); status != http.StatusServiceUnavailable || !strings.Contains(got.Parts[0].Reason, "no answer within") {
+			t.Errorf("status %d, %+v", status, got)
+		}
+	}
+}
+
+// An answer that nobody waited for is not that of the next one who asks.
+func TestCheckOfOneWhoHasGoneIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t, admin.Options{})
+	begun, ended := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int32
+	s.AddPart(admin.Part{Name: "kafka", MaxAge: time.Hour, Check: func(ctx context.Context) error {
+		if asked.Add(1) > 1 {
+			return nil
+		}
+		close(begun)
+		<-ctx.Done()
+		close(ended)
+		return ctx.Err()
+	}})
+	ctx, leave := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Addr().String()+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-begun
+		leave()
+	}()
+	if response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request); err == nil {
+		_ = response.Body.Close()
+		t.Fatal("it was answered")
+	}
+	<-ended
+	if status, got := ready(t, s); status != http.StatusOK || asked.Load() != 2 {
+		t.Errorf("status %d, %+v, asked %d times", status, got, asked.Load())
+	}
+}
+
 // What costs something is asked once for all who ask within its age.
 func TestCheckIsAskedOncePerAge(t *testing.T) {
 	t.Parallel()
