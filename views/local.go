@@ -162,8 +162,15 @@ func (l *Local) owner(key string, fresh bool) (string, error) {
 	return address, nil
 }
 
-// learn asks Kafka for the owners. The caller holds mu.
+// learn asks Kafka for the owners. After an error the next one asks by another connection: the one that there was may be broken,
+// and may not know that another broker coordinates the group now. The caller holds mu.
 func (l *Local) learn() (err error) {
+	defer func() {
+		if err != nil && l.topics != nil {
+			err = errors.Join(err, l.topics.Close())
+			l.topics = nil
+		}
+	}()
 	if l.topics == nil {
 		if l.topics, err = kafka.OpenTopics(l.c.Cluster); err != nil {
 			l.topics = nil
@@ -177,9 +184,12 @@ func (l *Local) learn() (err error) {
 		}
 		l.count = int32(n)
 	}
-	l.owners, err = l.topics.Owners(l.c.Group, l.c.Input)
-	l.of = time.Now()
-	return err
+	owners, err := l.topics.Owners(l.c.Group, l.c.Input)
+	if err != nil {
+		return err
+	}
+	l.owners, l.of = owners, time.Now()
+	return nil
 }
 
 func (l *Local) ask(ctx context.Context, address, key string) (*viewspb.GetResponse, error) {
