@@ -86,3 +86,31 @@ func TestStartOnAFullDisk(t *testing.T) {
 		t.Errorf("the service was called %d times, want 3", got)
 	}
 }
+
+// An instance whose disk is full stays out of the group, so that another one does its work, and comes back when there is space.
+func TestOthersWorkWhileADiskIsFull(t *testing.T) {
+	t.Parallel()
+	disk := disktest.New(t, "24")
+	b := newBench(t, 2)
+	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+		return []byte(call.message), call.stream.SetHeader(metadata.Pairs("x", incompressible(5000)))
+	})
+	full, other := b.start(disk.Dir), b.start(t.TempDir())
+	b.eventually("each has a partition", func() bool {
+		return full.State().Ready && other.State().Ready && full.State().Partitions == 1 && other.State().Partitions == 1
+	})
+	disk.Fill()
+	for n := 0; full.State().Ready; n++ {
+		b.call(attempt(fmt.Sprint("until it is full ", n), fmt.Sprint(n)), "hi").check(t, codes.OK, "", "hi")
+	}
+	b.sendMany("meanwhile", 10)
+	if full.State().Ready {
+		t.Error("the full disk has space")
+	}
+	b.eventually("the other one has all partitions", func() bool { return other.State().Ready && other.State().Partitions == 2 })
+	disk.Free()
+	b.eventually("each has a partition again", func() bool {
+		return full.State().Ready && other.State().Ready && full.State().Partitions == 1 && other.State().Partitions == 1
+	})
+	b.sendMany("after", 10)
+}

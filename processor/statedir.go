@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"kafkagrpc/internal/tablestore"
 )
 
 // StateDir is the folder of one instance: the local stores of its tables, and its id. One process owns it.
@@ -20,11 +22,11 @@ type StateDir struct {
 // OpenStateDir creates the folder if need be, for its owner alone, since the results of calls are in it, and locks it. A folder in use is refused with its owner's pid.
 func OpenStateDir(path string) (*StateDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w", tablestore.OnDisk(path, err))
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
+		return nil, fmt.Errorf("state directory: %w", tablestore.OnDisk(path, err))
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner, readErr := os.ReadFile(lock.Name())
@@ -38,7 +40,7 @@ func OpenStateDir(path string) (*StateDir, error) {
 	// In this order it takes no more space than the last owner's, which a full disk may not have.
 	pid := fmt.Sprintln(os.Getpid())
 	if err := errors.Join(writeAt(lock, pid), lock.Truncate(int64(len(pid)))); err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory: %w", err), d.Close())
+		return nil, errors.Join(fmt.Errorf("state directory: %w", tablestore.OnDisk(path, err)), d.Close())
 	}
 	return d, nil
 }
@@ -60,7 +62,7 @@ func (d *StateDir) InstanceID() (string, error) {
 		return strings.TrimSpace(string(id)), nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("state directory: %w", err)
+		return "", fmt.Errorf("state directory: %w", tablestore.OnDisk(d.path, err))
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -68,7 +70,7 @@ func (d *StateDir) InstanceID() (string, error) {
 	}
 	fresh := host + "-" + strings.ToLower(rand.Text()[:8])
 	if err := os.WriteFile(path, []byte(fresh+"\n"), 0o644); err != nil {
-		return "", fmt.Errorf("state directory: %w", err)
+		return "", fmt.Errorf("state directory: %w", tablestore.OnDisk(d.path, err))
 	}
 	return fresh, nil
 }

@@ -1,12 +1,15 @@
 package processor_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"kafkagrpc/internal/disktest"
 	"kafkagrpc/processor"
 )
 
@@ -76,6 +79,34 @@ func TestStateDirThatCannotBeMade(t *testing.T) {
 	}
 	if _, err := processor.OpenStateDir(file); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file as state directory: %v", err)
+	}
+}
+
+// An owner who was there before takes no more space.
+func TestStateDirOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := disktest.New(t, "1")
+	first := open(t, disk.Dir)
+	id := instanceID(t, first)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fill()
+	again := open(t, disk.Dir)
+	if got := instanceID(t, again); got != id {
+		t.Errorf("the id is %q, then %q", id, got)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := filepath.Join(disk.Dir, "fresh")
+	if _, err := processor.OpenStateDir(fresh); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the folder "+fresh) ||
+		!strings.Contains(err.Error(), "make space there") {
+		t.Errorf("a new folder: %v", err)
+	}
+	disk.ReadOnly()
+	if _, err := processor.OpenStateDir(disk.Dir); !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "mount it to be written") {
+		t.Errorf("a read-only disk: %v", err)
 	}
 }
 

@@ -63,9 +63,14 @@ func (d *Disk) Free() {
 }
 
 // Grow makes the disk one of so many MiB.
-func (d *Disk) Grow(mebibytes string) {
+func (d *Disk) Grow(mebibytes string) { d.remount(0, "size="+mebibytes+"m") }
+
+// ReadOnly makes the disk refuse to be written. No file may be open for that.
+func (d *Disk) ReadOnly() { d.remount(syscall.MS_RDONLY, "") }
+
+func (d *Disk) remount(flags uintptr, options string) {
 	d.t.Helper()
-	if err := syscall.Mount("tmpfs", d.Dir, "tmpfs", syscall.MS_REMOUNT, "size="+mebibytes+"m"); err != nil {
-		d.t.Fatal(err)
+	if err := syscall.Mount("tmpfs", d.Dir, "tmpfs", syscall.MS_REMOUNT|flags, options); err != nil {
+		d.t.Fatal("mounting a file system again:", err)
 	}
 }

@@ -40,8 +40,8 @@ func errnoOf(err error) syscall.Errno {
 	return 0
 }
 
-// onDisk is err as a *DiskError if it is one.
-func onDisk(dir string, err error) error {
+// OnDisk is err as a *DiskError if it is one.
+func OnDisk(dir string, err error) error {
 	var disk *DiskError
 	if err == nil || errors.As(err, &disk) || errnoOf(err) == 0 {
 		return err
@@ -62,5 +62,5 @@ func Check(dir string) error {
 			err = removed
 		}
 	}
-	return onDisk(dir, err)
+	return OnDisk(dir, err)
 }

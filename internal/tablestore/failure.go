@@ -81,7 +81,7 @@ func (s *Store) note(err error) error {
 
 // named says which store an error is about, and what helps where it is the disk.
 func (s *Store) named(err error) error {
-	return fmt.Errorf("local store %s: %w", s.path, onDisk(s.dir, s.db.files.told(err)))
+	return fmt.Errorf("local store %s: %w", s.path, OnDisk(s.dir, s.db.files.told(err)))
 }
 
 // fail ends the use of the store by err. It is false where the store is closed, which is no failure.

@@ -69,7 +69,7 @@ func (b Stores) Open(topic string, partition int32) (*Store, error) {
 	b.Log = b.Log.With("topic", topic, "partition", partition)
 	s, err := b.open(topic, partition, path)
 	if err != nil {
-		err = fmt.Errorf("opening the local store %s: %w", path, onDisk(b.Dir, err))
+		err = fmt.Errorf("opening the local store %s: %w", path, OnDisk(b.Dir, err))
 		var disk *DiskError
 		if b.Failed != nil && errors.As(err, &disk) {
 			b.Failed(err)
@@ -318,7 +318,7 @@ func (s *Store) Close() error {
 	if recovered && !s.failing.Load() {
 		s.noteFresh()
 	}
-	return onDisk(s.dir, errors.Join(s.Storage.Close(), s.db.files.Close()))
+	return OnDisk(s.dir, errors.Join(s.Storage.Close(), s.db.files.Close()))
 }
 
 func (s *Store) Has(key string) (bool, error) {
