@@ -221,7 +221,7 @@ func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.
 		goka.WithViewConsumerSaramaBuilder(func([]string, string) (sarama.Consumer, error) { return consumer, nil }),
 		goka.WithViewTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client}, nil }),
 		goka.WithViewStorageBuilder(func(topic string, partition int32) (storage.Storage, error) {
-			return r.open(stores, topic, partition)
+			return r.open(ctx, stores, topic, partition)
 		}),
 		goka.WithViewCallback(func(c goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 			if err := goka.DefaultUpdate(c, s, key, value); err != nil {
@@ -240,7 +240,7 @@ func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.
 }
 
 // open opens the store of a partition for goka.
-func (r *replica) open(stores tablestore.Stores, topic string, partition int32) (storage.Storage, error) {
+func (r *replica) open(ctx context.Context, stores tablestore.Stores, topic string, partition int32) (storage.Storage, error) {
 	p := r.parts[partition]
 	begun := time.Now()
 	end, err := stores.End(topic, partition)
@@ -259,16 +259,20 @@ func (r *replica) open(stores tablestore.Stores, topic string, partition int32) 
 	defer p.mu.Unlock()
 	p.store, p.position, p.end = store, offset+1, end
 	p.begun, p.target = begun, end
-	return observedStore{store, func() { r.partRecovered(p) }}, nil
+	return observedStore{store, ctx, func() { r.partRecovered(p) }}, nil
 }
 
 // observedStore tells when goka has recovered a partition.
 type observedStore struct {
 	*tablestore.Store
+	run  context.Context // of the view
 	then func()
 }
 
 func (s observedStore) MarkRecovered() error {
+	if s.run.Err() != nil {
+		return nil // goka says so, too, of a recovery that it gives up
+	}
 	if err := s.Store.MarkRecovered(); err != nil {
 		return err
 	}
