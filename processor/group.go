@@ -87,9 +87,9 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 		goka.WithRebalanceCallback(p.assigned),
 		goka.WithStorageBuilder(stores.Build),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
-		goka.WithTopicManagerBuilder(p.topicManager),
+		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client}, nil }),
 		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
-			inner, err := sarama.NewConsumerGroup(brokers, id, groupConfig)
+			inner, err := kafka.NewGroup(brokers, id, groupConfig)
 			if err != nil {
 				return nil, err
 			}
@@ -118,16 +118,24 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 }
 
 // topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
-// replication factor and retention, and overlooks a wrong partition count.
-type topicManager struct{ goka.TopicManager }
+// replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.
+type topicManager struct{ client sarama.Client }
 
-func (p *Processor) topicManager([]string) (goka.TopicManager, error) {
-	inner, err := goka.NewTopicManager(p.cluster.Brokers, p.cluster.ConsumerConfig(), goka.NewTopicManagerConfig())
-	if err != nil {
-		return nil, err
+// Partitions implements goka.TopicManager.
+func (m topicManager) Partitions(topic string) ([]int32, error) {
+	if err := m.client.RefreshMetadata(topic); err != nil {
+		return nil, fmt.Errorf("asking for the partitions of topic %s: %w", topic, err)
 	}
-	return topicManager{inner}, nil
+	return m.client.Partitions(topic)
 }
+
+// GetOffset implements goka.TopicManager.
+func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64, error) {
+	return m.client.GetOffset(topic, partition, at)
+}
+
+// Close implements goka.TopicManager. The client is the run's.
+func (m topicManager) Close() error { return nil }
 
 func (m topicManager) EnsureTableExists(topic string, partitions int) error {
 	return m.EnsureTopicExists(topic, partitions, 0, nil)

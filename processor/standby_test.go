@@ -147,7 +147,7 @@ func TestStandbyLagIsFresh(t *testing.T) {
 		return regexp.MustCompile(`(?m)^kafka_grpc_rebalances_total\{group="test-remote"\} (\S+)$`).FindStringSubmatch(scrape())[1]
 	}
 	joined := rebalances()
-	open := b.holdFetches(b.remote.Table)
+	open := b.emptyFetches(b.remote.Table)
 	before := map[int32]int64{}
 	ends, err := b.admin.ListEndOffsets(t.Context(), b.remote.Table)
 	if err != nil {

@@ -3,10 +3,12 @@ package processor_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -70,7 +72,7 @@ func TestStateAndMetricsTellTheRecovery(t *testing.T) {
 	first.stop()
 	b.evict(first.dir)
 
-	open := b.holdFetches(b.remote.Table)
+	open := b.emptyFetches(b.remote.Table)
 	next := b.start(t.TempDir())
 	b.eventually("the state tells the rows to be read", func() bool {
 		s := next.State()
@@ -128,8 +130,47 @@ func TestRecoveryThatFailsIsNotReady(t *testing.T) {
 	}
 }
 
-// holdFetches keeps the records of a topic from the processors until it is opened.
+// holdFetches keeps the broker from answering for a topic until it is opened.
 func (b *testbench) holdFetches(topic string) (open func()) {
+	cluster := b.kafka.Cluster()
+	return b.fetches(topic, func(gate chan struct{}, _ *kmsg.FetchRequest) kmsg.Response {
+		cluster.SleepControl(func() { <-gate })
+		return nil
+	})
+}
+
+// emptyFetches makes the broker answer that a topic has no records until it is opened.
+func (b *testbench) emptyFetches(topic string) (open func()) {
+	cluster := b.kafka.Cluster()
+	return b.fetches(topic, func(gate chan struct{}, fetch *kmsg.FetchRequest) kmsg.Response {
+		opened := false
+		cluster.SleepControl(func() {
+			select {
+			case <-gate:
+				opened = true
+			case <-time.After(time.Duration(fetch.MaxWaitMillis) * time.Millisecond): // as it waits for records
+			}
+		})
+		if opened {
+			return nil
+		}
+		response := fetch.ResponseKind().(*kmsg.FetchResponse)
+		for _, t := range fetch.Topics {
+			none := kmsg.NewFetchResponseTopic()
+			none.Topic, none.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				partition := kmsg.NewFetchResponseTopicPartition()
+				partition.Partition = p.Partition
+				none.Partitions = append(none.Partitions, partition)
+			}
+			response.Topics = append(response.Topics, none)
+		}
+		return response
+	})
+}
+
+// fetches lets answer decide on the fetches of a topic, nil being what the broker has, until it is opened.
+func (b *testbench) fetches(topic string, answer func(gate chan struct{}, fetch *kmsg.FetchRequest) kmsg.Response) (open func()) {
 	gate := make(chan struct{})
 	cluster := b.kafka.Cluster()
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -139,12 +180,12 @@ func (b *testbench) holdFetches(topic string) (open func()) {
 		default:
 		}
 		cluster.KeepControl()
-		for _, t := range request.(*kmsg.FetchRequest).Topics {
-			if t.Topic == topic {
-				cluster.SleepControl(func() { <-gate })
-			}
+		fetch := request.(*kmsg.FetchRequest)
+		if !slices.ContainsFunc(fetch.Topics, func(t kmsg.FetchRequestTopic) bool { return t.Topic == topic }) {
+			return nil, nil, false
 		}
-		return nil, nil, false
+		response := answer(gate, fetch)
+		return response, nil, response != nil
 	})
 	open = sync.OnceFunc(func() { close(gate) })
 	b.t.Cleanup(open)

@@ -27,10 +27,12 @@ type lettersBench struct {
 	kafka  *embedded.Kafka
 	echo   *embedded.Echo
 	client *kgo.Client
-	env    func(string) (string, bool)
-	file   string // answers on echo-responses
-	fixed  string // answers on other-responses
-	state  string
+	// brokers is what the commands are told.
+	brokers string
+	env     func(string) (string, bool)
+	file    string // answers on echo-responses
+	fixed   string // answers on other-responses
+	state   string
 }
 
 func newLettersBench(t *testing.T) *lettersBench {
@@ -59,7 +61,7 @@ func newLettersBench(t *testing.T) *lettersBench {
 	}
 	t.Cleanup(client.Close)
 	b := &lettersBench{
-		t: t, kafka: kafka, echo: echo, client: client, env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: seedFile(t), state: t.TempDir(),
+		t: t, kafka: kafka, echo: echo, client: client, brokers: kafka.Brokers()[0], env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: seedFile(t), state: t.TempDir(),
 	}
 	text, err := os.ReadFile(b.file)
 	if err != nil {
@@ -107,7 +109,7 @@ func (b *lettersBench) run(file string) (stop func()) {
 	stderr := newOutput()
 	code := make(chan int, 1)
 	go func() {
-		code <- execute(ctx, []string{"run", "-c", file, "--listen", "127.0.0.1", "--brokers", b.kafka.Brokers()[0], "--state-dir", b.state},
+		code <- execute(ctx, []string{"run", "-c", file, "--listen", "127.0.0.1", "--brokers", b.brokers, "--state-dir", b.state},
 			newOutput(), stderr, b.env)
 	}()
 	stderr.await(b.t, "ready grpc://")
@@ -130,7 +132,7 @@ func (b *lettersBench) command(code int, args ...string) string {
 func (b *lettersBench) outputs(code int, args ...string) (out, notes string) {
 	b.t.Helper()
 	var stdout, stderr bytes.Buffer
-	args = append([]string{"dead-letters", args[0], "-c", b.file, "--brokers", b.kafka.Brokers()[0]}, args[1:]...)
+	args = append([]string{"dead-letters", args[0], "-c", b.file, "--brokers", b.brokers}, args[1:]...)
 	if got := execute(b.t.Context(), args, &stdout, &stderr, b.env); got != code {
 		b.t.Fatalf("exit code %d of %q, not %d: %s%s", got, args, code, &stdout, &stderr)
 	}

@@ -28,7 +28,7 @@ func (b *lettersBench) running(args ...string) (address string, stop func()) {
 	stderr := newOutput()
 	code := make(chan int, 1)
 	go func() {
-		code <- execute(ctx, append(args, "-c", b.file, "--brokers", b.kafka.Brokers()[0]), newOutput(), stderr, b.env)
+		code <- execute(ctx, append(args, "-c", b.file, "--brokers", b.brokers), newOutput(), stderr, b.env)
 	}()
 	stderr.await(b.t, "ready")
 	url := adminAddr(b.t, stderr)
@@ -211,7 +211,7 @@ func TestKeysWithoutAnInstance(t *testing.T) {
 func TestAccessToTheAdminAddress(t *testing.T) {
 	b := newLettersBench(t)
 	var stdout, stderr bytes.Buffer
-	args := []string{"run", "-c", b.file, "--listen", "127.0.0.1", "--brokers", b.kafka.Brokers()[0], "--state-dir", b.state, "--admin-addr", "0.0.0.0:0"}
+	args := []string{"run", "-c", b.file, "--listen", "127.0.0.1", "--brokers", b.brokers, "--state-dir", b.state, "--admin-addr", "0.0.0.0:0"}
 	if code := execute(t.Context(), args, &stdout, &stderr, b.env); code != 2 {
 		t.Errorf("exit code %d without a token", code)
 	}

@@ -21,7 +21,7 @@ const resetGroup = "example-west_kafka_grpc_remote_server"
 func (b *lettersBench) reset(args ...string) (code int, out string) {
 	b.t.Helper()
 	var stdout, stderr bytes.Buffer
-	args = append([]string{"reset", "-c", b.file, "--brokers", b.kafka.Brokers()[0], "--state-dir", b.state}, args...)
+	args = append([]string{"reset", "-c", b.file, "--brokers", b.brokers, "--state-dir", b.state}, args...)
 	code = execute(b.t.Context(), args, &stdout, &stderr, b.env)
 	return code, stdout.String() + stderr.String()
 }

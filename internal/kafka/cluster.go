@@ -24,13 +24,9 @@ type Cluster struct {
 // DefaultMaxRecordBytes fits the default of Kafka's message.max.bytes, 1048588, which counts the whole batch.
 const DefaultMaxRecordBytes = 1<<20 - 512
 
-// How long one broker may take. Each network call that sarama makes ends within one of these.
-const (
-	dialTimeout  = 5 * time.Second
-	readTimeout  = 15 * time.Second // must exceed produceTimeout, or an answer in time comes too late
-	writeTimeout = 10 * time.Second
-	ackTimeout   = 10 * time.Second // what a leader waits for its followers before it answers a produce request
-)
+// ackTimeout is what a leader waits for its followers before it answers a produce request: that they did not follow, and the
+// producer asks again. It is part of the time after which a leader that does not answer at all is given up, see patience.
+const ackTimeout = 5 * time.Second
 
 // Metadata is asked for again and again while a cluster is unreachable, this often. A producer gives a record up
 // when that ends, so for a producer it must outlast the restart of a broker (about 10 s).
@@ -53,10 +49,10 @@ func (c Cluster) Config() *sarama.Config {
 	if s.ClientID == "" {
 		s.ClientID = "kafka-grpc"
 	}
-	c.secure(s)
-	s.Net.DialTimeout = dialTimeout
-	s.Net.ReadTimeout = readTimeout
-	s.Net.WriteTimeout = writeTimeout
+	c.authenticate(s)
+	// Its time-outs, and not sarama's, bound each network call.
+	s.Net.Proxy.Enable = true
+	s.Net.Proxy.Dialer = c.dialer(usualPatience)
 	s.Metadata.Timeout = metadataTimeout
 	s.Metadata.Retry.Backoff = metadataBackoff
 	s.Metadata.Retry.Max = int(metadataTimeout / metadataBackoff)
@@ -136,6 +132,8 @@ func (c Cluster) GroupConfig(instanceID string, drain time.Duration) *sarama.Con
 	s.Consumer.Group.Rebalance.Retry.Max = 20
 	s.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
 	// A join is answered only when all members joined: the connection must not give up before the group does.
-	s.Net.ReadTimeout = max(readTimeout, s.Consumer.Group.Rebalance.Timeout+5*time.Second)
+	p := usualPatience
+	p.join = s.Consumer.Group.Rebalance.Timeout + 5*time.Second
+	s.Net.Proxy.Dialer = c.dialer(p)
 	return s
 }

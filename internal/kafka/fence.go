@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -15,17 +16,14 @@ const fencePoll = 100 * time.Millisecond
 // fenceDialer makes connections on which nothing is sent any more once the fence answers an error. A record may wait
 // inside sarama for long, also over retries, so that what holds when it is handed over need not hold when it is sent.
 type fenceDialer struct {
-	fence  func() error
-	dialer net.Dialer
+	fence func() error
 
 	mu    sync.Mutex
 	conns map[*fenceConn]struct{} // open ones
 }
 
-func newFenceDialer(fence func() error, timeout, keepAlive time.Duration) *fenceDialer {
-	return &fenceDialer{
-		fence: fence, dialer: net.Dialer{Timeout: timeout, KeepAlive: keepAlive}, conns: make(map[*fenceConn]struct{}),
-	}
+func newFenceDialer(fence func() error) *fenceDialer {
+	return &fenceDialer{fence: fence, conns: make(map[*fenceConn]struct{})}
 }
 
 // cut closes all connections. The kernel forgets what it has not sent yet.
@@ -41,19 +39,19 @@ func (d *fenceDialer) cut() {
 	}
 }
 
-// Dial implements proxy.Dialer of golang.org/x/net, which is where sarama takes one.
-func (d *fenceDialer) Dial(network, address string) (net.Conn, error) {
+// connect is connectTCP behind the fence.
+func (d *fenceDialer) connect(ctx context.Context, address string) (net.Conn, error) {
 	if err := d.fence(); err != nil {
 		return nil, err
 	}
-	conn, err := d.dialer.Dial(network, address)
+	conn, err := connectTCP(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		_ = conn.Close() // the error says more
-		return nil, fmt.Errorf("network %s cannot be fenced, only TCP", network)
+		return nil, fmt.Errorf("a connection to %s cannot be fenced, only one of TCP", conn.RemoteAddr())
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {

@@ -15,11 +15,11 @@ type Member struct {
 	client          sarama.Client
 }
 
-// NewMember connects to the cluster. A heartbeat takes up to about four times timeout.
+// NewMember connects to the cluster. A heartbeat takes up to about three times timeout.
 func NewMember(c Cluster, group, instanceID string, timeout time.Duration) (*Member, error) {
 	config := c.Config()
-	config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = timeout, timeout, timeout
-	config.Metadata.Timeout, config.Metadata.Retry.Max = timeout, 0
+	config.Net.Proxy.Dialer = c.dialer(hasty(timeout))
+	config.Metadata.Retry.Max = 0
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", group, err)

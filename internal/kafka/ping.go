@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -18,8 +17,6 @@ const pingTime = time.Second
 // Ping tells whether any broker that the cluster is reached by answers, on a connection of its own. One that refuses this
 // client, such as for its password, has answered. It ends soon after ctx does.
 func (c Cluster) Ping(ctx context.Context) error {
-	config := c.Config()
-	config.ApiVersionsRequest = false // of a broker that hangs it would be waited for twice, before the one below
 	var failures []error
 	for i, address := range c.Brokers {
 		if ctx.Err() != nil {
@@ -29,9 +26,8 @@ func (c Cluster) Ping(ctx context.Context) error {
 		if deadline, ok := ctx.Deadline(); ok {
 			most = max(time.Millisecond, min(most, time.Until(deadline)/time.Duration(len(c.Brokers)-i)))
 		}
-		config.Net.DialTimeout, config.Net.ReadTimeout, config.Net.WriteTimeout = most, most, most
-		err := ping(address, config)
-		if _, refused := c.refusal(err); err == nil || refused && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err := c.ping(address, most)
+		if err == nil {
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", address, err))
@@ -39,7 +35,17 @@ func (c Cluster) Ping(ctx context.Context) error {
 	return fmt.Errorf("cannot reach Kafka at %s: %w", strings.Join(c.Brokers, ", "), errors.Join(append(failures, context.Cause(ctx))...))
 }
 
-func ping(address string, config *sarama.Config) (err error) {
+// ping asks one broker.
+func (c Cluster) ping(address string, most time.Duration) (err error) {
+	config := c.Config()
+	config.ApiVersionsRequest = false // the one below is enough
+	config.Net.Proxy.Dialer = c.dialer(hasty(most))
+	defer func() {
+		var silent *silentError
+		if _, refused := c.refusal(err); refused && !errors.As(err, &silent) {
+			err = nil
+		}
+	}()
 	broker := sarama.NewBroker(address)
 	if err := broker.Open(config); err != nil {
 		return err
@@ -49,5 +55,8 @@ func ping(address string, config *sarama.Config) (err error) {
 		return err
 	}
 	_, err = broker.ApiVersions(&sarama.ApiVersionsRequest{})
-	return errors.Join(err, broker.Close())
+	if closed := broker.Close(); err == nil {
+		err = closed
+	}
+	return err
 }

@@ -15,6 +15,8 @@ import (
 // ErrProducerClosed is what records end with that were sent after, or were waiting to be sent at, Close.
 var ErrProducerClosed = errors.New("the Kafka producer is closed")
 
+var errUnacknowledged = fmt.Errorf("not acknowledged before the end: %w", ErrProducerClosed)
+
 // closeTimeout bounds how long Close waits for acknowledgements.
 const closeTimeout = 10 * time.Second
 
@@ -41,6 +43,8 @@ type Producer struct {
 	fenced   chan struct{} // closed once the fence has answered an error, which is in fenceErr then
 	fenceErr error
 
+	unwritten int // records that sarama gave up because of Close; deliver's until drained
+
 	abandon chan struct{} // tells deliver to fail what is still pending
 	failed  chan int      // deliver's answer: how many that were
 	drained chan struct{} // closed when deliver is done
@@ -65,7 +69,6 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	config := c.ProducerConfig()
 	if fence != nil {
 		var once sync.Once
-		config.Net.Proxy.Enable = true
 		p.dialer = newFenceDialer(func() error {
 			err := fence()
 			if err != nil {
@@ -75,16 +78,19 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 				})
 			}
 			return err
-		}, config.Net.DialTimeout, config.Net.KeepAlive)
-		config.Net.Proxy.Dialer = p.dialer
+		})
+		behind := c.dialer(usualPatience)
+		behind.connect = p.dialer.connect
+		config.Net.Proxy.Dialer = behind
 	}
 	client := &metadataClient{gone: make(map[string]time.Time)}
 	config.Producer.Retry.BackoffFunc = client.backoff
 	at := strings.Join(c.Brokers, ", ")
-	var err error
-	if client.Client, err = connect(c.Brokers, config); err != nil {
+	found, err := connect(c.Brokers, config)
+	if err != nil {
 		return nil, fmt.Errorf("connecting a producer to Kafka at %s: %w", at, err)
 	}
+	client.Client = wary{found}
 	p.client = client
 	if p.async, err = sarama.NewAsyncProducerFromClient(client); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a producer on Kafka at %s: %w", at, err), client.Close())
@@ -206,8 +212,13 @@ func (p *Producer) deliver() {
 				failures = nil
 				continue
 			}
+			err := e.Err
+			if errors.Is(err, sarama.ErrShuttingDown) { // it must be sent again, which sarama does not do any more
+				p.unwritten++
+				err = errUnacknowledged
+			}
 			if done, ok := p.take(e.Msg); ok {
-				done(-1, notProduced(e.Msg, e.Msg.Partition, e.Err))
+				done(-1, notProduced(e.Msg, e.Msg.Partition, err))
 			}
 		case <-poll:
 			_ = p.dialer.fence() // its error closes fenced
@@ -217,7 +228,7 @@ func (p *Producer) deliver() {
 			p.failPending(p.fenceErr) // sarama would try again for long
 		case <-abandon:
 			abandon = nil
-			p.failed <- p.failPending(fmt.Errorf("not acknowledged before the end: %w", ErrProducerClosed))
+			p.failed <- p.failPending(errUnacknowledged)
 		}
 	}
 }
@@ -264,7 +275,7 @@ func (p *Producer) close() error {
 	defer timeout.Stop()
 	select {
 	case <-p.drained:
-		return p.client.Close()
+		return errors.Join(unacknowledged(p.unwritten), p.client.Close())
 	case <-p.fenced: // nothing can be acknowledged any more
 	case <-timeout.C:
 	}
@@ -274,11 +285,16 @@ func (p *Producer) close() error {
 	close(p.abandon)
 	select {
 	case n := <-p.failed:
-		if n == 0 {
-			return err
-		}
-		return errors.Join(fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", n, closeTimeout), err)
+		return errors.Join(unacknowledged(n), err)
 	case <-p.drained:
 		return err
 	}
+}
+
+// unacknowledged is the error of a Close that n records were lost in.
+func unacknowledged(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", n, closeTimeout)
 }

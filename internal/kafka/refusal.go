@@ -40,19 +40,18 @@ const greetTimeout = 3 * time.Second
 
 // greet opens a connection with all that belongs to it, asks for the brokers and topics of the cluster, and closes it.
 func greet(address string, config *sarama.Config) (*sarama.MetadataResponse, *tls.ConnectionState, error) {
-	hasty := *config
-	hasty.Net.DialTimeout, hasty.Net.ReadTimeout, hasty.Net.WriteTimeout = greetTimeout, greetTimeout, greetTimeout
+	var security *tls.ConnectionState
+	hurried, dialing := *config, *config.Net.Proxy.Dialer.(*dialer)
+	dialing.patience = hasty(greetTimeout)
+	dialing.shaken = func(state tls.ConnectionState) { security = &state }
+	hurried.Net.Proxy.Dialer = &dialing
 	broker := sarama.NewBroker(address)
-	if err := broker.Open(&hasty); err != nil {
+	if err := broker.Open(&hurried); err != nil {
 		return nil, nil, err
 	}
 	// Not all that goes wrong while a connection is opened is told before its first request; a listener that wants SASL
 	// takes none before.
 	metadata, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, nil))
-	var security *tls.ConnectionState
-	if state, ok := broker.TLSConnectionState(); ok && state.HandshakeComplete {
-		security = &state
-	}
 	if closed := broker.Close(); err == nil && !errors.Is(closed, sarama.ErrNotConnected) {
 		err = closed
 	}
@@ -67,6 +66,7 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		invalid   x509.CertificateInvalidError
 		noTLS     tls.RecordHeaderError
 		remote    *net.OpError
+		silent    *silentError
 	)
 	switch {
 	case err == nil:
@@ -92,7 +92,9 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 			return "it ended the TLS handshake; where it asks for a client certificate, name one in `keys` of the tls client binding", true
 		}
 		return "it ended the TLS handshake; check that it trusts the client certificate in `keys` of the tls client binding", true
-	case errors.As(err, &remote) && remote.Op == "read" && remote.Timeout():
+	case errors.As(err, &silent) && !silent.connected:
+		return "", false
+	case errors.As(err, &silent):
 		return "it takes connections and does not answer; is the port right, and is TLS spoken there?", true
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return c.hungUp(), false

@@ -1,8 +1,6 @@
 package kafka
 
 import (
-	"crypto/tls"
-
 	"github.com/IBM/sarama"
 	"github.com/xdg-go/scram"
 
@@ -34,15 +32,8 @@ func ClusterOf(c *topology.Cluster, clientID string) Cluster {
 	return k
 }
 
-// secure puts TLS and SASL into a configuration.
-func (c Cluster) secure(s *sarama.Config) {
-	if c.TLS != nil {
-		s.Net.TLS.Enable = true
-		s.Net.TLS.Config = c.TLS.Clone() // sarama may write to it
-		if s.Net.TLS.Config.MinVersion == 0 {
-			s.Net.TLS.Config.MinVersion = tls.VersionTLS12
-		}
-	}
+// authenticate puts SASL into a configuration. TLS is the dialer's.
+func (c Cluster) authenticate(s *sarama.Config) {
 	if c.SASL == nil {
 		return
 	}

@@ -129,7 +129,7 @@ func (t *Tail) grow(ctx context.Context, known map[string]int) {
 }
 
 // Close stops reading and waits until no deliver runs. It waits for requests that are on their way: a moment, or
-// up to 15 seconds when a broker hangs. It may be called again, and answers the same.
+// up to 5 seconds when a broker hangs. It may be called again, and answers the same.
 func (t *Tail) Close() error {
 	t.once.Do(func() {
 		t.cancel()

@@ -61,8 +61,6 @@ func OpenTopics(c Cluster) (*Topics, error) {
 func (c Cluster) adminConfig() *sarama.Config {
 	config := c.Config()
 	// Together a bound of 10 seconds for the first connection.
-	config.Net.DialTimeout = 3 * time.Second
-	config.Net.ReadTimeout = 8 * time.Second
 	config.Metadata.Timeout = 7 * time.Second
 	config.Metadata.Retry.Max = int(config.Metadata.Timeout / metadataBackoff)
 	config.Admin.Timeout = 5 * time.Second
@@ -75,9 +73,13 @@ func (c Cluster) admin() (sarama.ClusterAdmin, error) {
 	if err := c.refused(config); err != nil {
 		return nil, err
 	}
-	admin, err := sarama.NewClusterAdmin(c.Brokers, config)
+	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
 		return nil, c.unreachable(err, config)
+	}
+	admin, err := sarama.NewClusterAdminFromClient(wary{client})
+	if err != nil {
+		return nil, errors.Join(c.unreachable(err, config), client.Close())
 	}
 	return admin, nil
 }
@@ -323,13 +325,13 @@ func (t *Topics) replication(wanted int) int16 {
 // defaultReplication is 1 where the brokers do not tell it, which makes the group's own topics as safe as its
 // inputs at least.
 func (t *Topics) defaultReplication() int {
-	brokers, _, err := t.admin.DescribeCluster()
-	if err != nil || len(brokers) == 0 {
+	broker, err := t.admin.Controller()
+	if err != nil {
 		return 1
 	}
 	configs, err := t.admin.DescribeConfigs([]*sarama.ConfigResource{{
 		Type:        sarama.BrokerResource,
-		Name:        strconv.Itoa(int(brokers[0].ID())),
+		Name:        strconv.Itoa(int(broker.ID())),
 		ConfigNames: []string{"default.replication.factor"},
 	}}, sarama.DescribeConfigsOptions{})
 	if err != nil || len(configs) == 0 || len(configs[0].Configs) == 0 {

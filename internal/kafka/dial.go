@@ -1,0 +1,235 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// patience is how long brokers may be silent, which is not how long an answer may take that is on its way: a large one on a
+// slow network comes in parts, and each of them is waited for anew.
+type patience struct {
+	greet  time.Duration // to connect, to shake hands, and to answer the first request of a connection
+	answer time.Duration // before a request is answered, or more of it is taken
+	disk   time.Duration // the same for a request whose answer waits for a disk, or for the followers
+	join   time.Duration // the same for one that waits for the other members of a group
+
+	// A broker that lets a request wait for longer than answer is asked on another connection, this often, whether it is there.
+	check time.Duration
+}
+
+// usualPatience leaves time for another broker within 10 seconds, whatever it was that was asked of the silent one.
+var usualPatience = patience{greet: greetTimeout, answer: 5 * time.Second, disk: ackTimeout + 2*time.Second, check: 4 * time.Second}
+
+// hasty is the patience of somebody who waits for no answer longer than most.
+func hasty(most time.Duration) patience {
+	return patience{greet: min(greetTimeout, most), answer: most, disk: most}
+}
+
+// of is how long the answer to a request may take.
+func (p patience) of(key kmsg.Key) time.Duration {
+	switch key {
+	case kmsg.JoinGroup, kmsg.SyncGroup:
+		return max(p.join, p.disk)
+	case kmsg.Fetch, kmsg.Produce, kmsg.OffsetCommit, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DeleteGroups:
+		return p.disk
+	}
+	return p.answer
+}
+
+// dialer makes the connections of a client: with TLS where the cluster has it, and such that no broker is waited for
+// longer than patience says. sarama takes it as a proxy.Dialer of golang.org/x/net.
+//
+// sarama has one time-out for all answers of a client, which must be above what a join may take. It also begins anew after
+// some time-outs: a broker that takes connections and says nothing is waited for three times before it counts as dead.
+type dialer struct {
+	patience patience
+	connect  func(ctx context.Context, address string) (net.Conn, error) // TCP
+	tls      *tls.Config                                                 // nil: none
+	alive    func(address string) error                                  // asks on another connection whether a broker answers
+	shaken   func(tls.ConnectionState)                                   // is told of each handshake; nil: nobody is
+}
+
+// keepAlive makes the kernel find out within half a minute that a connection on which nothing is said is dead, and keeps what
+// is between us and a broker from forgetting it.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+func connectTCP(ctx context.Context, address string) (net.Conn, error) {
+	return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", address)
+}
+
+// dialer is one for a client with that patience.
+func (c Cluster) dialer(p patience) *dialer {
+	d := &dialer{patience: p, connect: connectTCP, alive: func(address string) error { return c.ping(address, pingTime) }}
+	if c.TLS != nil {
+		d.tls = c.TLS.Clone()
+		if d.tls.MinVersion == 0 {
+			d.tls.MinVersion = tls.VersionTLS12
+		}
+	}
+	return d
+}
+
+// Dial implements proxy.Dialer.
+func (d *dialer) Dial(_, address string) (net.Conn, error) {
+	greet := d.patience.greet
+	if silent.lately(address) {
+		greet = min(greet, briefly)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), greet)
+	defer cancel()
+	inner, err := d.connect(ctx, address)
+	if err != nil {
+		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, silenced(&silentError{address: address, what: "take a connection", within: greet})
+		}
+		return nil, err
+	}
+	if d.tls != nil {
+		shaking := tls.Client(inner, d.named(address))
+		if err := shaking.HandshakeContext(ctx); err != nil {
+			_ = inner.Close() // the error says more
+			if ctx.Err() != nil {
+				return nil, silenced(&silentError{address: address, what: "do its part of a TLS handshake", within: greet, connected: true})
+			}
+			return nil, err
+		}
+		if d.shaken != nil {
+			d.shaken(shaking.ConnectionState())
+		}
+		inner = shaking
+	}
+	return &conn{Conn: inner, address: address, dialer: d, greet: greet}, nil
+}
+
+// named is the TLS configuration for a broker: its host must be in its certificate, unless another name is configured.
+func (d *dialer) named(address string) *tls.Config {
+	if d.tls.ServerName != "" {
+		return d.tls
+	}
+	config := d.tls.Clone()
+	config.ServerName, _, _ = net.SplitHostPort(address) // it was dialed
+	return config
+}
+
+// conn is a connection to a broker. It ends when the broker is silent for too long; the deadlines that sarama sets for that
+// are not its own.
+type conn struct {
+	net.Conn
+	address string
+	dialer  *dialer
+	greet   time.Duration
+
+	asked atomic.Int32 // the key of the last request. Only a commit is ever followed by another before it is answered
+	heard atomic.Bool  // something was answered
+}
+
+// SetReadDeadline and its like do nothing: see Read and Write.
+func (*conn) SetReadDeadline(time.Time) error  { return nil }
+func (*conn) SetWriteDeadline(time.Time) error { return nil }
+func (*conn) SetDeadline(time.Time) error      { return nil }
+
+// writePart is what must be taken within the patience for an answer. A slow network has time for a large request.
+const writePart = 64 << 10
+
+// Write sends one whole request, as sarama does.
+func (c *conn) Write(b []byte) (n int, err error) {
+	if key, ok := requestKey(b); ok {
+		c.asked.Store(int32(key))
+	}
+	for n < len(b) && err == nil {
+		if err = c.Conn.SetWriteDeadline(time.Now().Add(c.dialer.patience.answer)); err != nil {
+			break
+		}
+		var written int
+		written, err = c.Conn.Write(b[n:min(n+writePart, len(b))])
+		n += written
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = c.silent("take all of a request of "+c.request(), c.dialer.patience.answer)
+	}
+	return n, err
+}
+
+// requestKey is the key that a request frame begins with, behind its length.
+func requestKey(frame []byte) (kmsg.Key, bool) {
+	if len(frame) < 6 {
+		return 0, false
+	}
+	return kmsg.Key(binary.BigEndian.Uint16(frame[4:])), true
+}
+
+func (c *conn) request() string { return kmsg.Key(c.asked.Load()).Name() }
+
+// Read waits for the answer to a request.
+func (c *conn) Read(b []byte) (int, error) {
+	begun := time.Now()
+	for {
+		patience := c.dialer.patience
+		most := c.greet
+		if c.heard.Load() {
+			most = patience.of(kmsg.Key(c.asked.Load()))
+		}
+		now, until := time.Now(), begun.Add(most)
+		check := patience.check > 0 && most > patience.answer && until.Sub(now) > patience.check
+		if check {
+			until = now.Add(patience.check)
+		}
+		if err := c.Conn.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(b)
+		switch {
+		case n > 0:
+			if c.heard.CompareAndSwap(false, true) {
+				silent.forget(c.address)
+			}
+			return n, err
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, err
+		case !check:
+			return 0, c.silent("answer "+c.request(), most)
+		}
+		if err := c.dialer.alive(c.address); err != nil {
+			return 0, c.silent("answer "+c.request()+", nor on another connection,", time.Since(begun))
+		}
+	}
+}
+
+// silent ends the connection. Another attempt begins with a new one.
+func (c *conn) silent(what string, within time.Duration) error {
+	_ = c.Close() // it is of no use any more
+	return silenced(&silentError{address: c.address, what: what, within: within, connected: true})
+}
+
+// silenced is for each silence that was found. Somebody hasty has not waited for long enough to tell others of it.
+func silenced(e *silentError) error {
+	if e.within >= greetTimeout {
+		silent.remember(e.address)
+	}
+	return e
+}
+
+// silentError is what becomes of a connection to a broker that was waited for in vain.
+type silentError struct {
+	address, what string
+	within        time.Duration
+	connected     bool
+}
+
+func (e *silentError) Error() string {
+	return fmt.Sprintf("%s did not %s within %v", e.address, e.what, e.within.Round(time.Millisecond))
+}
+
+// Unwrap makes it the end of a connection, and not a time-out. After a time-out sarama goes on with the same connection; at an
+// end it opens another one, and its admin client looks for another broker.
+func (e *silentError) Unwrap() error { return io.EOF }
