@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -19,6 +21,8 @@ type Cluster struct {
 	// DefaultMaxRecordBytes. It also bounds the batches that a producer makes of small records, so it must not
 	// be above the limit of any topic that the producer writes to: a broker refuses a batch as a whole.
 	MaxRecordBytes int
+
+	connect func(ctx context.Context, address string) (net.Conn, error) // nil: over TCP
 }
 
 // DefaultMaxRecordBytes fits the default of Kafka's message.max.bytes, 1048588, which counts the whole batch.

@@ -70,6 +70,9 @@ func connectTCP(ctx context.Context, address string) (net.Conn, error) {
 // dialer is one for a client with that patience.
 func (c Cluster) dialer(p patience) *dialer {
 	d := &dialer{patience: p, connect: connectTCP, alive: func(address string) error { return c.ping(address, pingTime) }}
+	if c.connect != nil {
+		d.connect = c.connect
+	}
 	if c.TLS != nil {
 		d.tls = c.TLS.Clone()
 		if d.tls.MinVersion == 0 {

@@ -70,7 +70,7 @@ func (c *metadataClient) find(topic string, ask func() error) error {
 	if rest {
 		return sarama.ErrUnknownTopicOrPartition
 	}
-	for {
+	for first := true; ; first = false {
 		err := ask()
 		unknown := errors.Is(err, sarama.ErrUnknownTopicOrPartition)
 		now := time.Now()
@@ -89,6 +89,9 @@ func (c *metadataClient) find(topic string, ask func() error) error {
 			return err
 		case hopeless(err) || now.Sub(begun) >= patience:
 			return err
+		}
+		if first && errors.Is(err, sarama.ErrOutOfBrokers) {
+			continue // that connections ended while they were idle shows once
 		}
 		time.Sleep(metadataBackoff)
 	}
@@ -114,10 +117,14 @@ func (c *metadataClient) found(topic string) {
 	delete(c.gone, topic)
 }
 
-// backoff is what a producer rests before it sends a record again, or after one that found no leader. sarama rests
-// for each record of a topic that is gone, which all others wait for, so it must not then. Nor after Close.
-func (c *metadataClient) backoff(int, int) time.Duration {
-	if c.Closed() {
+// restless is how many times a record is sent again at once. Brokers end connections that were idle, which shows only when a
+// record is sent; and after that sarama gives the next record of the partition back once, to keep the order.
+const restless = 2
+
+// backoff is what a producer rests before it sends a record again, or after one that found no leader. sarama rests for each
+// record of a topic that is gone, which all others wait for, so it must not then. Nor after Close.
+func (c *metadataClient) backoff(retries, _ int) time.Duration {
+	if 0 < retries && retries <= restless || c.Closed() {
 		return 0
 	}
 	c.mu.Lock()

@@ -85,6 +85,8 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	}
 	client := &metadataClient{gone: make(map[string]time.Time)}
 	config.Producer.Retry.BackoffFunc = client.backoff
+	config.Producer.Retry.Max += restless
+	config.Producer.Retry.Backoff = 0 // what other partitions rest when a connection has ended; not what backoff is for
 	at := strings.Join(c.Brokers, ", ")
 	found, err := connect(c.Brokers, config)
 	if err != nil {

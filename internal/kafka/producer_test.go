@@ -344,8 +344,9 @@ func TestProducerCloseEndsWhenKafkaDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	reached, hold := make(chan struct{}), make(chan struct{})
+	reach := sync.OnceFunc(func() { close(reached) }) // it is sent again on another connection
 	k.Cluster().ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		close(reached)
+		reach()
 		k.Cluster().SleepControl(func() { <-hold })
 		return nil, nil, false
 	})
