@@ -114,7 +114,8 @@ func (e *Echo) Close() error {
 		e.server.Stop()
 		<-stopped
 	}
-	if err := <-e.served; err != nil {
+	// Serve may not have begun.
+	if err := <-e.served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("the echo service on %s: %w", e.Addr(), err)
 	}
 	return nil
