@@ -32,6 +32,10 @@ type claim struct {
 	progress  string // the metadata of commits
 	window    window
 	next      int64               // offset of the next record to read; negative: not known yet
+	end       int64               // of the partition, when it was last asked for
+	waited    int64               // what next was then
+	openSince time.Time           // when the claim began to wait for the end of a transaction; zero: it does not
+	openTold  time.Time           // when the log said so last
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
 	bytes     int                 // the sum of their sizes, and of what they were charged
@@ -57,6 +61,7 @@ func newClaim(id uint64, o Options, stalled func() bool, session sarama.Consumer
 		pending:            make(map[int64]*Delivery),
 		synthetic:          syntheticOffsets,
 		next:               inner.InitialOffset(),
+		waited:             -1,
 	}
 }
 
@@ -236,6 +241,7 @@ func (c *claim) takeBack(offset int64) {
 	defer c.mu.Unlock()
 	c.leave(c.pending[offset])
 	c.window.pop()
+	c.next = offset
 }
 
 // inject queues a delivery for the handler on behalf of parent, whose open count it takes over from a hold or

@@ -35,6 +35,11 @@
 // lost its partitions without knowing it. The group notices that (Group.Stalled), delivers nothing more, and ends: the
 // next one asks anew which partitions it owns.
 //
+// Some offsets of a partition are no record's: those of the markers of transactions, of what was aborted, of what compaction has
+// removed. sarama does not tell them, so Options.Offsets is asked for what is there when a claim waits, and commits
+// pass them. It is also asked where a claim begins whose committed offset is not in the log any more (Gap), so that this
+// is told and committed once.
+//
 // The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
 // would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.
 package consumergroup

@@ -61,6 +61,7 @@ func (b *broker) assignFrom(initial int64, partitions ...partition) *session {
 		commits:  make(map[partition][]int64),
 		highest:  make(map[partition]int64),
 		metadata: make(map[partition]string),
+		begun:    make(map[partition]bool),
 	}
 	for _, p := range partitions {
 		s.claims[p] = &claim{
@@ -112,6 +113,7 @@ type session struct {
 	commits  map[partition][]int64
 	highest  map[partition]int64  // of the commits
 	metadata map[partition]string // of the highest
+	begun    map[partition]bool   // an offset was reset
 }
 
 func (s *session) run(ctx context.Context, closed chan struct{}, h sarama.ConsumerGroupHandler) error {
@@ -181,17 +183,23 @@ func (s *session) MarkOffset(topic string, id int32, offset int64, metadata stri
 	s.commits[p] = append(s.commits[p], offset)
 }
 
-// ResetOffset takes what sarama takes; an offset that goes back fails the test by a panic.
+// Commit is asked for; the test sees what is marked anyway.
+func (s *session) Commit() {}
+
+// ResetOffset takes what sarama takes; an offset that goes back fails the test by a panic, but where the claim begins at none.
 func (s *session) ResetOffset(topic string, id int32, offset int64, metadata string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := partition{topic, id}
 	switch {
+	case offset < s.highest[p] && s.claims[p].initial < 0 && !s.begun[p]:
+		s.highest[p], s.metadata[p], s.commits[p] = offset, metadata, []int64{offset}
 	case offset < s.highest[p]:
 		panic("a committed offset goes back")
 	case len(s.commits[p]) > 0 && offset == s.highest[p]:
 		s.metadata[p] = metadata
 	}
+	s.begun[p] = true
 }
 
 // committed is the highest marked offset of a partition, as sarama has it; 0: none.

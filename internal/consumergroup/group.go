@@ -25,6 +25,11 @@ type Options struct {
 	// delivered again after a crash. It is called once a session and must have a deadline; nil: all of it comes again.
 	Committed func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error)
 
+	// Offsets asks the broker what sarama's claims do not tell. With it, what is committed passes offsets of no record,
+	// ClaimState.Lag is up to date, and what a claim cannot read because it is gone is told to Gone. nil: none of that.
+	Offsets Offsets
+	Gone    func(Gap) // it must not wait long, and is told again only where the process ended meanwhile
+
 	Drain          time.Duration // what unfinished records get when a session ends; default 10s; must be below the rebalance time-out
 	SessionTimeout time.Duration // of the group at the broker; default 10s
 
@@ -72,6 +77,8 @@ type Group struct {
 	freeze    freeze
 	lease     lease
 
+	claimed chan struct{} // there is another claim
+
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
 }
@@ -84,6 +91,7 @@ func New(o Options) *Group {
 		freeze:  freeze{limit: o.SessionTimeout / 2, log: o.Log},
 		lease:   lease{limit: o.SessionTimeout * 19 / 20, log: o.Log}, // less what it takes to notice its end
 		claims:  make(map[uint64]*claim),
+		claimed: make(chan struct{}, 1),
 	}
 }
 
@@ -127,6 +135,9 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	defer context.AfterFunc(ctx, end)()
 	if g.options.EndWhenFrozen || g.options.Heartbeat != nil {
 		defer g.watched(ctx, end)()
+	}
+	if g.options.Offsets != nil {
+		defer g.lookedAfter(ctx)()
 	}
 	for {
 		h := &sessionHandler{group: g, next: handler}
@@ -190,6 +201,10 @@ func (g *Group) register(c *claim) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.claims[c.id] = c
+	select {
+	case g.claimed <- struct{}{}:
+	default:
+	}
 }
 
 func (g *Group) unregister(c *claim) {

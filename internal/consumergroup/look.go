@@ -9,7 +9,7 @@ import (
 type ClaimState struct {
 	Topic       string
 	Partition   int32
-	Lag         int64 // records that are not read yet, as of the last fetch
+	Lag         int64 // offsets up to the end of the partition that are not read yet
 	Uncommitted int   // records from the first unfinished one to the last one read
 	Held        int   // unfinished records
 	HeldBytes   int   // of their keys, values and headers
@@ -34,11 +34,15 @@ func (g *Group) Claims() []ClaimState {
 }
 
 func (c *claim) look() ClaimState {
-	end := c.HighWaterMarkOffset() // 0 before the first fetch
+	end := c.HighWaterMarkOffset() // stands still while the claim is not read
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	lag := max(0, max(end, c.end)-c.next)
+	if c.next < 0 {
+		lag = 0 // it has not begun
+	}
 	return ClaimState{
-		Topic: c.Topic(), Partition: c.Partition(), Lag: max(0, end-max(0, c.next)),
+		Topic: c.Topic(), Partition: c.Partition(), Lag: lag,
 		Uncommitted: c.window.len(), Held: c.records, HeldBytes: c.bytes,
 	}
 }

@@ -75,6 +75,9 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
 	c := newClaim(h.group.nextClaim.Add(1), h.group.options, h.group.Stalled, inner, innerClaim)
 	c.skip = h.finishedBefore(innerClaim)
+	if err := h.begin(c); err != nil {
+		return err
+	}
 	h.group.register(c)
 	h.session.mu.Lock()
 	h.session.claims[topicPartition{c.Topic(), c.Partition()}] = c
