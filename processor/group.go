@@ -17,9 +17,10 @@ import (
 )
 
 // goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It
-// uses client and member as long as it runs. end is told of a local store that has failed, and is to end the run in order: the
-// results of calls in flight reach the changelog all the same.
-func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
+// uses client and member as long as it runs, and ctx is that time. end is told of a local store that has failed, and is to end the
+// run in order: the results of calls in flight reach the changelog all the same.
+func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
+	reader := p.cluster.On(client)
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	if p.tells != "" {
@@ -41,14 +42,16 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
 			return p.cluster.Committed(p.remote.Group, claims)
 		},
+		Offsets:        reader,
 		Drain:          drain,
 		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
 		EndWhenFrozen:  true,
 		Heartbeat:      member.Heartbeat,
 		Log:            p.log,
 	})
+	changelog := newChangelog(ctx, reader, p.log)
 	p.mu.Lock()
-	p.group = group
+	p.group, p.changelog = group, changelog
 	p.mu.Unlock()
 	records := newHandoff()
 	codec := group.Codec()
@@ -70,9 +73,7 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 		Dir:    p.storeDir(),
 		ID:     p.tableID,
 		MaxAge: p.storeAge,
-		End: func(topic string, partition int32) (int64, error) {
-			return client.GetOffset(topic, partition, sarama.OffsetNewest)
-		},
+		End:    reader.End,
 		Tend:   func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
 		Failed: end,
 		Keep:   true,
@@ -85,9 +86,9 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithRebalanceCallback(p.assigned),
-		goka.WithStorageBuilder(stores.Build),
+		goka.WithStorageBuilder(changelog.builder(stores)),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
-		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client}, nil }),
+		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client, changelog}, nil }),
 		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
 			inner, err := kafka.NewGroup(brokers, id, groupConfig)
 			if err != nil {
@@ -119,7 +120,10 @@ func (p *Processor) goka(client sarama.Client, member *kafka.Member, end func(er
 
 // topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
 // replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.
-type topicManager struct{ client sarama.Client }
+type topicManager struct {
+	client    sarama.Client
+	changelog *changelog
+}
 
 // Partitions implements goka.TopicManager.
 func (m topicManager) Partitions(topic string) ([]int32, error) {
@@ -129,8 +133,11 @@ func (m topicManager) Partitions(topic string) ([]int32, error) {
 	return m.client.Partitions(topic)
 }
 
-// GetOffset implements goka.TopicManager.
+// GetOffset implements goka.TopicManager. It is only asked for the changelog: from where and up to where a recovery has to read.
 func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64, error) {
+	if at == sarama.OffsetNewest {
+		return m.changelog.end(topic, partition)
+	}
 	return m.client.GetOffset(topic, partition, at)
 }
 

@@ -97,17 +97,18 @@ type Processor struct {
 
 	reading sync.RWMutex // held by those who read rows, and by assigned; taken before mu
 
-	mu      sync.RWMutex                        // never held while something is waited for, such as the disk
-	parts   map[int32]*partition                // of the current assignment
-	current *goka.Processor                     // nil while there is none
-	group   *consumergroup.Group                // of the current one
-	stores  map[*tablestore.Store]*atomic.Int64 // open local copies, and how many rows each had when they were counted last; -1 before
-	ends    map[int32]changelogEnd              // of the partitions that standby copies follow
-	running *goka.Processor                     // the current one once it has recovered, else nil
-	changed chan struct{}                       // closed and replaced when running changes
-	ended   error                               // why the last one ended; nil when another is ready
-	nextTry time.Time                           // when another is made; zero but for the wait for it
-	left    map[string]error                    // topics that are left out because they cannot be used, and why
+	mu        sync.RWMutex                        // never held while something is waited for, such as the disk
+	parts     map[int32]*partition                // of the current assignment
+	current   *goka.Processor                     // nil while there is none
+	group     *consumergroup.Group                // of the current one
+	changelog *changelog                          // as the current one sees it; nil before the first
+	stores    map[*tablestore.Store]*atomic.Int64 // open local copies, and how many rows each had when they were counted last; -1 before
+	ends      map[int32]changelogEnd              // of the partitions that standby copies follow
+	running   *goka.Processor                     // the current one once it has recovered, else nil
+	changed   chan struct{}                       // closed and replaced when running changes
+	ended     error                               // why the last one ended; nil when another is ready
+	nextTry   time.Time                           // when another is made; zero but for the wait for it
+	left      map[string]error                    // topics that are left out because they cannot be used, and why
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins

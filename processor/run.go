@@ -32,6 +32,9 @@ const pingInterval = time.Second
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
 
+// questionTimeout is for each question about offsets: a stop waits for the one that is on its way.
+const questionTimeout = 5 * time.Second
+
 // recoveredInterval is how often goka is asked again that says that it has recovered, and has not.
 const recoveredInterval = 20 * time.Millisecond
 
@@ -126,7 +129,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // runOnce runs one goka processor to its end, and answers for how long it was ready.
 func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error) {
-	client, err := sarama.NewClient(p.remote.Cluster.Brokers, p.cluster.ConsumerConfig())
+	config := p.cluster.ConsumerConfig()
+	config.Net.ReadTimeout = questionTimeout
+	client, err := sarama.NewClient(p.remote.Cluster.Brokers, config)
 	if err != nil {
 		return 0, fmt.Errorf("group %s: %w", p.remote.Group, err)
 	}
@@ -139,7 +144,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	asked := ctx
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	g, err := p.goka(client, member, end)
+	g, err := p.goka(ctx, client, member, end)
 	if err != nil {
 		return 0, err
 	}
@@ -151,7 +156,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	watching.Go(func() { since = p.watch(watch, g) })
 	watching.Go(func() { p.watchLeftOut(watch, end) })
 	if p.remote.Processing.Standby {
-		watching.Go(func() { p.followEnds(watch, client) })
+		watching.Go(func() { p.followEnds(watch, p.cluster.On(client)) })
 	}
 	err = g.Run(ctx)
 	if cause := context.Cause(ctx); cause != nil && asked.Err() == nil { // we have ended it, and what goka says follows from that

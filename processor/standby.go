@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/IBM/sarama"
-
+	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
 )
 
@@ -20,6 +19,8 @@ const (
 type changelogEnd struct {
 	offset int64
 	at     time.Time
+	copy   int64 // offset of the first record that the copy may lack
+	passed int64 // the same, with what is none of the records that it is given
 }
 
 // standbyCopies are the copies that follow partitions of other instances.
@@ -40,11 +41,20 @@ func (p *Processor) standbyCopies() (copies []*tablestore.Store) {
 
 // followEnds keeps up where the changelog of the standby copies ends, until ctx ends. What a copy reads does not tell: it is
 // just when it reads nothing that it falls behind.
-func (p *Processor) followEnds(ctx context.Context, client sarama.Client) {
+func (p *Processor) followEnds(ctx context.Context, reader *kafka.Reader) {
 	for pause(ctx, lagInterval) {
 		for _, s := range p.standbyCopies() {
-			at := time.Now()
-			offset, err := client.GetOffset(p.remote.Table, s.Partition, sarama.OffsetNewest)
+			p.mu.RLock()
+			before := p.ends[s.Partition]
+			p.mu.RUnlock()
+			end := changelogEnd{at: time.Now(), copy: s.Next()}
+			end.passed = end.copy
+			var err error
+			end.offset, err = reader.End(p.remote.Table, s.Partition)
+			if err == nil && end.copy < end.offset && end.copy == before.copy {
+				// It stands still: the rest may be the markers of transactions, or what aborted ones have written.
+				end.passed, _, err = reader.Next(p.remote.Table, s.Partition, max(before.passed, end.copy))
+			}
 			if ctx.Err() != nil {
 				return
 			}
@@ -53,7 +63,7 @@ func (p *Processor) followEnds(ctx context.Context, client sarama.Client) {
 				break
 			}
 			p.mu.Lock()
-			p.ends[s.Partition] = changelogEnd{offset, at}
+			p.ends[s.Partition] = end
 			p.mu.Unlock()
 		}
 	}
@@ -67,7 +77,7 @@ func (p *Processor) standbyLag() map[int32]int64 {
 		end := p.ends[s.Partition]
 		p.mu.RUnlock()
 		if time.Since(end.at) <= maxLagAge {
-			lag[s.Partition] = max(0, end.offset-s.Next())
+			lag[s.Partition] = max(0, end.offset-max(end.passed, s.Next()))
 		}
 	}
 	return lag

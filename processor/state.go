@@ -39,7 +39,7 @@ type State struct {
 func (p *Processor) State() State {
 	p.mu.RLock()
 	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry, LeftOut: p.left}
-	current, running := p.current, p.running
+	current, running, changelog := p.current, p.running, p.changelog
 	s.recovery(maps.Keys(p.stores))
 	p.mu.RUnlock()
 
@@ -56,6 +56,9 @@ func (p *Processor) State() State {
 		why = append(why, "the processor is not running")
 	default:
 		why = append(why, s.waitsFor(current))
+		if waits := changelog.waits(); waits != "" {
+			why = append(why, waits)
+		}
 	}
 	if s.Err != nil {
 		why = append(why, fmt.Sprintf("the last processor ended: %v", s.Err))

@@ -181,7 +181,8 @@ func (b *testbench) fetches(topic string, answer func(gate chan struct{}, fetch 
 		}
 		cluster.KeepControl()
 		fetch := request.(*kmsg.FetchRequest)
-		if !slices.ContainsFunc(fetch.Topics, func(t kmsg.FetchRequestTopic) bool { return t.Topic == topic }) {
+		// One that looks for the end of a topic does not wait for records.
+		if fetch.MaxWaitMillis == 0 || !slices.ContainsFunc(fetch.Topics, func(t kmsg.FetchRequestTopic) bool { return t.Topic == topic }) {
 			return nil, nil, false
 		}
 		response := answer(gate, fetch)

@@ -76,6 +76,9 @@ type part struct {
 	asOf   time.Time
 	begun  time.Time
 	target int64
+
+	waited int64 // position at the last measurement
+	open   bool  // what comes next waits for the end of a producer's transaction
 }
 
 // settle makes the measurement that is reached the last one. The caller holds mu.
@@ -132,7 +135,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 
 	var measuring sync.WaitGroup
 	measuring.Go(func() {
-		if err := r.measure(ctx, client, t.c.Topic); err != nil {
+		if err := r.measure(ctx, t.c.Cluster.On(client), t.c.Topic); err != nil {
 			cancel(err)
 		}
 	})
@@ -201,11 +204,10 @@ func (t *Table) describe() (maxAge time.Duration, id string, err error) {
 }
 
 func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
+	reader := t.c.Cluster.On(client)
 	stores := tablestore.Stores{
 		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Log: t.log,
-		End: func(topic string, partition int32) (int64, error) {
-			return client.GetOffset(topic, partition, sarama.OffsetNewest)
-		},
+		End:    reader.End,
 		Failed: r.fail,
 	}
 	view, err := goka.NewView(t.c.Cluster.Brokers, goka.Table(t.c.Topic), new(codec.Bytes),
@@ -219,7 +221,9 @@ func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.
 		goka.WithViewBackoffResetTimeout(10*time.Second),
 		// goka closes neither of these two.
 		goka.WithViewConsumerSaramaBuilder(func([]string, string) (sarama.Consumer, error) { return consumer, nil }),
-		goka.WithViewTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client}, nil }),
+		goka.WithViewTopicManagerBuilder(func([]string) (goka.TopicManager, error) {
+			return topicManager{ctx, client, reader, r}, nil
+		}),
 		goka.WithViewStorageBuilder(func(topic string, partition int32) (storage.Storage, error) {
 			return r.open(ctx, stores, topic, partition)
 		}),
@@ -282,8 +286,7 @@ func (s observedStore) MarkRecovered() error {
 
 func (r *replica) partRecovered(p *part) {
 	p.mu.Lock()
-	// The records at the end may be gone by compaction, and are then not waited for: goka has all there are.
-	p.recovered, p.position = true, max(p.position, p.end)
+	p.recovered = true
 	p.settle()
 	p.mu.Unlock()
 	r.mu.Lock()
@@ -301,7 +304,7 @@ func (p *part) advance(position int64) {
 }
 
 // measure asks for the ends of the partitions again and again, until ctx ends or the topic is another one.
-func (r *replica) measure(ctx context.Context, client sarama.Client, topic string) error {
+func (r *replica) measure(ctx context.Context, reader *kafka.Reader, topic string) error {
 	tick := time.NewTicker(measureInterval)
 	defer tick.Stop()
 	for {
@@ -315,9 +318,17 @@ func (r *replica) measure(ctx context.Context, client sarama.Client, topic strin
 		for i, p := range r.parts {
 			asking.Go(func() {
 				begun := time.Now()
-				end, err := client.GetOffset(topic, int32(i), sarama.OffsetNewest)
-				if err == nil { // else the copy only grows older
-					anew[i] = p.measured(begun, end)
+				end, err := reader.End(topic, int32(i))
+				if err != nil {
+					return // the copy only grows older
+				}
+				var waits bool
+				var at int64
+				if anew[i], at, waits = p.measured(begun, end); !waits {
+					return
+				}
+				if next, open, err := reader.Next(topic, int32(i), at); err == nil {
+					p.pass(at, next, open)
 				}
 			})
 		}
@@ -331,22 +342,40 @@ func (r *replica) measure(ctx context.Context, client sarama.Client, topic strin
 	}
 }
 
-// measured notes where the partition ended, and reports whether that is before what was read of it.
-func (p *part) measured(begun time.Time, end int64) (anew bool) {
+// measured notes where the partition ended, and reports whether that is before what was read of it. waits says that nothing was
+// read since the last measurement, though there are offsets from at on.
+func (p *part) measured(begun time.Time, end int64) (anew bool, at int64, waits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.store == nil {
-		return false
+		return false, 0, false
 	}
 	if p.recovered && end < p.end {
-		return true
+		return true, 0, false
 	}
 	p.end = end
 	if p.begun.IsZero() {
 		p.begun, p.target = begun, end
 	}
 	p.settle()
-	return false
+	waits = p.recovered && p.position < end && p.position == p.waited
+	p.waited = p.position
+	if p.recovered && !waits {
+		p.open = false
+	}
+	return false, p.position, waits
+}
+
+// pass passes offsets of no record for the copy, such as the markers at the ends of transactions, and notes whether the next one is
+// where a transaction is open.
+func (p *part) pass(from, to int64, open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.position != from {
+		return
+	}
+	p.position, p.open = to, open
+	p.settle()
 }
 
 // Freshness is how stale an answer may be.
@@ -359,6 +388,12 @@ func (p *part) freshness() Freshness {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return Freshness{AsOf: p.asOf, Lag: max(0, p.end-p.position)}
+}
+
+func (p *part) waitsForTransaction() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.open
 }
 
 // freshness is that of an answer from all partitions.
@@ -376,11 +411,12 @@ func (r *replica) freshness() Freshness {
 
 // recovering tells the recovery that goes on; "" if it is over.
 func (r *replica) recovering() string {
-	recovering := 0
+	recovering, open := 0, false
 	for _, p := range r.parts {
 		p.mu.RLock()
 		if !p.recovered {
 			recovering++
+			open = open || p.open
 		}
 		p.mu.RUnlock()
 	}
@@ -388,7 +424,11 @@ func (r *replica) recovering() string {
 		return ""
 	}
 	_, left := r.progress()
-	return fmt.Sprintf("%d of %d partitions are being recovered, with %d records to go", recovering, len(r.parts), left)
+	reason := fmt.Sprintf("%d of %d partitions are being recovered, with %d records to go", recovering, len(r.parts), left)
+	if open {
+		reason += "; a producer's transaction is open in the topic, and what is behind it is not read before its end"
+	}
+	return reason
 }
 
 // progress is how many records the recovery has read, and what the partitions lack of the topic.
@@ -425,8 +465,11 @@ func (r *replica) notReady(maxAge time.Duration) string {
 	}
 	if f := oldest.freshness(); time.Since(f.AsOf) > maxAge {
 		why := "is Kafka reachable?"
-		if failure != nil {
+		switch {
+		case failure != nil:
 			why = failure.Error() + ";"
+		case oldest.waitsForTransaction():
+			why = "a producer's transaction is open in the topic, and what is behind it is not read before its end;"
 		}
 		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; %s %d records are known to be missing",
 			f.AsOf.UTC().Format(time.RFC3339), maxAge, why, f.Lag)
@@ -435,7 +478,12 @@ func (r *replica) notReady(maxAge time.Duration) string {
 }
 
 // topicManager is goka's view of the topic. We have found it ourselves.
-type topicManager struct{ client sarama.Client }
+type topicManager struct {
+	ctx     context.Context // of the view
+	client  sarama.Client
+	reader  *kafka.Reader
+	replica *replica
+}
 
 func (m topicManager) EnsureTableExists(string, int) error  { return nil }
 func (m topicManager) EnsureStreamExists(string, int) error { return nil }
@@ -443,7 +491,25 @@ func (m topicManager) EnsureTopicExists(string, int, int, map[string]string) err
 	return nil
 }
 func (m topicManager) Partitions(topic string) ([]int32, error) { return m.client.Partitions(topic) }
+
+// GetOffset tells as the end what a copy needs: goka's recovery waits for a record before the end, and the last offsets
+// may belong to none that it is given.
 func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64, error) {
-	return m.client.GetOffset(topic, partition, at)
+	if at != sarama.OffsetNewest {
+		return m.client.GetOffset(topic, partition, at)
+	}
+	p := m.replica.parts[partition]
+	p.mu.RLock()
+	from := p.position
+	p.mu.RUnlock()
+	last, open, _, err := m.reader.Last(m.ctx, topic, partition, from)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = open
+	return last, nil
 }
+
 func (m topicManager) Close() error { return nil }

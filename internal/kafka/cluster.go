@@ -107,6 +107,8 @@ func (c Cluster) maxRecordBytes() int {
 func (c Cluster) ConsumerConfig() *sarama.Config {
 	s := c.Config()
 	s.Consumer.Return.Errors = true
+	// What a transaction wrote is read once it is committed, and never when it is aborted.
+	s.Consumer.IsolationLevel = sarama.ReadCommitted
 	// A partition whose records are not taken stalls the others of its broker for twice this time.
 	s.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	// A broker answers at once when there are records. This is what a stop, or one more partition, waits for.

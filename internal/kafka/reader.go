@@ -21,7 +21,10 @@ const (
 	readerBackoff  = 250 * time.Millisecond
 )
 
-var errNothing = errors.New("the broker has no records there")
+var (
+	errNothing = errors.New("the broker has no records there")
+	errOpen    = errors.New("a transaction of a producer is open there")
+)
 
 // Span is a part of one partition: the offsets from From on, below To.
 type Span struct {
@@ -30,14 +33,19 @@ type Span struct {
 	Whole     bool // reading fails where retention has removed a part of it, instead of leaving that out
 }
 
-// Reader reads what a topic holds already, and ends there: no consumer group, no waiting for more. It is safe for
-// concurrent use.
+// Reader reads what a topic holds already, and ends there: no consumer group, no waiting for more. As all that reads, it
+// gets committed records only: none of a transaction that was aborted, or is open. It is safe for concurrent use.
 //
 // It fetches by itself, as sarama's consumer tells records only: an offset that belongs to none, of a transaction
 // marker or of a record that compaction removed, would be waited for without end.
 type Reader struct {
 	client sarama.Client
 	at     string // the brokers, for messages
+}
+
+// On is a Reader of the cluster with a client that stays the caller's, who closes that instead.
+func (c Cluster) On(client sarama.Client) *Reader {
+	return &Reader{client: client, at: strings.Join(c.Brokers, ", ")}
 }
 
 // NewReader connects to the cluster. It fails within seconds when the cluster cannot be reached.
@@ -59,7 +67,8 @@ func NewReader(c Cluster) (*Reader, error) {
 // Close ends the connections. Nothing may be read any more.
 func (r *Reader) Close() error { return r.client.Close() }
 
-// Spans are what the partitions of a topic hold now, in the order of the partitions. Those of empty ones are empty.
+// Spans are what the partitions of a topic hold now, up to the first transaction that is open, in the order of the
+// partitions. Those of empty ones are empty.
 func (r *Reader) Spans(topic string) ([]Span, error) {
 	partitions, err := r.client.Partitions(topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
@@ -71,13 +80,13 @@ func (r *Reader) Spans(topic string) ([]Span, error) {
 	slices.Sort(partitions)
 	spans := make([]Span, 0, len(partitions))
 	for _, partition := range partitions {
-		from, err := r.client.GetOffset(topic, partition, sarama.OffsetOldest)
+		from, err := r.Start(topic, partition)
 		if err != nil {
-			return nil, fmt.Errorf("finding the start of topic %q partition %d: %w", topic, partition, err)
+			return nil, err
 		}
-		to, err := r.client.GetOffset(topic, partition, sarama.OffsetNewest)
+		to, err := r.stable(topic, partition)
 		if err != nil {
-			return nil, fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, err)
+			return nil, err
 		}
 		spans = append(spans, Span{Partition: partition, From: from, To: max(from, to)})
 	}
@@ -97,9 +106,14 @@ func (r *Reader) Read(ctx context.Context, topic string, s Span, each func(wire.
 		if err := ctx.Err(); err != nil {
 			return failing(next, err)
 		}
-		block, err := r.fetch(topic, s.Partition, next)
-		if err == nil && s.Whole && len(block.RecordsSet) == 0 && !block.Partial {
-			err = errNothing // a new leader may not know yet how far its followers are
+		block, err := r.fetch(topic, s.Partition, next, sarama.ReadCommitted)
+		if err == nil && len(block.RecordsSet) == 0 && !block.Partial {
+			switch {
+			case next >= block.LastStableOffset && next < block.HighWaterMarkOffset:
+				err = errOpen
+			case next >= block.LastStableOffset || s.Whole:
+				err = errNothing // a new leader may not know yet how far its followers are
+			}
 		}
 		if err == nil {
 			if next, err = deliver(block, topic, s, next, each); err != nil {
@@ -133,50 +147,20 @@ func (r *Reader) Read(ctx context.Context, topic string, s Span, each func(wire.
 	return nil
 }
 
-// fetch asks for what there is from an offset on, without waiting for more.
-func (r *Reader) fetch(topic string, partition int32, offset int64) (*sarama.FetchResponseBlock, error) {
-	leader, err := r.client.Leader(topic, partition)
-	if err != nil {
-		return nil, err
-	}
-	// Version 11 is Kafka 2.3's, which is below the oldest that we run on.
-	request := &sarama.FetchRequest{Version: 11, MaxBytes: readerFetch, SessionEpoch: -1}
-	const anyEpoch = -1
-	request.AddBlock(topic, partition, offset, readerFetch, anyEpoch)
-	response, err := leader.Fetch(request)
-	if err != nil {
-		// The connection may be of no use any more, and only a closed one is opened again. Closed already is fine.
-		_ = leader.Close()
-		return nil, err
-	}
-	block := response.GetBlock(topic, partition)
-	if block == nil {
-		return nil, sarama.ErrIncompleteResponse
-	}
-	if block.Err != sarama.ErrNoError {
-		return nil, block.Err
-	}
-	return block, nil
-}
-
 // deliver hands out the records of a block that lie in the span, and answers the offset to go on at.
 func deliver(block *sarama.FetchResponseBlock, topic string, s Span, next int64, each func(wire.Record) error) (int64, error) {
 	begin := next
-	for _, records := range block.RecordsSet {
-		batch := records.RecordBatch
+	for batch, committed := range batches(block) {
 		if batch == nil {
 			return next, fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11 at offset %d, which cannot be read",
 				topic, s.Partition, next)
-		}
-		if batch.PartialTrailingRecord {
-			break // it comes whole as the first of a fetch
 		}
 		for _, record := range batch.Records {
 			offset := batch.FirstOffset + record.OffsetDelta
 			if offset >= s.To {
 				return s.To, nil
 			}
-			if batch.Control || offset < next {
+			if !committed || offset < next {
 				continue
 			}
 			timestamp := batch.FirstTimestamp.Add(record.TimestampDelta)
@@ -193,13 +177,5 @@ func deliver(block *sarama.FetchResponseBlock, topic string, s Span, next int64,
 		}
 		next = max(next, batch.LastOffset()+1)
 	}
-	if next == begin {
-		if block.Partial || len(block.RecordsSet) > 0 {
-			return next, fmt.Errorf("topic %q partition %d: the broker sent only a part of the records at offset %d", topic, s.Partition, next)
-		}
-		// Nothing, though the span goes on: the records were removed. How many is not told, so that only the next
-		// offset is sure not to skip a record.
-		next++
-	}
-	return next, nil
+	return onward(block, topic, s.Partition, begin, next)
 }
