@@ -43,6 +43,7 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 			return p.cluster.Committed(p.remote.Group, claims)
 		},
 		Offsets:        reader,
+		Gone:           p.gap,
 		Drain:          drain,
 		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
 		EndWhenFrozen:  true,

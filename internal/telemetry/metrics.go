@@ -54,6 +54,7 @@ type Metrics struct {
 	retries       metric.Int64Counter
 	letters       metric.Int64Counter
 	rebalances    metric.Int64Counter
+	gone          metric.Int64Counter
 	events        metric.Int64Counter
 
 	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
@@ -88,7 +89,7 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 		to   *metric.Int64Counter
 	}{
 		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters},
-		{&rebalances, &m.rebalances}, {&events, &m.events},
+		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
 		made(err)
@@ -189,6 +190,13 @@ func (m *Metrics) DeadLetter(topic, reason string) {
 func (m *Metrics) Rebalanced(group string) {
 	if m.on {
 		m.rebalances.Add(context.Background(), 1, m.option(labels{group: group}))
+	}
+}
+
+// Gone counts records of a topic that were deleted before a group has read them.
+func (m *Metrics) Gone(group, topic string, records int64) {
+	if m.on {
+		m.gone.Add(context.Background(), records, m.option(labels{group: group, topic: topic}))
 	}
 }
 

@@ -59,6 +59,7 @@ func everything(set *telemetry.Telemetry) {
 	m.Attempted(known, "127.0.0.1:1", 2, codes.Unavailable)
 	m.DeadLetter("requests", "retries_exhausted")
 	m.Rebalanced("group")
+	m.Gone("group", "requests", 12)
 	telemetry.DropEvent(m)
 	m.ObserveGroup("group", func() telemetry.Group {
 		return telemetry.Group{

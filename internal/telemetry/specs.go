@@ -32,6 +32,7 @@ var (
 	retries       = Spec{"kafka_grpc.retries", "{attempt}", "Attempts that were not the first of their call", counter, perCall + " target"}
 	letters       = Spec{"kafka_grpc.dead_letters", "{record}", "Requests that became dead letters", counter, "topic reason"}
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
+	gone          = Spec{"kafka_grpc.requests.gone", "{record}", "Records that Kafka deleted before the group read them", counter, "group topic"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
 
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
@@ -39,7 +40,7 @@ var (
 	parked      = Spec{"kafka_grpc.requests.parked", "{request}", "Requests that wait for the call in flight of their key", gauge, "group"}
 	streams     = Spec{"kafka_grpc.streams.open", "{stream}", "Streams whose request has not ended", gauge, "group"}
 	ready       = Spec{"kafka_grpc.ready", "", "1 while the partitions of this instance are assigned and recovered", gauge, "group"}
-	lag         = Spec{"kafka_grpc.consumer.lag", "{record}", "Records of a request topic that are not read yet", gauge, "group topic partition"}
+	lag         = Spec{"kafka_grpc.consumer.lag", "{record}", "Records that are not read yet: the end of the partition less the offset to read next, as of the last second", gauge, "group topic partition"}
 	uncommitted = Spec{"kafka_grpc.consumer.uncommitted", "{record}", "Records from the first unfinished one to the last one that was read", gauge, "group topic partition"}
 	held        = Spec{"kafka_grpc.consumer.held", "{record}", "Records that are unfinished", gauge, "group topic partition"}
 	heldBytes   = Spec{"kafka_grpc.consumer.held.size", "By", "Keys, values and headers of the records that are unfinished", gauge, "group topic partition"}
@@ -76,7 +77,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &rebalances, &events}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &rebalances, &gone, &events}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.
