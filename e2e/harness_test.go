@@ -183,10 +183,10 @@ func (w *world) client(options ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-// records reads the first n records of a topic.
+// records reads the first n committed records of a topic.
 func (w *world) records(topic string, n int) []wire.Record {
 	w.t.Helper()
-	client := w.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client := w.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out []wire.Record

@@ -49,7 +49,7 @@ type Observer struct {
 func Start(ctx context.Context, o Options, r *history.Recorder) (*Observer, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...),
 		kgo.ConsumeTopics(o.Replies, o.Table, o.Loop, o.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("observer: %w", err)
 	}
