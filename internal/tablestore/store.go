@@ -337,6 +337,9 @@ func (s *Store) Get(key string) ([]byte, error) {
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, nil
 	}
+	if err == nil && value == nil {
+		value = []byte{} // LevelDB answers so where an empty value is still in its journal's table; nil is for no row
+	}
 	return value, s.note(err)
 }
 
