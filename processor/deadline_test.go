@@ -89,7 +89,7 @@ func TestCallEndsAtItsDeadline(t *testing.T) {
 
 func TestNoTimeout(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.Timeout, r.Processing.StreamIdle = 0, 300*time.Millisecond })
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.Timeout, r.Processing.StreamIdle = 0, 3*time.Second })
 	b.started()
 	b.call(attempt("k", "a"), "one").check(t, codes.OK, "", "one")
 	if got := b.service.received()[0].deadline; got != 0 {
@@ -98,7 +98,7 @@ func TestNoTimeout(t *testing.T) {
 
 	open := b.service.gate()
 	idle := attempt("idle", "b")
-	b.call(idle, "two").check(t, codes.DeadlineExceeded, "no answer came for 300ms")
+	b.call(idle, "two").check(t, codes.DeadlineExceeded, "no answer came for 3s")
 	open()
 	// Nothing is known of the key, so that it may be tried again.
 	idle.Call = "c"
