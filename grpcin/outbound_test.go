@@ -203,3 +203,25 @@ func TestTooLargeMessage(t *testing.T) {
 	f.first(ctx, t)
 	canceled(ctx, t, f)
 }
+
+// A record that its topic does not take says so.
+func TestRequestAboveItsTopic(t *testing.T) {
+	t.Parallel()
+	f := start(t, func(o *grpcin.Options, f *front) {
+		f.kafka.fail = func(r wire.Record) error {
+			if len(r.Value) > 1000 {
+				return errRejected
+			}
+			return nil
+		}
+		o.TooLarge = o.Rejected
+	})
+	for _, method := range []string{unary, clientStream, bidi} {
+		c := f.stream(withPatience(t), t, method)
+		c.send(strings.Repeat("x", 1001))
+		if method == unary {
+			c.half()
+		}
+		c.wants(codes.ResourceExhausted)
+	}
+}

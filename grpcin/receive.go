@@ -62,7 +62,10 @@ func receiveOne(stream grpc.ServerStream) ([]byte, error) {
 
 func (s *Server) sendError(c *call, err error) error {
 	code := codes.Unavailable
-	if s.options.Rejected(err) {
+	switch {
+	case s.options.TooLarge(err):
+		code = codes.ResourceExhausted
+	case s.options.Rejected(err):
 		code = codes.Internal
 	}
 	s.warn(c, "a call could not be written to Kafka", "topic", c.route.Topic, "status", telemetry.StatusName(code), "error", err)

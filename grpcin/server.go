@@ -54,9 +54,9 @@ type Options struct {
 	Readers  map[string]Reader // by Cluster.Binding, for each cluster that a route with a reply topic names
 	Calls    *Calls            // shared by all servers of the process
 
-	// Rejected tells errors of a Sender that sending again would not cure, such as a record that is too large
-	// (INTERNAL), from an unreachable Kafka (UNAVAILABLE). Default: all are of the second kind.
-	Rejected func(error) bool
+	// Rejected tells errors of a Sender that sending again would not cure (INTERNAL), and TooLarge those of a record that its
+	// topic does not take (RESOURCE_EXHAUSTED), from an unreachable Kafka (UNAVAILABLE). Default: all are of the last kind.
+	Rejected, TooLarge func(error) bool
 
 	Drain time.Duration // what calls in flight get when the server stops, default 10s
 	// MaxWait is how long a call without a deadline waits: a unary one for its answer, a stream for the next message
@@ -107,6 +107,9 @@ func NewServer(o Options) (*Server, error) {
 	}
 	if o.Rejected == nil {
 		o.Rejected = func(error) bool { return false }
+	}
+	if o.TooLarge == nil {
+		o.TooLarge = func(error) bool { return false }
 	}
 	if o.Drain == 0 {
 		o.Drain = 10 * time.Second

@@ -24,8 +24,8 @@ func (p *Processor) letter(a *attempt, cause deadletter.Cause, class string) wir
 	p.telemetry.Metrics.DeadLetter(cause.Topic, class)
 	topic := p.remote.Processing.DeadLetter
 	letter := deadletter.New(a.record, cause)
-	if size := kafka.Size(letter); size > p.maxRecord {
-		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, p.maxRecord)
+	if size, limit := kafka.Size(letter), p.limits.Of(topic); size > limit {
+		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, limit)
 		letter = deadletter.New(wire.Record{}, cause)
 	}
 	// Each is on the topic; a fault that repeats must not fill the log as well.

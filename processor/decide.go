@@ -19,16 +19,6 @@ import (
 	"kafkagrpc/topology"
 )
 
-// maxIdentity bounds what a reply and a row repeat of the request's own headers, so that both always fit their topics.
-const maxIdentity = 16 << 10
-
-// recordOverhead is more than the framing of a record takes, and the fixed fields of a row.
-const recordOverhead = 1 << 10
-
-// minRecord is what every topic that is written must take: a verdict of ours, percent-encoded, repeats the identity
-// up to three times, and one that does not fit would end the processor.
-const minRecord = 4 * maxIdentity
-
 // handle is goka's callback for every topic of the group. goka's Context is valid only in here.
 func (p *Processor) handle(ctx goka.Context, message any) {
 	d, _ := message.(*consumergroup.Delivery)
@@ -159,8 +149,8 @@ func (p *Processor) refuse(ctx goka.Context, part *partition, a *attempt, unary 
 // rekey sends a record through the loop topic to the partition that owns its key.
 func (p *Processor) rekey(ctx goka.Context, part *partition, a *attempt, unary bool) {
 	record := looped(a.record, a.key, a.source)
-	if size := kafka.Size(record); size > p.maxRecord {
-		p.refuse(ctx, part, a, unary, codes.ResourceExhausted, fmt.Sprintf("a record of %d bytes cannot be re-keyed (limit %d)", size, p.maxRecord))
+	if err := p.limits.Check(p.remote.Loop, kafka.Size(record)); err != nil {
+		p.refuse(ctx, part, a, unary, codes.ResourceExhausted, fmt.Sprintf("the request cannot be re-keyed: %v", err))
 		return
 	}
 	ctx.Loopback(a.key, record)
@@ -201,7 +191,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		a.result = telemetry.ResultExecuted
 		a.link(executionOf(row))
 		// It was executed before a restart, and its messages are out.
-		ctx.SetValue(row)
+		p.rewrite(ctx, row)
 		d.Then(a.key, answer{outcome: endOf(row), waiting: []waiting{{attempt: a}}})
 	case answers(row, now) && defect.Planted != defect.IgnoreRow:
 		if !bytes.Equal(openingOf(row), a.opening) {
@@ -210,8 +200,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		}
 		a.result = telemetry.ResultStored
 		a.link(executionOf(row))
-		// The local copy of the row may be ahead of the changelog after a crash, so it is written again.
-		ctx.SetValue(row)
+		p.rewrite(ctx, row)
 		d.Charge(proto.Size(row))
 		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:

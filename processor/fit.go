@@ -39,12 +39,12 @@ func (o outcome) within(most int) (_ outcome, left int, ok bool) {
 	return o, left + less + fewer, true
 }
 
-// fit makes the result of a row as large as the table takes. It reports false, and leaves none, where its messages alone are larger.
+// fit makes a row with its result no larger than limit, which is the table's. It reports false, and leaves none, where its messages alone are larger.
 // Those of a stream are out already, and are not kept then.
-func (p *Processor) fit(c *call, row *rowpb.Row) bool {
+func (p *Processor) fit(c *call, row *rowpb.Row, limit int) bool {
 	whole := outcomeOf(row)
 	row.Message, row.Metadata, row.Messages, row.Trailers = "", nil, nil, nil
-	most := p.maxRow - proto.Size(row)
+	most := limit - proto.Size(row)
 	o, left, ok := whole.within(most)
 	if !ok && row.Streamed {
 		whole.messages = nil
@@ -54,14 +54,16 @@ func (p *Processor) fit(c *call, row *rowpb.Row) bool {
 		return false
 	}
 	if left > 0 {
-		p.clipped(c.attempt, left, p.maxRow)
+		p.clipped(c.attempt, left, limit)
 	}
 	row.Message, row.Metadata, row.Messages, row.Trailers = o.message, fields(o.metadata), o.messages, fields(o.trailers)
 	return true
 }
 
 // maxReply is what a reply record has room for beside what it repeats of its request, as header and as key.
-func (p *Processor) maxReply() int { return p.maxRecord - 2*maxIdentity - recordOverhead }
+func (p *Processor) maxReply(topic string) int {
+	return p.limits.Of(topic) - 2*maxIdentity - recordOverhead
+}
 
 // clipped tells that a result is not answered in full.
 func (p *Processor) clipped(a *attempt, left, most int) {

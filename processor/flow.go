@@ -3,7 +3,6 @@ package processor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -104,14 +103,17 @@ func (f *flow) receive(header metadata.MD, message []byte) error {
 	}
 	m := wire.FromMD(header)
 	record := f.record(m, message)
-	if kafka.Size(record.Record) > f.p.maxRecord {
-		if o, left, ok := (outcome{metadata: m, messages: [][]byte{message}}).within(f.p.maxReply()); ok && left > 0 {
-			f.p.clipped(f.call.attempt, left, f.p.maxRecord)
+	to := f.call.replyTo
+	err := f.p.limits.Check(to, kafka.Size(record.Record))
+	if err != nil {
+		if o, left, ok := (outcome{metadata: m, messages: [][]byte{message}}).within(f.p.maxReply(to)); ok && left > 0 {
+			f.p.clipped(f.call.attempt, left, f.p.limits.Of(to))
 			record = f.record(o.metadata, message)
+			err = f.p.limits.Check(to, kafka.Size(record.Record))
 		}
 	}
-	if size := kafka.Size(record.Record); size > f.p.maxRecord {
-		e := &ending{status: codes.ResourceExhausted, message: fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, f.call.replyTo, f.p.maxRecord)}
+	if err != nil {
+		e := &ending{status: codes.ResourceExhausted, message: replyTooLarge(to, err)}
 		f.call.cancel(e)
 		return e
 	}
@@ -150,7 +152,7 @@ func (f *flow) keep(message []byte) {
 		f.p.replies.bytes.Add(int64(n))
 	case !f.whole:
 		return
-	case f.reply.kept+n > f.p.maxRow || !f.p.replies.take(n):
+	case f.reply.kept+n > f.p.rowLimit().bytes || !f.p.replies.take(n):
 		f.whole = false
 		f.p.replies.give(&f.reply)
 		return

@@ -98,9 +98,7 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 			return group.Wrap(inner), nil
 		}),
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			cluster := p.cluster
-			cluster.MaxRecordBytes = p.maxRecord
-			producer, err := kafka.NewFencedProducer(cluster, group.Lost)
+			producer, err := kafka.NewFencedProducer(p.cluster, group.Lost)
 			if err != nil {
 				return nil, err
 			}

@@ -36,6 +36,11 @@ func TestPoisonHarmsNoOtherRequest(t *testing.T) {
 		}
 	}
 	b.limit(requests, strconv.Itoa(16<<20)) // the topics that are written keep the default limit
+	for _, topic := range []string{b.remote.Loop, b.remote.Processing.DeadLetter} {
+		if err := b.kafka.Cluster().CreateTopic(topic, b.partitions, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchMaxBytes(16<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {

@@ -77,6 +77,7 @@ type Processor struct {
 	session  time.Duration
 	budget   *consumergroup.Budget
 	cluster  kafka.Cluster
+	limits   *kafka.Limits // of the topics that are written
 
 	telemetry *telemetry.Telemetry
 	tracer    trace.Tracer
@@ -87,8 +88,6 @@ type Processor struct {
 	// Set by prepare, before the callbacks run.
 	inputs     []string // the request topics that can be used
 	partitions int32
-	maxRecord  int // bytes, of any topic that is written
-	maxRow     int
 	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
@@ -139,6 +138,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		session:   c.SessionTimeout,
 		budget:    c.Budget,
 		cluster:   kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
+		limits:    new(kafka.Limits),
 		gone:      newGone(),
 		parts:     make(map[int32]*partition),
 		stores:    make(map[*tablestore.Store]*atomic.Int64),
@@ -151,6 +151,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
 		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
 	}
+	p.cluster.Limits = p.limits
 	p.replies.limit = half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
 	if p.log == nil {
 		p.log = slog.Default()
@@ -195,17 +196,15 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 		return err
 	}
 	p.partitions, p.inputs = int32(partitions), needs.Inputs
-	p.maxRecord = kafka.DefaultMaxRecordBytes
-	for _, topic := range append(needs.Outputs, needs.Table, needs.Loop, needs.DeadLetters) {
-		limit, err := topics.MaxRecordBytes(topic)
-		if err != nil {
-			return err
-		}
-		if limit < minRecord {
-			return fmt.Errorf("topic %s takes records of %d bytes, which is too small for some replies and rows: raise its max.message.bytes to %d or more",
-				topic, limit, 2*minRecord)
-		}
-		p.maxRecord = min(p.maxRecord, limit)
+	if err := p.limits.Learn(topics, append(needs.Inputs, p.written(needs)...)...); err != nil {
+		return err
+	}
+	problems, warnings := Limits(p.remote, p.limits, p.written(needs))
+	if err := errors.Join(problems...); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		p.log.Warn(w)
 	}
 	retention, err := topics.DeleteRetention(p.remote.Table)
 	if err != nil {
@@ -215,7 +214,6 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 		return err
 	}
 	p.storeAge = retention / 2 // the other half is for the recovery to come by what is about to be forgotten
-	p.maxRow = min(p.remote.MaxResult, p.maxRecord-maxIdentity-recordOverhead)
 	return nil
 }
 

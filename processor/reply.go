@@ -26,15 +26,14 @@ func (p *Processor) replyMessages(ctx goka.Context, a *attempt, o outcome) {
 func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records []wire.Record) {
 	status, message := o.status, o.message
 	for _, r := range records {
-		if size := kafka.Size(r); size > p.maxRecord {
-			if less, left, ok := o.within(p.maxReply()); ok && left > 0 {
-				p.clipped(a, left, p.maxRecord)
+		if err := p.limits.Check(a.replyTo, kafka.Size(r)); err != nil {
+			if less, left, ok := o.within(p.maxReply(a.replyTo)); ok && left > 0 {
+				p.clipped(a, left, p.limits.Of(a.replyTo))
 				p.emitReply(ctx, a, less, p.replyRecords(a, less, records[len(records)-1].Value == nil))
 				return
 			}
-			p.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a,
-				"topic", a.replyTo, "bytes", size, "limit", p.maxRecord)
-			status, message = codes.ResourceExhausted, fmt.Sprintf("a reply record of %d bytes does not fit topic %s (limit %d)", size, a.replyTo, p.maxRecord)
+			p.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a, "error", err)
+			status, message = codes.ResourceExhausted, replyTooLarge(a.replyTo, err)
 			records = p.replyRecords(a, outcome{status: status, message: message}, true)
 			p.settled(a)
 			break
@@ -60,6 +59,11 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 		}
 		ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, out)
 	}
+}
+
+// replyTooLarge is the status message where a record of a reply does not fit its topic.
+func replyTooLarge(topic string, err error) string {
+	return fmt.Sprintf("a reply does not fit topic %s: %v", topic, err)
 }
 
 // replyRecords are the messages, and the terminal record if that is wanted.

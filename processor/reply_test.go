@@ -110,7 +110,7 @@ func TestResultThatDoesNotFit(t *testing.T) {
 	}{
 		{name: "row above max-result", change: func(r *topology.Remote) { r.MaxResult = 1000 }, bytes: 1100, contains: "table.max-result"},
 		{name: "row above the table topic's limit", limited: "test-remote-table", bytes: limit, contains: "table.max-result"},
-		{name: "message above the reply topic's limit", limited: replies, bytes: limit, contains: "table.max-result"},
+		{name: "message above the reply topic's limit", limited: replies, bytes: limit, contains: "does not fit topic"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestResultWhoseMetadataDoesNotFit(t *testing.T) {
 				return err
 			})
 			for kind, r := range map[string]func(key, call string) wire.Request{"unary": attempt, "stream": bidi} {
-				if kind == "stream" && tt.change != nil {
+				if kind == "stream" && tt.limited != replies {
 					continue // its first answer goes out before its row, and whole
 				}
 				for _, text := range []string{"good", "bad", "long"} {
@@ -232,12 +232,18 @@ func TestResultWhoseMetadataDoesNotFit(t *testing.T) {
 	}
 }
 
-// limit sets max.message.bytes of a topic, and creates the topic where it is missing.
+// limit sets max.message.bytes of a topic before the processor runs, and creates the table where it is that.
 func (b *testbench) limit(topic, bytes string) {
 	b.t.Helper()
 	if topic == b.remote.Table {
 		b.createTable()
 	}
+	b.alter(topic, bytes)
+}
+
+// alter sets max.message.bytes of a topic.
+func (b *testbench) alter(topic, bytes string) {
+	b.t.Helper()
 	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &bytes}}
 	done, err := b.admin.AlterTopicConfigs(context.Background(), set, topic)
 	if err == nil {

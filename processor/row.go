@@ -85,15 +85,20 @@ func (p *Processor) newRow(c *call, done completed, finished time.Time) *rowpb.R
 	row.Attempts = uint32(result.Attempts)
 	row.FinishedMs = finished.UnixMilli()
 	row.ExpiresMs = finished.Add(p.remote.Expiry).UnixMilli()
+	limit := p.rowLimit()
 	if s := c.stream; s != nil {
 		row.Streamed = done.reply.flows
 		row.HalfClosed = s.ended && !s.canceled
 		row.MessageCount = uint32(done.reply.count)
 		row.Messages = done.reply.messages
 	}
-	if size := proto.Size(row); size > p.maxRow && !p.fit(c, row) {
+	if size := proto.Size(row); size > limit.bytes {
+		p.limits.Doubt()
+		if p.fit(c, row, limit.bytes) {
+			return row
+		}
 		row.Status = int32(codes.ResourceExhausted)
-		row.Message = fmt.Sprintf("the service answered %d bytes, more than table.max-result allows (%d)", size, p.maxRow)
+		row.Message = fmt.Sprintf("the service answered %d bytes, more than %s", size, limit.owner)
 		row.MessageCount = 0
 	}
 	return row

@@ -46,6 +46,11 @@ const reportInterval = 10 * time.Second
 // or as soon as Kafka answers again and the disk takes something, and State says why and when. Run answers nil.
 func (p *Processor) Run(ctx context.Context) error {
 	defer p.telemetry.Metrics.ObserveGroup(p.remote.Group, p.look)()
+	var following sync.WaitGroup
+	defer following.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	following.Go(func() { p.limits.Follow(ctx, p.cluster, p.log) })
 	wait := firstWait
 	for prepared := true; ; prepared = false { // by New
 		var ready time.Duration

@@ -131,11 +131,13 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 	calls := grpcin.NewCalls(a.topology.Listeners, grpcin.Limits{})
 	for _, n := range clusters {
 		cluster := kafka.ClusterOf(n.cluster, "kafka-grpc-"+a.topology.Namespace)
-		limit, err := n.ensureTopics(ctx, cluster, o.createTopics)
-		if err != nil {
+		if cluster.Limits, err = n.ensureTopics(ctx, cluster, o.createTopics); err != nil {
 			return err
 		}
-		cluster.MaxRecordBytes = limit
+		a.run(ctx, func(ctx context.Context) error {
+			cluster.Limits.Follow(ctx, cluster, a.log)
+			return nil
+		})
 		producer, err := kafka.NewProducer(cluster)
 		if err != nil {
 			return err
@@ -158,7 +160,8 @@ func (a *app) startNorth(ctx context.Context, o appOptions) (err error) {
 	}
 	for _, l := range a.topology.Listeners {
 		server, err := grpcin.NewServer(grpcin.Options{
-			Listener: l, Methods: a.topology.Methods, Protos: a.topology.Protos, Senders: senders, Readers: readers, Calls: calls, Rejected: kafka.Rejected, Log: a.log, Telemetry: a.telemetry,
+			Listener: l, Methods: a.topology.Methods, Protos: a.topology.Protos, Senders: senders, Readers: readers, Calls: calls,
+			Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Log: a.log, Telemetry: a.telemetry,
 		})
 		if err != nil {
 			return err
@@ -229,26 +232,19 @@ func (a *app) northClusters() []*northCluster {
 	return out
 }
 
-// ensureTopics checks or creates the topics, and answers the largest record that all request topics take.
-func (n *northCluster) ensureTopics(ctx context.Context, cluster kafka.Cluster, create int) (limit int, err error) {
+// ensureTopics checks or creates the topics, and answers what the request topics take.
+func (n *northCluster) ensureTopics(ctx context.Context, cluster kafka.Cluster, create int) (_ *kafka.Limits, err error) {
 	topics, err := kafka.OpenTopics(cluster)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, topics.Close()) }()
 	// As outputs: request topics of several groups need no equal partition counts.
 	if _, err := topics.Ensure(ctx, kafka.Needs{Outputs: slices.Concat(n.requests, n.replies), Create: create}); err != nil {
-		return 0, err
+		return nil, err
 	}
-	limit = kafka.DefaultMaxRecordBytes
-	for _, topic := range n.requests {
-		most, err := topics.MaxRecordBytes(topic)
-		if err != nil {
-			return 0, err
-		}
-		limit = min(limit, most)
-	}
-	return limit, nil
+	limits := new(kafka.Limits)
+	return limits, limits.Learn(topics, n.requests...)
 }
 
 // run starts a part on a goroutine of its own; stop ends it and waits for it.

@@ -185,7 +185,7 @@ func (l listing) print(ctx context.Context, remotes []topology.Remote) error {
 		}
 		contract := contractOf(remotes, remote, sharesTopic)
 		err := withLetters(ctx, remote, func(topic *deadletter.Topic) error {
-			found, err := topic.Newest(ctx, l.limit, l.all)
+			found, err := topic.Newest(ctx, l.limit, l.all, l.json)
 			if err != nil {
 				return err
 			}
@@ -299,7 +299,7 @@ func replay(ctx context.Context, remote topology.Remote, r *deadletter.Replay, p
 			return err
 		}
 		if !r.DryRun {
-			producer, errOpen := kafka.NewProducer(lettersCluster(remote))
+			producer, errOpen := deadletter.NewProducer(lettersCluster(remote), r.Inputs)
 			if errOpen != nil {
 				return errOpen
 			}

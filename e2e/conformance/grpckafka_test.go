@@ -39,11 +39,11 @@ func grpcKafka() []scenario {
 			s.replay(askedReplies)
 			c.ends(codes.FailedPrecondition, "50% of it\nis missing")
 		}},
-		{group, "rejected by Kafka", "a record that the broker refuses: status 13, which names the topic. No end of a stream is written whose message is missing", func(s *stage) {
+		{group, "rejected by Kafka", "a record that its topic does not take: status 8, which names the topic. No end of a stream is written whose message is missing", func(s *stage) {
 			s.limitRecords(narrowRequests, "1000", false)
-			s.call("Narrow/Unary", 1).send(hundredKB).halfClose().ends(codes.Internal, narrowRequests)
-			s.call("Narrow/ServerStream", 2).send(hundredKB).halfClose().ends(codes.Internal, narrowRequests)
-			s.limitRecords(narrowRequests, "1048588", true) // all batches of a cluster are as small as its smallest limit at the start
+			s.call("Narrow/Unary", 1).send(hundredKB).halfClose().ends(codes.ResourceExhausted, narrowRequests)
+			s.call("Narrow/ServerStream", 2).send(hundredKB).halfClose().ends(codes.ResourceExhausted, narrowRequests)
+			s.limitRecords(narrowRequests, "1048588", true)
 		}},
 		{group, "client abort", "the caller goes after its half-close: one more null record, with `grpc:canceled`", func(s *stage) {
 			c := s.call("Asked/Unary", 1).send("hi").halfClose()

@@ -44,8 +44,9 @@ func TestClientsOverACrash(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cleanup.policy=compact") || !strings.Contains(err.Error(), "cleanup.policy=delete") {
 		t.Errorf("error %v, want that policies are wrong", err)
 	}
-	if n, err := topics.MaxRecordBytes(needs.Outputs[0]); err != nil || n < kafka.DefaultMaxRecordBytes {
-		t.Errorf("largest record %d, %v; want at least %d", n, err, kafka.DefaultMaxRecordBytes)
+	c.Limits = new(kafka.Limits)
+	if err := c.Limits.Learn(topics, needs.Inputs[0]); err != nil || c.Limits.Of(needs.Inputs[0]) < kafka.DefaultMaxRecordBytes {
+		t.Errorf("largest record %d, %v; want at least %d", c.Limits.Of(needs.Inputs[0]), err, kafka.DefaultMaxRecordBytes)
 	}
 	if err := topics.Close(); err != nil {
 		t.Error(err)
@@ -79,7 +80,7 @@ func TestClientsOverACrash(t *testing.T) {
 	send(0)
 	acknowledged.Wait()
 	largest := wire.Record{Topic: needs.Inputs[0], Key: []byte(key)}
-	largest.Value = make([]byte, producer.MaxRecordBytes()-kafka.Size(largest))
+	largest.Value = make([]byte, c.Limits.Of(largest.Topic)-kafka.Size(largest))
 	acknowledged.Add(1)
 	producer.Send(largest, func(_ int64, err error) {
 		defer acknowledged.Done()
@@ -141,7 +142,8 @@ func TestTwoAtOnceAndProperties(t *testing.T) {
 	if _, err := topics.Ensure(t.Context(), kafka.Needs{Outputs: []string{"t"}, Create: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := topics.MaxRecordBytes("t"); err != nil || n != 5000 {
-		t.Errorf("largest record %d, %v; want 5000", n, err)
+	limits := new(kafka.Limits)
+	if err := limits.Learn(topics, "t"); err != nil || limits.Of("t") != 5000 {
+		t.Errorf("largest record %d, %v; want 5000", limits.Of("t"), err)
 	}
 }

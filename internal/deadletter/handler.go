@@ -108,13 +108,12 @@ func (h *handler) list(ctx context.Context, _ *http.Request) (any, error) {
 	}{[]topicJSON{}}
 	for _, s := range h.sources {
 		err := s.with(ctx, func(topic *Topic) error {
-			found, err := topic.Newest(ctx, shownLetters, false)
+			found, err := topic.Newest(ctx, shownLetters, false, false)
 			if err != nil {
 				return err
 			}
 			t := topicJSON{Topic: s.Topic, Found: found.Found, Replayed: found.Replayed, Letters: []json.RawMessage{}}
 			for _, l := range found.Letters {
-				l.Value = nil // which may be large, and is not shown
 				text, err := l.JSON(s.Contract(l))
 				if err != nil {
 					return err
@@ -180,7 +179,7 @@ func (s Source) replay(ctx context.Context, letters []string, bad func(string, .
 			}
 			spans = append(spans, span)
 		}
-		producer, err := kafka.NewProducer(s.Cluster)
+		producer, err := NewProducer(s.Cluster, s.Inputs)
 		if err != nil {
 			return err
 		}

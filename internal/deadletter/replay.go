@@ -18,6 +18,19 @@ type Sender interface {
 	Send(r wire.Record, done func(offset int64, err error))
 }
 
+// NewProducer is a producer for the replay of letters to these request topics.
+func NewProducer(c kafka.Cluster, inputs []string) (*kafka.Producer, error) {
+	topics, err := kafka.OpenTopics(c)
+	if err != nil {
+		return nil, err
+	}
+	c.Limits = new(kafka.Limits)
+	if err := errors.Join(c.Limits.Learn(topics, inputs...), topics.Close()); err != nil {
+		return nil, err
+	}
+	return kafka.NewProducer(c)
+}
+
 // Replay sends letters to their request topics again, one after the other, and marks each of them. A crash between
 // the two leaves one letter that was sent and is not marked.
 type Replay struct {

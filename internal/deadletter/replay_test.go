@@ -35,17 +35,22 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	k, err := embedded.StartKafka(embedded.KafkaOptions{Topics: map[string]int32{letters: 1, "requests": 1}})
+	k, err := embedded.StartKafka(embedded.KafkaOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
+	for _, topic := range []string{letters, "requests"} {
+		if err := k.Cluster().CreateTopic(topic, 1, map[string]string{"max.message.bytes": "4000000"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cluster := kafka.Cluster{Brokers: k.Brokers()}
 	reader, err := kafka.NewReader(cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	producer, err := kafka.NewProducer(cluster)
+	producer, err := deadletter.NewProducer(cluster, []string{"requests", letters})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +242,29 @@ func TestReplayEndsWithTheLettersOfItsBeginning(t *testing.T) {
 	}
 }
 
+// A letter is as large as its request topic takes. Listed without values it takes no more memory than others.
+func TestLargeLetters(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	large := strings.Repeat("x", 3_000_000)
+	b.letter("large", func(r *wire.Record) { r.Value = []byte(large) })
+	for _, values := range []bool{true, false} {
+		found, err := b.open().Newest(t.Context(), 0, false, values)
+		if err != nil || len(found.Letters) != 1 {
+			t.Fatalf("%d letters, %v", len(found.Letters), err)
+		}
+		if got := string(found.Letters[0].Value); values && got != large || !values && got != "" {
+			t.Errorf("with values %t: a value of %d bytes", values, len(got))
+		}
+	}
+	if result, out, err := b.replay(t.Context(), b.producer); err != nil || result.Replayed != 1 {
+		t.Errorf("%+v, %v: %s", result, err, out)
+	}
+	if got := b.keys("requests"); !slices.Equal(got, []string{"large"}) {
+		t.Errorf("replayed: %q", got)
+	}
+}
+
 func TestNewestAreInTheOrderOfTime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -246,7 +274,7 @@ func TestNewestAreInTheOrderOfTime(t *testing.T) {
 	}
 	b.send(wire.Record{Topic: letters, Key: []byte("no letter"), Value: []byte("v")})
 	for limit, want := range map[int]string{0: "abcd", 1: "d", 3: "bcd", 9: "abcd"} {
-		found, err := b.open().Newest(t.Context(), limit, false)
+		found, err := b.open().Newest(t.Context(), limit, false, true)
 		if err != nil {
 			t.Fatal(err)
 		}

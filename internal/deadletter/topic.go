@@ -64,8 +64,9 @@ type Listed struct {
 	Replayed int      // letters that were replayed
 }
 
-// Newest are the newest letters, at most limit; 0 is no limit. Letters that were replayed are in it with all only.
-func (t *Topic) Newest(ctx context.Context, limit int, all bool) (Listed, error) {
+// Newest are the newest letters, at most limit; 0 is no limit. Letters that were replayed are in it with all only. Their
+// values, which may be large, are in it with values only.
+func (t *Topic) Newest(ctx context.Context, limit int, all, values bool) (Listed, error) {
 	var found Listed
 	err := t.letters(ctx, t.spans, func(l Letter) error {
 		if !l.Replayed.IsZero() {
@@ -81,6 +82,9 @@ func (t *Topic) Newest(ctx context.Context, limit int, all bool) (Listed, error)
 		}
 		if full {
 			found.Letters = slices.Delete(found.Letters, 0, 1)
+		}
+		if !values {
+			l.Value = nil
 		}
 		at, _ := slices.BinarySearchFunc(found.Letters, l, older)
 		found.Letters = slices.Insert(found.Letters, at, l.clone())

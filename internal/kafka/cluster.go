@@ -17,16 +17,10 @@ type Cluster struct {
 	TLS  *tls.Config // nil: plaintext. Without a ServerName the host of each broker must be in its certificate
 	SASL *SASL       // nil: none
 
-	// MaxRecordBytes is the largest record, as Size counts it, that a producer of this cluster sends, default
-	// DefaultMaxRecordBytes. It also bounds the batches that a producer makes of small records, so it must not
-	// be above the limit of any topic that the producer writes to: a broker refuses a batch as a whole.
-	MaxRecordBytes int
+	Limits *Limits // of the records that a producer sends; nil: DefaultMaxRecordBytes to each topic
 
 	connect func(ctx context.Context, address string) (net.Conn, error) // nil: over TCP
 }
-
-// DefaultMaxRecordBytes fits the default of Kafka's message.max.bytes, 1048588, which counts the whole batch.
-const DefaultMaxRecordBytes = 1<<20 - 512
 
 // ackTimeout is what a leader waits for its followers before it answers a produce request: that they did not follow, and the
 // producer asks again. It is part of the time after which a leader that does not answer at all is given up, see patience.
@@ -89,18 +83,11 @@ func (c Cluster) ProducerConfig() *sarama.Config {
 	s.Producer.Flush.Messages = 0
 	// Zilla's Kafka client skips compressed batches without a word.
 	s.Producer.Compression = sarama.CompressionNone
-	s.Producer.MaxMessageBytes = c.maxRecordBytes()
+	s.Producer.MaxMessageBytes = MaxRecordBytes // see padded
 	s.Producer.Partitioner = newPartitioner
 	s.Producer.Return.Successes = true
 	s.Producer.Return.Errors = true
 	return s
-}
-
-func (c Cluster) maxRecordBytes() int {
-	if c.MaxRecordBytes > 0 {
-		return c.MaxRecordBytes
-	}
-	return DefaultMaxRecordBytes
 }
 
 // ConsumerConfig is for reading without a group: tables and tails.

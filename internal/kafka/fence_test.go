@@ -73,10 +73,10 @@ func TestFencedProducerSendsNothingMore(t *testing.T) {
 func TestFenceLetsLargeRecordsThrough(t *testing.T) {
 	t.Parallel()
 	k, c := start(t, nil)
-	c.MaxRecordBytes = 20 << 20
 	if err := k.Cluster().CreateTopic("t", 1, map[string]string{"max.message.bytes": fmt.Sprint(21 << 20)}); err != nil {
 		t.Fatal(err)
 	}
+	c.Limits = limitsOf(t, c, "t")
 	p, err := kafka.NewFencedProducer(c, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)

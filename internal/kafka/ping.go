@@ -35,17 +35,25 @@ func (c Cluster) Ping(ctx context.Context) error {
 	return fmt.Errorf("cannot reach Kafka at %s: %w", strings.Join(c.Brokers, ", "), errors.Join(append(failures, context.Cause(ctx))...))
 }
 
-// ping asks one broker.
+// ping asks one broker whether it is there.
 func (c Cluster) ping(address string, most time.Duration) (err error) {
-	config := c.Config()
-	config.ApiVersionsRequest = false // the one below is enough
-	config.Net.Proxy.Dialer = c.dialer(hasty(most))
 	defer func() {
 		var silent *silentError
 		if _, refused := c.refusal(err); refused && !errors.As(err, &silent) {
 			err = nil
 		}
 	}()
+	return c.askBroker(address, most, func(b *sarama.Broker) error {
+		_, err := b.ApiVersions(&sarama.ApiVersionsRequest{})
+		return err
+	})
+}
+
+// askBroker puts one question to one broker, on a connection of its own. Each step of it may take some time at most.
+func (c Cluster) askBroker(address string, most time.Duration, ask func(*sarama.Broker) error) error {
+	config := c.Config()
+	config.ApiVersionsRequest = false // the version of the question is one that all brokers have
+	config.Net.Proxy.Dialer = c.dialer(hasty(most))
 	broker := sarama.NewBroker(address)
 	if err := broker.Open(config); err != nil {
 		return err
@@ -54,7 +62,7 @@ func (c Cluster) ping(address string, most time.Duration) (err error) {
 	if connected, err := broker.Connected(); err != nil || !connected {
 		return err
 	}
-	_, err = broker.ApiVersions(&sarama.ApiVersionsRequest{})
+	err := ask(broker)
 	if closed := broker.Close(); err == nil {
 		err = closed
 	}

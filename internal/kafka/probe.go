@@ -71,6 +71,7 @@ func (c Cluster) probe(address string, config *sarama.Config) (b Broker, others 
 type TopicReport struct {
 	Name       string
 	Partitions int // 0: it does not exist
+	MaxRecord  int // bytes, as Size counts them
 }
 
 // Inspect looks at the topics without creating any. The problems are those that Ensure would report.
@@ -80,7 +81,7 @@ func (t *Topics) Inspect(n Needs) (topics []TopicReport, problems []error, err e
 		return nil, nil, err
 	}
 	for _, name := range n.all() {
-		topics = append(topics, TopicReport{name, found[name].partitions})
+		topics = append(topics, TopicReport{name, found[name].partitions, recordLimit(found[name].maxBytes)})
 	}
 	var joined interface{ Unwrap() []error }
 	if errors.As(n.check(found, t.at), &joined) {

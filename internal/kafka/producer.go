@@ -25,9 +25,9 @@ const closeTimeout = 10 * time.Second
 // Order: records that one goroutine sends to one partition are written in that order, also over retries, as long
 // as none of them fails.
 type Producer struct {
-	client   sarama.Client
-	async    sarama.AsyncProducer
-	maxBytes int
+	client sarama.Client
+	async  sarama.AsyncProducer
+	limits *Limits
 
 	// sending is held for reading while a record is handed to sarama, which panics on a record after its close.
 	sending sync.RWMutex
@@ -58,13 +58,13 @@ func NewProducer(c Cluster) (*Producer, error) { return NewFencedProducer(c, nil
 // record that was handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
 func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	p := &Producer{
-		maxBytes: c.maxRecordBytes(),
-		closing:  make(chan struct{}),
-		pending:  map[*sarama.ProducerMessage]func(int64, error){},
-		fenced:   make(chan struct{}),
-		abandon:  make(chan struct{}),
-		failed:   make(chan int, 1),
-		drained:  make(chan struct{}),
+		limits:  c.Limits,
+		closing: make(chan struct{}),
+		pending: map[*sarama.ProducerMessage]func(int64, error){},
+		fenced:  make(chan struct{}),
+		abandon: make(chan struct{}),
+		failed:  make(chan int, 1),
+		drained: make(chan struct{}),
 	}
 	config := c.ProducerConfig()
 	if fence != nil {
@@ -117,20 +117,25 @@ func connect(brokers []string, config *sarama.Config) (client sarama.Client, err
 //
 // done is called exactly once: with the offset when all in-sync replicas have the record (-1 where the broker
 // does not tell it), or with an error. All callbacks run on one goroutine, so done must neither wait nor Send;
-// only a record that Close, or a fence, was faster than is answered on the caller's.
+// only a record that Close, or a fence, was faster than, or that is too large, is answered on the caller's.
 func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
 	p.SendPinned(r, nil, done)
 }
 
 // SendPinned is Send for one of the records that share a pin; nil is none.
 func (p *Producer) SendPinned(r wire.Record, pin *Pin, done func(offset int64, err error)) {
-	if !p.send(r, pin, done) {
-		err := p.stopped()
-		if err == nil {
-			err = ErrProducerClosed
-		}
-		done(-1, notProduced(ProducerMessage(r), unknownPartition, err))
+	size := Size(r)
+	err := p.limits.Check(r.Topic, size)
+	if err == nil && p.send(r, size, pin, done) {
+		return
 	}
+	if err == nil {
+		err = p.stopped()
+	}
+	if err == nil {
+		err = ErrProducerClosed
+	}
+	done(-1, notProduced(ProducerMessage(r), unknownPartition, err))
 }
 
 // unknownPartition is that of a record before the partitioner has seen it.
@@ -162,8 +167,9 @@ func (p *Producer) stopped() error {
 }
 
 // send reports whether the record is on its way and done will be called by deliver.
-func (p *Producer) send(r wire.Record, pin *Pin, done func(int64, error)) bool {
+func (p *Producer) send(r wire.Record, size int, pin *Pin, done func(int64, error)) bool {
 	m := ProducerMessage(r)
+	m.Value = pad(r.Value, size, min(p.limits.Of(r.Topic), DefaultMaxRecordBytes))
 	if pin != nil {
 		m.Metadata = pin
 	}
@@ -215,6 +221,9 @@ func (p *Producer) deliver() {
 				continue
 			}
 			err := e.Err
+			if errors.Is(err, sarama.ErrMessageSizeTooLarge) {
+				p.limits.Doubt()
+			}
 			if errors.Is(err, sarama.ErrShuttingDown) { // it must be sent again, which sarama does not do any more
 				p.unwritten++
 				err = errUnacknowledged
@@ -254,9 +263,6 @@ func (p *Producer) take(m *sarama.ProducerMessage) (func(int64, error), bool) {
 	delete(p.pending, m)
 	return done, ok
 }
-
-// MaxRecordBytes is the largest record, as Size counts it, that Send takes. A larger one fails without being sent.
-func (p *Producer) MaxRecordBytes() int { return p.maxBytes }
 
 // Close waits until everything that was sent is acknowledged or has failed, but at most about 10 seconds: what is
 // left then fails, and Close says how many that were. All callbacks were called when it returns. Close may be

@@ -163,15 +163,15 @@ func TestProducerGoesOnAfterARecordThatFails(t *testing.T) {
 	t.Parallel()
 	_, c := start(t, map[string]int32{"t": 1})
 	p := newProducer(t, c)
-	big := wire.Record{Topic: "t", Key: []byte("k"), Value: []byte(strings.Repeat("x", p.MaxRecordBytes()))}
+	big := wire.Record{Topic: "t", Key: []byte("k"), Value: []byte(strings.Repeat("x", kafka.DefaultMaxRecordBytes))}
 	failed := make(chan error, 1)
 	p.Send(big, func(_ int64, err error) { failed <- err })
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), `"t"`) {
 		t.Errorf("too large: error %v, want one that names the topic", err)
 	}
 	big.Value = big.Value[:len(big.Value)-kafka.Size(wire.Record{})-len(big.Key)]
-	if kafka.Size(big) != p.MaxRecordBytes() {
-		t.Fatalf("size %d, want the limit %d", kafka.Size(big), p.MaxRecordBytes())
+	if kafka.Size(big) != kafka.DefaultMaxRecordBytes {
+		t.Fatalf("size %d, want the limit %d", kafka.Size(big), kafka.DefaultMaxRecordBytes)
 	}
 	produce(t, p, big, wire.Record{Topic: "t", Value: []byte("small")})
 }
@@ -198,7 +198,7 @@ func TestProducerNamesTheRecordThatFails(t *testing.T) {
 		{"refused by the broker", p, wire.Record{Topic: "t", Key: []byte("k\n1")}, kerr.PolicyViolation, `topic "t", partition 0, key "k\n1": `},
 		{"without a key", p, wire.Record{Topic: "t"}, kerr.PolicyViolation, `topic "t", partition 0: `},
 		{"no such topic", p, wire.Record{Topic: "none", Key: []byte("k")}, nil, `topic "none", key "k": `},
-		{"too large", p, wire.Record{Topic: "t", Key: []byte(strings.Repeat("k", p.MaxRecordBytes()))}, nil, `topic "t", key "` + strings.Repeat("k", 300) + `": `},
+		{"too large", p, wire.Record{Topic: "t", Key: []byte(strings.Repeat("k", kafka.DefaultMaxRecordBytes))}, nil, `topic "t", key "` + strings.Repeat("k", 300) + `": `},
 		{"closed", closed, wire.Record{Topic: "t", Key: []byte("k")}, nil, `topic "t", key "k": `},
 	} {
 		if test.fault != nil {
@@ -210,30 +210,6 @@ func TestProducerNamesTheRecordThatFails(t *testing.T) {
 			t.Errorf("%s: error %v, want one of %s", test.name, err, test.want)
 		}
 	}
-}
-
-func TestProducerLimitsBatchesToo(t *testing.T) {
-	t.Parallel()
-	k, c := start(t, nil)
-
-	if err := k.Cluster().CreateTopic("small", 1, map[string]string{"max.message.bytes": "2000"}); err != nil {
-		t.Fatal(err)
-	}
-	topics, err := kafka.OpenTopics(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer topics.Close()
-	if c.MaxRecordBytes, err = topics.MaxRecordBytes("small"); err != nil {
-		t.Fatal(err)
-	}
-	records := make([]wire.Record, 500) // many to a batch, were it not for the limit
-	for i := range records {
-		records[i] = wire.Record{Topic: "small", Key: []byte("k"), Value: make([]byte, 500)}
-	}
-	largest := wire.Record{Topic: "small", Key: []byte("k")}
-	largest.Value = make([]byte, c.MaxRecordBytes-kafka.Size(largest))
-	produce(t, newProducer(t, c), append(records, largest)...)
 }
 
 func TestProducerCloseFlushes(t *testing.T) {

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"encoding/binary"
+
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/wire"
@@ -50,6 +52,13 @@ func ProducerMessage(r wire.Record) *sarama.ProducerMessage {
 // Size is the number of bytes of a record as the limits of this package count them: key, value, headers and what
 // Kafka adds to each at most.
 func Size(r wire.Record) int {
-	const recordFormat = 2 // the one that has headers
-	return ProducerMessage(r).ByteSize(recordFormat)
+	const perHeader = 2 * binary.MaxVarintLen32
+	n := recordOverhead + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Name) + len(h.Value) + perHeader
+	}
+	return n
 }
+
+// recordOverhead is what sarama counts of a record without any of these.
+var recordOverhead = new(sarama.ProducerMessage).ByteSize(2)

@@ -19,8 +19,8 @@ func Rejected(err error) bool {
 		}
 		return false
 	}
-	var configuration sarama.ConfigurationError // what sarama refuses by itself, such as a record above its limit
-	return errors.As(err, &configuration)
+	var configuration sarama.ConfigurationError // what sarama refuses by itself
+	return errors.As(err, &configuration) || IsTooLarge(err)
 }
 
 // Gone tells the errors of a topic that cannot be written at all, until somebody creates it or allows it.

@@ -176,7 +176,7 @@ var clients = map[string]func(*testing.T, kafka.Cluster) error{
 		if err != nil {
 			return err
 		}
-		if _, err := topics.MaxRecordBytes("t"); err != nil {
+		if err := new(kafka.Limits).Learn(topics, "t"); err != nil {
 			return errors.Join(err, topics.Close())
 		}
 		_, err = topics.Members("g")

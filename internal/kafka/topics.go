@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -22,9 +23,6 @@ const (
 	loopRetention = 7 * 24 * time.Hour
 	// A month to look at what could not be processed, and to replay it.
 	deadLetterRetention = 30 * 24 * time.Hour
-
-	// batchOverhead is what a batch of one record adds to it: a topic's limit counts batches.
-	batchOverhead = 61
 )
 
 // Needs are the topics that something needs to run.
@@ -86,15 +84,6 @@ func (c Cluster) admin() (sarama.ClusterAdmin, error) {
 
 // Close ends the connection.
 func (t *Topics) Close() error { return t.admin.Close() }
-
-// MaxRecordBytes is the largest record, as Size counts it, that a topic takes.
-func (t *Topics) MaxRecordBytes(topic string) (int, error) {
-	f, err := t.existing(topic)
-	if err != nil {
-		return 0, err
-	}
-	return f.maxBytes - batchOverhead, nil
-}
 
 // existing is the state of a topic that must be there.
 func (t *Topics) existing(topic string) (topicState, error) {
@@ -290,6 +279,7 @@ func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err
 		if name == "" || known && !f.missing {
 			return
 		}
+		maps.DeleteFunc(config, func(_ string, value *string) bool { return value == nil })
 		err := t.admin.CreateTopic(name, &sarama.TopicDetail{
 			NumPartitions:     int32(partitions),
 			ReplicationFactor: t.replication(replication),
@@ -308,10 +298,26 @@ func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err
 	for _, name := range n.Outputs {
 		add(name, n.Create, 0, map[string]*string{"cleanup.policy": &remove})
 	}
-	add(n.Table, partitions, replication, map[string]*string{"cleanup.policy": &compact})
-	add(n.Loop, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(loopRetention)})
-	add(n.DeadLetters, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(deadLetterRetention)})
+	requests, replies := largest(n.Inputs, found), largest(n.Outputs, found)
+	add(n.Table, partitions, replication, map[string]*string{"cleanup.policy": &compact, "max.message.bytes": replies})
+	add(n.Loop, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(loopRetention), "max.message.bytes": requests})
+	add(n.DeadLetters, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(deadLetterRetention), "max.message.bytes": requests})
 	return created, errors.Join(problems...)
+}
+
+// largest is the max.message.bytes of a topic that keeps what others hold, and some more with each record; nil is the
+// brokers' default, which is enough for others that have it.
+func largest(of []string, found map[string]topicState) *string {
+	bytes := 0
+	for _, name := range of {
+		bytes = max(bytes, found[name].maxBytes)
+	}
+	if bytes <= defaultMaxMessageBytes {
+		return nil
+	}
+	const more = 64 << 10
+	text := strconv.Itoa(min(bytes, math.MaxInt32-more) + more)
+	return &text
 }
 
 // replication is the factor to create a topic with: the brokers' default (-1), unless that is less than wanted.

@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -41,6 +42,7 @@ func group(create int, inputs ...string) kafka.Needs {
 type shape struct {
 	Partitions        int
 	Policy, Retention string
+	MaxBytes          string
 }
 
 func shapes(t *testing.T, k *kfake.Cluster, names ...string) map[string]shape {
@@ -54,6 +56,9 @@ func shapes(t *testing.T, k *kfake.Cluster, names ...string) map[string]shape {
 			}
 			if v := info.Configs["retention.ms"]; v != nil {
 				s.Retention = *v
+			}
+			if v := info.Configs["max.message.bytes"]; v != nil {
+				s.MaxBytes = *v
 			}
 			found[name] = s
 		}
@@ -72,9 +77,28 @@ func TestEnsureCreatesTheGroupsOwnTopics(t *testing.T) {
 		}
 	}
 	want := map[string]shape{
-		"g-table":        {3, "compact", ""},
-		"g-loop":         {3, "delete", "604800000"},
-		"g-dead-letters": {3, "delete", "2592000000"},
+		"g-table":        {3, "compact", "", ""},
+		"g-loop":         {3, "delete", "604800000", ""},
+		"g-dead-letters": {3, "delete", "2592000000", ""},
+	}
+	if diff := cmp.Diff(want, shapes(t, k.Cluster(), slices.Collect(maps.Keys(want))...)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What the group's own topics keep is as large as what is on the others, and some more.
+func TestEnsureCreatesTheGroupsOwnTopicsAsLargeAsTheOthers(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"small": 1})
+	limited(t, k, "requests", 3<<20)
+	limited(t, k, "replies", 10<<20)
+	if _, err := openTopics(t, c).Ensure(within(t), group(0, "small", "requests")); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]shape{
+		"g-table":        {1, "compact", "", fmt.Sprint(10<<20 + 64<<10)},
+		"g-loop":         {1, "delete", "604800000", fmt.Sprint(3<<20 + 64<<10)},
+		"g-dead-letters": {1, "delete", "2592000000", fmt.Sprint(3<<20 + 64<<10)},
 	}
 	if diff := cmp.Diff(want, shapes(t, k.Cluster(), slices.Collect(maps.Keys(want))...)); diff != "" {
 		t.Error(diff)
@@ -277,24 +301,6 @@ func TestEnsureAfterAnotherInstanceWasFaster(t *testing.T) {
 	close(done)
 	if a := <-answered; a.err != nil || a.partitions != 2 {
 		t.Errorf("the slow one: %d partitions, %v; want the 2 that there are", a.partitions, a.err)
-	}
-}
-
-func TestMaxRecordBytes(t *testing.T) {
-	t.Parallel()
-	k, c := start(t, map[string]int32{"default": 1})
-	if err := k.Cluster().CreateTopic("small", 1, map[string]string{"max.message.bytes": "5061"}); err != nil {
-		t.Fatal(err)
-	}
-	topics := openTopics(t, c)
-	if n, err := topics.MaxRecordBytes("small"); err != nil || n != 5000 {
-		t.Errorf("small: %d, %v; want 5000", n, err)
-	}
-	if n, err := topics.MaxRecordBytes("default"); err != nil || n < kafka.DefaultMaxRecordBytes {
-		t.Errorf("default: %d, %v; want at least %d", n, err, kafka.DefaultMaxRecordBytes)
-	}
-	if _, err := topics.MaxRecordBytes("missing"); err == nil || !strings.Contains(err.Error(), `"missing"`) {
-		t.Errorf("missing: %v, want an error that names it", err)
 	}
 }
 

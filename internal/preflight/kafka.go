@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 )
 
@@ -53,7 +54,7 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 			return err
 		}
 		for _, topic := range found {
-			f := Finding{What: "topic", Name: topic.Name, Result: OK, Detail: fmt.Sprintf("%d partitions", topic.Partitions)}
+			f := Finding{What: "topic", Name: topic.Name, Result: OK, Detail: fmt.Sprintf("%d partitions, records up to %d bytes", topic.Partitions, topic.MaxRecord)}
 			switch {
 			case topic.Partitions == 0 && slices.Contains(created, topic.Name):
 				f.Detail = "does not exist; run creates it"
@@ -90,6 +91,18 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 		own := []string{r.Table, r.Loop, r.Processing.DeadLetter}
 		if err := inspect(kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Table: own[0], Loop: own[1], DeadLetters: own[2]}, own...); err != nil {
 			return all, err
+		}
+		limits := new(kafka.Limits)
+		written := append(r.Outputs(), own...)
+		if err := limits.Learn(inspector, append(r.Inputs(), written...)...); err != nil {
+			return all, err
+		}
+		problems, warnings := processor.Limits(r, limits, written)
+		for _, p := range problems {
+			all = append(all, Finding{"limit", "of " + r.Binding, Failed, p.Error()})
+		}
+		for _, w := range warnings {
+			all = append(all, Finding{"limit", "of " + r.Binding, Warn, w})
 		}
 	}
 	north.Outputs = slices.DeleteFunc(north.Outputs, func(topic string) bool { return topic == "" })

@@ -20,13 +20,13 @@ type Level string
 
 const (
 	OK     Level = "ok"
-	Warn   Level = "warn" // it works, and not for long
+	Warn   Level = "warn" // it works, and not for long, or not for all
 	Failed Level = "FAILED"
 )
 
 // Finding is the result of one trial.
 type Finding struct {
-	What   string `json:"what"` // certificate, broker, topic or target
+	What   string `json:"what"` // certificate, broker, topic, limit or target
 	Name   string `json:"name"`
 	Result Level  `json:"result"`
 	Detail string `json:"detail"`

@@ -65,6 +65,7 @@ bindings:
 
 type world struct {
 	topology *topology.Topology
+	cluster  *kfake.Cluster
 	broker   string
 	service  string
 	health   *health.Server
@@ -85,6 +86,7 @@ func newWorld(t *testing.T, authority *pkitest.Authority, key tls.Certificate, b
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
+	w.cluster = cluster
 	w.broker = cluster.ListenAddrs()[0]
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -154,7 +156,7 @@ func TestAllIsWell(t *testing.T) {
 	expect(t, w.run(t),
 		[3]string{"certificate", "ok", "tcp0 CN=server.example: expires in 89 days"},
 		[3]string{"broker", "ok", w.broker + " of kafka0: answers, SASL SCRAM-SHA-256, TLS 1.3, its certificate expires in 99 days"},
-		[3]string{"topic", "ok", "requests: 3 partitions"},
+		[3]string{"topic", "ok", "requests: 3 partitions, records up to 1048527 bytes"},
 		[3]string{"topic", "ok", "replies: 3 partitions"},
 		[3]string{"topic", "ok", "x-remote0-table: does not exist; run creates it"},
 		[3]string{"topic", "ok", "x-remote0-loop: does not exist; run creates it"},
@@ -191,4 +193,42 @@ func TestNobodyIsThere(t *testing.T) {
 		[3]string{"broker", "FAILED", "nobody whom the tls client binding trusts"},
 		[3]string{"broker", "FAILED", "connection refused"},
 		[3]string{"target", "FAILED", "connection refused"})
+}
+
+// What the topics take is shown, and named where it does not go together.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	w := newWorld(t, authority, authority.Issue(t, "server.example"), time.Now().Add(100*24*time.Hour), "replies")
+	for topic, bytes := range map[string]string{"requests": "4194304", "x-remote0-table": "2097152", "x-remote0-dead-letters": "1048588", "x-remote0-loop": "1000"} {
+		policy := "delete"
+		if topic == "x-remote0-table" {
+			policy = "compact"
+		}
+		if err := w.cluster.CreateTopic(topic, 3, map[string]string{"max.message.bytes": bytes, "cleanup.policy": policy}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.topology.Remotes[0].MaxResult = 3 << 20
+	topics := func(limits ...[3]string) [][3]string {
+		return append(append([][3]string{
+			{"certificate", "ok", ""}, {"broker", "ok", ""},
+			{"topic", "ok", "requests: 3 partitions, records up to 4194243 bytes"},
+			{"topic", "ok", "replies: 3 partitions, records up to 1048527 bytes"},
+			{"topic", "ok", "x-remote0-table: 3 partitions, records up to 2097091 bytes"},
+			{"topic", "ok", "x-remote0-loop: 3 partitions, records up to "},
+			{"topic", "ok", "x-remote0-dead-letters: 3 partitions, records up to 1048527 bytes"},
+		}, limits...), [3]string{"target", "ok", ""})
+	}
+	expect(t, w.run(t), topics([3]string{"limit", "FAILED", "of remote0: topic x-remote0-loop takes records of 939 bytes, which is too small"})...)
+	if err := w.cluster.DeleteTopic("x-remote0-loop"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cluster.CreateTopic("x-remote0-loop", 3, map[string]string{"max.message.bytes": "5000000", "cleanup.policy": "delete"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, w.run(t), topics(
+		[3]string{"limit", "warn", "table.max-result (3145728) is more than topic x-remote0-table has room for (2079683)"},
+		[3]string{"limit", "warn", "table.max-result (3145728) is more than topic replies has room for (1031119)"},
+		[3]string{"limit", "warn", "topic x-remote0-dead-letters takes records of 1048527 bytes, fewer than request topic requests (4194243)"})...)
 }
