@@ -50,7 +50,10 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 	if err != nil {
 		return s.malformed(c, r, err)
 	}
-	message, ok := s.options.Calls.single(w)
+	message, ok, err := s.options.Calls.single(stream.Context(), w, s.options.Readers[c.route.Cluster.Binding])
+	if err != nil {
+		return s.readError(stream.Context(), c, err)
+	}
 	first := r
 	switch {
 	case ok:

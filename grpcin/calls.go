@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -20,7 +21,9 @@ type Limits struct {
 	// reads on from Kafka when its caller has taken what there is.
 	Replies    int // of one call, default 256
 	ReplyBytes int // of one call, default 256 KiB; a larger reply is held alone
-	TotalBytes int // of all calls, default 256 MiB
+	TotalBytes int // of all calls, default 256 MiB; as much again is for replies that are larger than ReplyBytes
+
+	RequestBytes int // of all callers' messages until Kafka has acknowledged them, default 256 MiB; then no further ones are read
 
 	Readers int // calls that read from Kafka at the same time, default 16
 }
@@ -34,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Replies, 256},
 		{&l.ReplyBytes, 256 << 10},
 		{&l.TotalBytes, 256 << 20},
+		{&l.RequestBytes, 256 << 20},
 		{&l.Readers, 16},
 	} {
 		if *limit.value == 0 {
@@ -48,6 +52,8 @@ type Calls struct {
 	limits    Limits
 	contracts map[string][]wire.Contract // by reply topic; one for each name of the correlation header
 	readers   chan struct{}              // holds one token for each call that reads from Kafka
+	large     *semaphore.Weighted        // bytes of replies that are larger than ReplyBytes, until their callers have taken them
+	requests  *intake
 
 	mu      sync.Mutex
 	count   int
@@ -60,6 +66,7 @@ func NewCalls(listeners []topology.Listener, l Limits) *Calls {
 	l = l.withDefaults()
 	c := &Calls{
 		limits: l, contracts: map[string][]wire.Contract{}, readers: make(chan struct{}, l.Readers),
+		large: semaphore.NewWeighted(int64(l.TotalBytes)), requests: newIntake(l.RequestBytes),
 		waiting: map[string]map[string]*waiter{},
 	}
 	for _, l := range listeners {
@@ -117,7 +124,11 @@ func (c *Calls) give(w *waiter, r wire.Record) {
 	case w.single && r.Value != nil:
 		// The latest counts. A processor that was killed between the message and the end has left a message
 		// behind; it answers again after its restart, and then with what it has stored for the key.
-		w.message, w.hasMessage = r, true
+		c.large.Release(w.large)
+		w.message, w.hasMessage, w.large = r, true, 0
+		if w.left = !c.fits(w, r); w.left {
+			w.message.Value = []byte{} // it is read from Kafka when the end has come
+		}
 		return
 	case w.single:
 		w.replies = append(w.replies, r)
@@ -133,6 +144,9 @@ func (c *Calls) give(w *waiter, r wire.Record) {
 // hold keeps a reply for its caller, where there is room. It is called under mu.
 func (c *Calls) hold(w *waiter, r wire.Record) bool {
 	size := sizeOf(r)
+	if len(w.replies) > 0 && size > c.limits.ReplyBytes || !c.fits(w, r) {
+		return false
+	}
 	if len(w.replies) > 0 && (len(w.replies) >= c.limits.Replies || w.bytes+size > c.limits.ReplyBytes || c.bytes+size > c.limits.TotalBytes) {
 		return false
 	}
@@ -142,17 +156,63 @@ func (c *Calls) hold(w *waiter, r wire.Record) bool {
 	return true
 }
 
-// next takes the next reply that is held for the call. Where there is none, behind tells that there are some to
-// be read from Kafka.
+// fits reports whether a reply that is larger than one call may hold has room among those of all. It is called under mu.
+func (c *Calls) fits(w *waiter, r wire.Record) bool {
+	size := c.weight(r)
+	if size == 0 || size <= w.large && !w.taken { // there is room that was waited for
+		return true
+	}
+	if w.taken || !c.large.TryAcquire(size-w.large) {
+		w.needs = size
+		return false
+	}
+	w.large = size
+	return true
+}
+
+// weight is what a reply counts among the large ones. One that is larger than all may be counts as much as all.
+func (c *Calls) weight(r wire.Record) int64 {
+	size := sizeOf(r)
+	if size <= c.limits.ReplyBytes {
+		return 0
+	}
+	return int64(min(size, c.limits.TotalBytes))
+}
+
+// makeRoom waits until the reply that did not fit does.
+func (c *Calls) makeRoom(ctx context.Context, w *waiter) error {
+	c.mu.Lock()
+	missing := w.needs - w.large
+	w.needs = 0
+	c.mu.Unlock()
+	if missing <= 0 {
+		return nil
+	}
+	if err := c.large.Acquire(ctx, missing); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.large += missing
+	return nil
+}
+
+// next takes the next reply that is held for the call, whose caller has taken the one before. Where there is none, behind
+// tells that there are some to be read from Kafka.
 func (c *Calls) next(w *waiter) (r wire.Record, ok, behind bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !w.single && w.taken {
+		c.large.Release(w.large)
+		w.large, w.taken = 0, false
+	}
 	if len(w.replies) == 0 {
 		return wire.Record{}, false, len(w.missed) > 0
 	}
 	r = w.replies[0]
 	w.replies[0] = wire.Record{} // not to be held by the rest
 	w.replies = w.replies[1:]
+	w.taken = w.large > 0
 	if !w.single {
 		w.bytes -= sizeOf(r)
 		c.bytes -= sizeOf(r)
@@ -161,26 +221,54 @@ func (c *Calls) next(w *waiter) (r wire.Record, ok, behind bool) {
 }
 
 // single is the one message of a call whose end has come, where there was one.
-func (c *Calls) single(w *waiter) (wire.Record, bool) {
+func (c *Calls) single(ctx context.Context, w *waiter, reader Reader) (wire.Record, bool, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return w.message, w.hasMessage
+	message, ok, left := w.message, w.hasMessage, w.left // nothing changes any more
+	c.mu.Unlock()
+	if !left {
+		return message, ok, nil
+	}
+	if err := c.makeRoom(ctx, w); err != nil {
+		return message, ok, err
+	}
+	done, err := c.turn(ctx)
+	if err != nil {
+		return message, ok, err
+	}
+	defer done()
+	err = reader.Read(ctx, w.replyTo, message.Partition, message.Offset, message.Offset+1, func(r wire.Record) error {
+		message.Value = r.Value
+		return nil
+	})
+	return message, ok, err
+}
+
+// turn waits until few enough others read from Kafka.
+func (c *Calls) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case c.readers <- struct{}{}:
+		return func() { <-c.readers }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // catchUp holds as many of the replies that the call has missed as there is room for. The reader's memory is used
 // by few calls at a time, and by none whose caller is being waited for.
 func (c *Calls) catchUp(ctx context.Context, w *waiter, reader Reader) error {
-	select {
-	case c.readers <- struct{}{}:
-		defer func() { <-c.readers }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := c.makeRoom(ctx, w); err != nil {
+		return err
 	}
+	done, err := c.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	c.mu.Lock()
 	missed := w.missed[0] // the live feed only adds to them
 	c.mu.Unlock()
 	next := missed.to
-	err := reader.Read(ctx, w.replyTo, missed.partition, missed.from, missed.to, func(r wire.Record) error {
+	err = reader.Read(ctx, w.replyTo, missed.partition, missed.from, missed.to, func(r wire.Record) error {
 		if !w.matches(r) {
 			return nil
 		}
@@ -228,7 +316,8 @@ func (c *Calls) forget(w *waiter) {
 	c.remove(w)
 	c.count--
 	c.bytes -= w.bytes
-	w.replies, w.missed, w.bytes = nil, nil, 0
+	c.large.Release(w.large)
+	w.replies, w.missed, w.bytes, w.large = nil, nil, 0, 0
 }
 
 // remove is called under mu. A waiter that is not there any more is fine.

@@ -20,6 +20,7 @@ const (
 // outbound writes the records of one call to its request topic. It is safe for concurrent use.
 type outbound struct {
 	sender  Sender
+	intake  *intake // of all calls
 	topic   string
 	key     []byte
 	headers []wire.Header
@@ -44,8 +45,8 @@ type outbound struct {
 	closed     bool      // nothing is written any more
 }
 
-func newOutbound(sender Sender, topic string, key []byte, headers []wire.Header, first func(int32, int64, error)) *outbound {
-	o := &outbound{sender: sender, topic: topic, key: key, headers: headers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
+func newOutbound(sender Sender, intake *intake, topic string, key []byte, headers []wire.Header, first func(int32, int64, error)) *outbound {
+	o := &outbound{sender: sender, intake: intake, topic: topic, key: key, headers: headers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
 	o.changed.L = &o.mu
 	return o
 }
@@ -65,6 +66,7 @@ func (o *outbound) send(value []byte) bool {
 	o.halfClosed = value == nil
 	first := o.written == 1
 	o.mu.Unlock()
+	o.intake.add(len(value))
 	o.sender.SendPinned(o.record(value, o.headers), &o.pin, func(offset int64, err error) {
 		if first {
 			o.first(o.pin.Partition(), offset, err)
@@ -79,6 +81,7 @@ func (o *outbound) record(value []byte, headers []wire.Header) wire.Record {
 }
 
 func (o *outbound) acknowledge(value []byte, err error) {
+	o.intake.remove(len(value))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.records--
@@ -137,6 +140,9 @@ func (o *outbound) acknowledged() bool { return o.until(func() bool { return o.r
 // are acknowledged. It also returns nil when the call has ended otherwise; an error is one of the caller's side.
 func (o *outbound) receive(stream grpc.ServerStream, each func()) error {
 	for {
+		if err := o.intake.room(stream.Context()); err != nil {
+			return err
+		}
 		var message []byte
 		err := stream.RecvMsg(&message)
 		if errors.Is(err, io.EOF) {

@@ -20,7 +20,14 @@ func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
 		s.receivers.Go(func() { done <- c.out.receive(stream, c.touch) })
 		return done
 	}
-	message, err := receiveOne(stream)
+	var room reservation
+	ctx := stream.Context()
+	err := c.out.intake.reserve(ctx, &room, s.maxMessage)
+	var message []byte
+	if err == nil {
+		message, err = receiveOne(stream)
+		defer c.out.intake.received(&room) // when the message counts itself
+	}
 	if err != nil {
 		done <- err
 		return done

@@ -69,14 +69,15 @@ type Options struct {
 
 // Server serves one listener. It is safe for concurrent use.
 type Server struct {
-	options   Options
-	server    *grpc.Server
-	presented *presented // nil without TLS
-	health    *healthService
-	tracer    trace.Tracer
-	logged    *telemetry.RateLimits // of what goes wrong with call after call
-	receivers sync.WaitGroup        // of the messages of callers
-	stopping  chan struct{}         // closed when calls in flight are cut
+	options    Options
+	server     *grpc.Server
+	maxMessage int        // bytes
+	presented  *presented // nil without TLS
+	health     *healthService
+	tracer     trace.Tracer
+	logged     *telemetry.RateLimits // of what goes wrong with call after call
+	receivers  sync.WaitGroup        // of the messages of callers
+	stopping   chan struct{}         // closed when calls in flight are cut
 }
 
 // logInterval is how often a fault that repeats with every call is logged.
@@ -84,6 +85,12 @@ const logInterval = time.Second
 
 // lastWords is how long callers get to take in the status of calls that are cut.
 const lastWords = time.Second
+
+// What callers may send ahead, in bytes: of one call, and of all calls of a connection.
+const (
+	streamWindow = 256 << 10
+	connWindow   = 16 << 20
+)
 
 // NewServer checks the options and prepares a server.
 func NewServer(o Options) (*Server, error) {
@@ -126,12 +133,17 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{options: o, logged: telemetry.NewRateLimits(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
+	s.maxMessage = limits.MaxMessage
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
 		grpc.WaitForHandlers(true),
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
 		grpc.MaxHeaderListSize(maxHeaderList),
+		// What comes of a message before it is asked for. grpc-go would let it grow to 16 MiB with the speed of a connection;
+		// a message that is asked for comes whole in any case.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(uint32(limits.MaxConcurrentStreams)),
 		// grpc-go does not stop before connections that are being set up are, so this bounds the stop as well.
 		grpc.ConnectionTimeout(5 * time.Second),

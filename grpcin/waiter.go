@@ -26,6 +26,10 @@ type waiter struct {
 	kept       bool          // a reply was held, so that its headers are known
 	replies    []wire.Record // in order, not taken yet; of a single one: the end
 	bytes      int           // of replies
+	left       bool          // the message is not held, only where it is
+	large      int64         // what the large reply that is held, or that there is room for, counts
+	needs      int64         // what the one counts that there was no room for
+	taken      bool          // the caller is given the large reply
 	missed     []span        // what comes after replies and must be read from Kafka; of each partition at most one
 }
 

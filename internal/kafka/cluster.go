@@ -98,6 +98,8 @@ func (c Cluster) ConsumerConfig() *sarama.Config {
 	s.Consumer.IsolationLevel = sarama.ReadCommitted
 	// A partition whose records are not taken stalls the others of its broker for twice this time.
 	s.Consumer.MaxProcessingTime = 100 * time.Millisecond
+	// What is read ahead of a partition whose records are not taken: a number of records, however large they are.
+	s.ChannelBufferSize = 2
 	// A broker answers at once when there are records. This is what a stop, or one more partition, waits for.
 	s.Consumer.MaxWaitTime = 250 * time.Millisecond
 	// After an outage readers are back within this time.
