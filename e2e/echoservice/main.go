@@ -41,7 +41,7 @@ func serve(addr string, quiet bool) error {
 	}
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
-	server := grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.UnknownServiceHandler(
+	server := grpc.NewServer(grpc.ForceServerCodecV2(rawcodec.Codec{}), grpc.MaxRecvMsgSize(64<<20), grpc.UnknownServiceHandler(
 		func(_ any, stream grpc.ServerStream) error {
 			key := "-"
 			md, _ := metadata.FromIncomingContext(stream.Context())
