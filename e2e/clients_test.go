@@ -116,8 +116,8 @@ func TestKcat(t *testing.T) {
 	c.Dir = t.TempDir()
 	stdout, stderr, code := output(t, c)
 	// kcat shows a null value as an empty one.
-	const want = "hand-1 zilla:correlation-id=hand-1,meta:served-by=echo \n\x02hi\n" +
-		"hand-1 zilla:correlation-id=hand-1,zilla:status=0,trailer:proof-bin=AP8,trailer:spent=1 \n"
+	const want = "hand-1 zilla:correlation-id=hand-1,meta:served-by=echo,grpc:message=0 \n\x02hi\n" +
+		"hand-1 zilla:correlation-id=hand-1,zilla:status=0,trailer:proof-bin=AP8,trailer:spent=1,grpc:message=1 \n"
 	if code != 0 || stdout != want {
 		t.Errorf("exit code %d, stdout:\n%q\nnot:\n%q\nstderr:\n%s", code, stdout, want, stderr)
 	}

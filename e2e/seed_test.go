@@ -61,6 +61,7 @@ func TestSeedAnswersGrpcurl(t *testing.T) {
 			{Name: "meta:tag", Value: []byte("b")},
 			{Name: "grpc:call", Value: []byte(call)},
 			{Name: "grpc:deadline", Value: []byte(header(r, "grpc:deadline"))},
+			{Name: "grpc:message", Value: []byte{'0' + byte(i)}},
 		})
 		if !regexp.MustCompile(`^[0-9]{13}$`).MatchString(header(r, "grpc:deadline")) {
 			t.Errorf("grpc:deadline is %q, not Unix milliseconds", header(r, "grpc:deadline"))
@@ -78,6 +79,7 @@ func TestSeedAnswersGrpcurl(t *testing.T) {
 		{Name: "zilla:correlation-id", Value: []byte(id)},
 		{Name: "meta:served-by", Value: []byte("echo")},
 		{Name: "grpc:call", Value: []byte(call)},
+		{Name: "grpc:message", Value: []byte("0")},
 	})
 	expectRecord(t, replies[1], id, nil, []wire.Header{
 		{Name: "zilla:correlation-id", Value: []byte(id)},
@@ -85,6 +87,7 @@ func TestSeedAnswersGrpcurl(t *testing.T) {
 		{Name: "trailer:proof-bin", Value: []byte("AP8")},
 		{Name: "trailer:spent", Value: []byte("1")},
 		{Name: "grpc:call", Value: []byte(call)},
+		{Name: "grpc:message", Value: []byte("1")},
 	})
 
 	run.signal(syscall.SIGTERM)

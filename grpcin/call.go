@@ -52,7 +52,7 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 		s.warnOfKafka(stream.Context(), c, err)
 		c.observeEnd(err)
 	}()
-	c.out = newOutbound(s.options.Senders[route.Cluster.Binding], s.options.Calls.requests, route.Topic, c.key(), c.headers(), c.sent)
+	c.out = newOutbound(s.options.Senders[route.Cluster.Binding], s.options.Calls.requests, route.Topic, c.key(), c.headers(), route.ReplyTo != "", c.sent)
 	// Before anything is sent: the answer may come before Kafka's acknowledgement does.
 	w := newWaiter(route.Contract, request, !c.answers)
 	if err := s.options.Calls.wait(w); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,9 +56,10 @@ func TestRecordsOfACall(t *testing.T) {
 				"zilla:service", service, "zilla:method", "UnaryEcho", "zilla:reply-to", replies, "zilla:correlation-id", "k1" + scope,
 				"meta:b-bin", "AP8", "meta:idempotency-key", "k1", "meta:traceparent", "00-1-2-01", "meta:tracestate", "a=b",
 				"meta:x", "2", "meta:x", "1",
-				"grpc:call", attempt, "grpc:deadline", deadlineHeader, "traceparent", "00-1-2-01", "tracestate", "a=b",
+				"grpc:call", attempt, "grpc:deadline", deadlineHeader, "traceparent", "00-1-2-01", "tracestate", "a=b", "grpc:message",
 			}
 			for i, record := range records {
+				want := append(slices.Clone(want), strconv.Itoa(i))
 				var got []string
 				for _, h := range record.Headers {
 					got = append(got, h.Name, string(h.Value))

@@ -121,28 +121,44 @@ func (c *Calls) give(w *waiter, r wire.Record) {
 		return
 	}
 	switch {
-	case w.single && r.Value != nil:
-		// The latest counts. A processor that was killed between the message and the end has left a message
-		// behind; it answers again after its restart, and then with what it has stored for the key.
-		c.large.Release(w.large)
-		w.message, w.hasMessage, w.large = r, true, 0
-		if w.left = !c.fits(w, r); w.left {
-			w.message.Value = []byte{} // it is read from Kafka when the end has come
-		}
-		return
 	case w.single:
-		w.replies = append(w.replies, r)
+		c.giveSingle(w, r)
 	case len(w.missed) > 0 || !c.hold(w, r):
 		w.miss(r)
 	}
-	if r.Value == nil {
+	if w.ended {
 		c.remove(w)
 	}
 	w.wake()
 }
 
-// hold keeps a reply for its caller, where there is room. It is called under mu.
+// giveSingle takes a reply to a method that answers with one message. Of messages without numbers the latest counts: one may be left
+// of a processor that was killed between the message and the end, and that answered again after its restart. It is called
+// under mu.
+func (c *Calls) giveSingle(w *waiter, r wire.Record) {
+	if !w.follows(r) {
+		return
+	}
+	end, ok := w.held(r)
+	if r.Value == nil {
+		w.replies = append(w.replies, r)
+		return
+	}
+	c.large.Release(w.large)
+	w.message, w.hasMessage, w.large = r, true, 0
+	if w.left = !c.fits(w, r); w.left {
+		w.message.Value = []byte{} // it is read from Kafka when the end has come
+	}
+	if ok {
+		w.replies = append(w.replies, end)
+	}
+}
+
+// hold keeps a reply for its caller, where there is room; one that is left out needs none. It is called under mu.
 func (c *Calls) hold(w *waiter, r wire.Record) bool {
+	if w.ended || !w.follows(r) {
+		return true
+	}
 	size := sizeOf(r)
 	if len(w.replies) > 0 && size > c.limits.ReplyBytes || !c.fits(w, r) {
 		return false
@@ -153,6 +169,11 @@ func (c *Calls) hold(w *waiter, r wire.Record) bool {
 	w.replies = append(w.replies, w.keep(r))
 	w.bytes += size
 	c.bytes += size
+	if end, ok := w.held(r); ok {
+		w.replies = append(w.replies, end)
+		w.bytes += sizeOf(end)
+		c.bytes += sizeOf(end)
+	}
 	return true
 }
 

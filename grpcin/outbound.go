@@ -24,6 +24,7 @@ type outbound struct {
 	topic   string
 	key     []byte
 	headers []wire.Header
+	numbers bool      // each record says its number
 	pin     kafka.Pin // the topic may get more partitions while the call is open
 
 	first func(partition int32, offset int64, err error) // is told of the first record
@@ -33,7 +34,8 @@ type outbound struct {
 
 	// sending is held while a record is handed over, so that records keep their order. It is never held by an
 	// acknowledgement: handing over may wait for one.
-	sending sync.Mutex
+	sending  sync.Mutex
+	messages int // that were handed over; guarded by sending
 
 	mu         sync.Mutex
 	changed    sync.Cond // of what follows; its L is mu
@@ -45,8 +47,8 @@ type outbound struct {
 	closed     bool      // nothing is written any more
 }
 
-func newOutbound(sender Sender, intake *intake, topic string, key []byte, headers []wire.Header, first func(int32, int64, error)) *outbound {
-	o := &outbound{sender: sender, intake: intake, topic: topic, key: key, headers: headers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
+func newOutbound(sender Sender, intake *intake, topic string, key []byte, headers []wire.Header, numbers bool, first func(int32, int64, error)) *outbound {
+	o := &outbound{sender: sender, intake: intake, topic: topic, key: key, headers: headers, numbers: numbers, first: first, failed: make(chan error, 1), completed: make(chan struct{})}
 	o.changed.L = &o.mu
 	return o
 }
@@ -66,8 +68,13 @@ func (o *outbound) send(value []byte) bool {
 	o.halfClosed = value == nil
 	first := o.written == 1
 	o.mu.Unlock()
+	headers := o.headers
+	if o.numbers {
+		headers = wire.Numbered(headers, wire.Nth(o.messages))
+	}
+	o.messages++
 	o.intake.add(len(value))
-	o.sender.SendPinned(o.record(value, o.headers), &o.pin, func(offset int64, err error) {
+	o.sender.SendPinned(o.record(value, headers), &o.pin, func(offset int64, err error) {
 		if first {
 			o.first(o.pin.Partition(), offset, err)
 		}

@@ -24,6 +24,9 @@ type waiter struct {
 	message    wire.Record // of a single one: the latest, until the end has come
 	hasMessage bool
 	kept       bool          // a reply was held, so that its headers are known
+	have       int           // messages that were held
+	early      *wire.Record  // the end, which came before some of its messages
+	ended      bool          // the end was held
 	replies    []wire.Record // in order, not taken yet; of a single one: the end
 	bytes      int           // of replies
 	left       bool          // the message is not held, only where it is
@@ -44,6 +47,35 @@ func newWaiter(contract wire.Contract, r wire.Request, single bool) *waiter {
 		contract: contract, replyTo: r.ReplyTo, correlationID: r.CorrelationID, call: r.Call, single: single,
 		ready: make(chan struct{}, 1),
 	}
+}
+
+// follows reports whether a reply is the next one of its call. A broker or a processor that was killed leaves a part of a reply
+// behind, and one that Kafka has refused lacks messages; it is written again from its beginning then. So what has come already is
+// left out, and so is what comes too early. But an end that comes too early counts as soon as its messages are there.
+func (w *waiter) follows(r wire.Record) bool {
+	order := wire.NumberOf(r.Headers).After(w.have)
+	if r.Value != nil {
+		return order == 0
+	}
+	if order > 0 {
+		early := w.keep(r)
+		w.early = &early
+	}
+	return order <= 0
+}
+
+// held counts a reply that is held, and answers the end where that was waiting for it.
+func (w *waiter) held(r wire.Record) (end wire.Record, ok bool) {
+	if r.Value == nil {
+		w.ended = true
+		return wire.Record{}, false
+	}
+	w.have++
+	if w.early == nil || wire.NumberOf(w.early.Headers).After(w.have) > 0 {
+		return wire.Record{}, false
+	}
+	w.ended = true
+	return *w.early, true
 }
 
 // matches is what the live feed finds out by looking the call up.
@@ -74,7 +106,7 @@ func (w *waiter) wake() {
 // a slow caller must hold its own alone. Between the first reply and the end, headers tell nothing new.
 func (w *waiter) keep(r wire.Record) wire.Record {
 	needed := !w.kept || r.Value == nil
-	w.kept = true
+	w.kept = w.kept || r.Value != nil
 	k := wire.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Value: bytes.Clone(r.Value)}
 	if needed {
 		k.Headers = slices.Clone(r.Headers)

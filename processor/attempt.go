@@ -57,6 +57,7 @@ type outcome struct {
 	message  string
 	metadata wire.Metadata
 	messages [][]byte
+	count    int // of the messages, also when they are out or not kept
 	trailers wire.Metadata
 	attempts int // calls that were made for it
 
@@ -71,6 +72,7 @@ func outcomeOf(row *rowpb.Row) outcome {
 		message:    row.Message,
 		metadata:   metadataOf(row.Metadata),
 		messages:   row.Messages,
+		count:      max(len(row.Messages), int(row.MessageCount)),
 		trailers:   metadataOf(row.Trailers),
 		attempts:   int(row.Attempts),
 		lost:       int(row.MessageCount) > len(row.Messages),

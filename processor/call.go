@@ -134,6 +134,12 @@ func (c *call) unpark(a *attempt) (waiting, bool) {
 	return w, true
 }
 
+// inFlight reports whether an attempt is executed, or waits for the one that is.
+func (p *partition) inFlight(key string, id attemptID) bool {
+	c := p.calls[key]
+	return c != nil && (c.id() == id || slices.ContainsFunc(c.parked, func(w waiting) bool { return w.attempt.id() == id }))
+}
+
 // unpark is call.unpark, counted.
 func (p *partition) unpark(c *call, a *attempt) (waiting, bool) {
 	w, ok := c.unpark(a)

@@ -117,6 +117,17 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.refuse(ctx, part, a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", a.method, at.topic))
 		return
 	}
+	if n, numbered := request.Number.Get(); numbered && !request.Canceled {
+		switch over := record.Value == nil && n > 0; {
+		case over || part.inFlight(a.key, a.id()):
+			// Written once more by a producer that did not hear of Kafka's acknowledgement, or read once more: its attempt has it, or is over.
+			p.repeats(slog.LevelDebug, "repeated", "a record of a request was there already", a)
+			return
+		case n > 0:
+			p.refuse(ctx, part, a, unary, codes.Unavailable, fmt.Sprintf("message %d of the request came without those before it: try again", n))
+			return
+		}
+	}
 	if left := request.LeftOut; left.Count > 0 && record.Value != nil {
 		p.repeats(slog.LevelWarn, "left out", "metadata of a request is left out of its call", a, "left_out", left.Count, "first", left.First)
 	}

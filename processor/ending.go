@@ -33,6 +33,15 @@ var (
 	errSecond = &ending{status: codes.Internal, message: "the service answered more than one message to a method that answers one"}
 )
 
+// missing is for a stream whose next message Kafka did not take, but one behind it: that would be another request.
+func missing(n int) *ending {
+	return &ending{
+		status:  codes.Unavailable,
+		message: fmt.Sprintf("message %d of the request is missing in its topic: try again", n),
+		own:     true,
+	}
+}
+
 func idle(limit time.Duration) *ending {
 	return &ending{
 		status:  codes.DeadlineExceeded,

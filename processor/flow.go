@@ -168,6 +168,7 @@ func (f *flow) record(m wire.Metadata, message []byte) outgoing {
 		Value: message, // never nil
 		Headers: f.p.remote.Contract.EncodeReplyMessage(wire.Reply{
 			CorrelationID: a.request.CorrelationID, Call: a.request.Call, Trace: f.p.replyTrace(a), Metadata: m,
+			Number: wire.Nth(f.reply.count),
 		}),
 	}
 	return outgoing{Record: r, flow: a.stream}

@@ -188,10 +188,17 @@ func (r result) same(t testing.TB, other result) {
 	}
 }
 
-// collector puts results together. Attempts are told apart by grpc:call, else by the correlation id.
+// collector puts results together, as a reader does who sees what a crash has left behind: attempts are told apart by
+// grpc:call, else by the correlation id, and each of their messages is taken once.
 type collector struct {
-	t    testing.TB
-	open map[string]result
+	t     testing.TB
+	open  map[string]result
+	ended map[string]bool // once
+	whole bool            // all of the topic is given to it
+}
+
+func newCollector(t testing.TB) collector {
+	return collector{t: t, open: map[string]result{}, ended: map[string]bool{}}
 }
 
 // add takes a reply record, and answers the result that it ends.
@@ -211,13 +218,24 @@ func (c collector) add(r wire.Record) (id string, done result, ok bool) {
 		id = reply.CorrelationID
 	}
 	o := c.open[id]
+	order := reply.Number.After(len(o.messages))
+	// A reply that lacks a message is none: the processor, to which Kafka has refused it, writes it again. But the test may have
+	// read messages by itself, and an end may come again without its messages.
+	torn := order > 0 && c.whole && !c.ended[id]
 	if r.Value != nil {
+		if order < 0 || torn {
+			return id, result{}, false
+		}
 		o.Metadata = reply.Metadata
 		o.messages = append(o.messages, string(r.Value))
 		c.open[id] = o
 		return id, result{}, false
 	}
 	delete(c.open, id)
+	if torn {
+		return id, result{}, false
+	}
+	c.ended[id], reply.Number = true, 0
 	if reply.Metadata == nil {
 		reply.Metadata = o.Metadata
 	}
@@ -227,7 +245,7 @@ func (c collector) add(r wire.Record) (id string, done result, ok bool) {
 // results reads until each of n attempts has its terminal record.
 func (b *testbench) results(n int) map[string]result {
 	b.t.Helper()
-	c := collector{b.t, map[string]result{}}
+	c := newCollector(b.t)
 	out := map[string]result{}
 	for len(out) < n {
 		id, done, ok := c.add(b.read(1)[0])
@@ -246,7 +264,8 @@ func (b *testbench) results(n int) map[string]result {
 func (b *testbench) answers() map[string][]result {
 	b.t.Helper()
 	b.committed()
-	c := collector{b.t, map[string]result{}}
+	c := newCollector(b.t)
+	c.whole = true
 	out := map[string][]result{}
 	for _, r := range b.log(replies) {
 		if id, done, ok := c.add(r); ok {

@@ -82,16 +82,19 @@ func (p *Processor) replyRecords(a *attempt, o outcome, end bool) []wire.Record 
 	records := make([]wire.Record, 0, len(o.messages)+1)
 	if len(o.messages) > 0 {
 		headers := p.remote.Contract.EncodeReplyMessage(reply)
-		for _, m := range o.messages {
+		for i, m := range o.messages {
 			if m == nil {
 				m = []byte{} // an empty message; null would end the call
 			}
-			records = append(records, wire.Record{Key: key, Value: m, Headers: headers})
+			records = append(records, wire.Record{Key: key, Value: m, Headers: wire.Numbered(headers, wire.Nth(i))})
 		}
 		reply.Metadata = nil // it is on the messages
 	}
 	if !end {
 		return records
+	}
+	if o.status == codes.OK { // of a reply that was cut, nobody knows how much is out
+		reply.Number = wire.Nth(o.count)
 	}
 	return append(records, wire.Record{Key: key, Headers: p.remote.Contract.EncodeReplyEnd(reply)})
 }

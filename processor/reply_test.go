@@ -46,21 +46,21 @@ func TestReplyRecordsByteByByte(t *testing.T) {
 			{Value: []byte("hi"), Headers: []wire.Header{
 				header("zilla:correlation-id", request("k1").CorrelationID),
 				header("meta:x-a", "1"), header("meta:x-a", "2"), header("meta:x-b-bin", "AP8"),
-				header("grpc:call", "attempt-1"),
+				header("grpc:call", "attempt-1"), header("grpc:message", "0"),
 			}},
 			{Headers: []wire.Header{
 				header("zilla:correlation-id", request("k1").CorrelationID), header("zilla:status", "0"),
-				header("trailer:t", "end"), header("trailer:t-bin", "AQ"), header("grpc:call", "attempt-1"),
+				header("trailer:t", "end"), header("trailer:t-bin", "AQ"), header("grpc:call", "attempt-1"), header("grpc:message", "1"),
 			}},
 		}},
 		{"empty message, attempt without id", withoutCall, "", []wire.Record{
 			{Value: []byte{}, Headers: []wire.Header{
 				header("zilla:correlation-id", withoutCall.CorrelationID),
-				header("meta:x-a", "1"), header("meta:x-a", "2"), header("meta:x-b-bin", "AP8"),
+				header("meta:x-a", "1"), header("meta:x-a", "2"), header("meta:x-b-bin", "AP8"), header("grpc:message", "0"),
 			}},
 			{Headers: []wire.Header{
 				header("zilla:correlation-id", withoutCall.CorrelationID), header("zilla:status", "0"),
-				header("trailer:t", "end"), header("trailer:t-bin", "AQ"),
+				header("trailer:t", "end"), header("trailer:t-bin", "AQ"), header("grpc:message", "1"),
 			}},
 		}},
 		{"error", attempt("k3", "attempt-3"), "bad", []wire.Record{

@@ -208,7 +208,7 @@ func TestStopWaitsForCallsInFlight(t *testing.T) {
 // written is the result of an attempt that the reply topic holds already.
 func (b *testbench) written(t *testing.T, id string) result {
 	t.Helper()
-	c := collector{t, map[string]result{}}
+	c := newCollector(t)
 	for _, r := range b.log(replies) {
 		if got, done, ok := c.add(r); ok && got == id {
 			return done

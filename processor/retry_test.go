@@ -54,7 +54,7 @@ func (b *testbench) exhausted(n int) (map[string]result, wire.Record) {
 	if at < 0 {
 		b.t.Fatalf("no dead letter: %v", describe(records))
 	}
-	c := collector{b.t, map[string]result{}}
+	c := newCollector(b.t)
 	out := map[string]result{}
 	for k, r := range records {
 		if k != at {

@@ -102,7 +102,15 @@ func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	s.last = r.source
 	d.Follow(s.open)
 	s.touch()
+	order := r.request.Number.After(s.messages)
 	if message := r.record.Value; message != nil {
+		switch {
+		case order > 0:
+			p.lacks(ctx, part, a)
+			return
+		case order < 0:
+			return // its producer wrote it twice
+		}
 		s.fingerprint.add(message)
 		s.messages++
 		if s.inbox != nil {
@@ -117,13 +125,25 @@ func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	switch {
 	case s.answered:
 		s.timer.Stop()
-	case s.due != nil:
+	case s.due != nil && (order <= 0 || s.canceled):
 		p.settle(ctx, a, *s.due)
 	case s.canceled:
 		p.cancel(d, part, a.key, a.id())
+	case order > 0:
+		p.lacks(ctx, part, a)
 	case s.inbox != nil:
 		s.inbox.end()
 	}
+}
+
+// lacks ends a stream whose request has a hole.
+func (p *Processor) lacks(ctx goka.Context, part *partition, a *attempt) {
+	e := missing(a.stream.messages)
+	if c := part.calls[a.key]; c != nil && c.attempt == a {
+		c.cancel(e)
+		return
+	}
+	p.giveUp(ctx, part, a, outcome{status: e.status, message: e.message})
 }
 
 // execute makes the stream the one whose messages go to the service.

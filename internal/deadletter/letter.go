@@ -143,13 +143,13 @@ func (l Letter) Request(c wire.Contract) wire.Request {
 }
 
 // Again are the records that ask again: for the request topic, the letter's as it was. Its deadline is left out, as it
-// has passed or soon will, and the caller who set it waits no more. The message of a call that was made is
+// has passed or soon will, and the caller who set it waits no more; so is its number, as it is a request by itself now. The message of a call that was made is
 // followed by its end, which is no letter of its own, and without which some calls do not begin.
 func (l Letter) Again() []wire.Record {
 	again := wire.Record{Topic: l.Cause.Topic, Key: l.Key, Value: l.Value}
 	for _, h := range l.Own {
 		deadline := h.Name == "grpc:deadline" || strings.EqualFold(h.Name, "meta:grpc-timeout")
-		if !deadline && !strings.HasPrefix(h.Name, ours) {
+		if !deadline && !wire.IsNumber(h) && !strings.HasPrefix(h.Name, ours) {
 			again.Headers = append(again.Headers, h)
 		}
 	}

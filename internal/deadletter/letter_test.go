@@ -93,6 +93,7 @@ func TestAgainIsTheRecordWithoutDeadline(t *testing.T) {
 	r := deadletter.New(wire.Record{Topic: "letters", Key: []byte{}, Value: []byte{}, Headers: []wire.Header{
 		header("identity", "me"), header("zilla:service", "a.B"), header("meta:x", "1"), header("meta:x", "2"), header("meta:grpc-timeout", "5S"),
 		header("grpc:call", "attempt"), header("grpc:deadline", "1"), header("kafkagrpc.source", "0/0/0/t"), header("traceparent", "00-x"),
+		header("grpc:message", "0"),
 	}}, cause)
 	l, ok := deadletter.Parse(r)
 	if !ok {

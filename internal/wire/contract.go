@@ -16,6 +16,7 @@ const (
 // Our own headers, which other readers of the contract ignore.
 const (
 	callHeader        = "grpc:call"
+	numberHeader      = "grpc:message"
 	deadlineHeader    = "grpc:deadline"
 	canceledHeader    = "grpc:canceled"
 	traceParentHeader = "traceparent"

@@ -21,22 +21,23 @@ type Reply struct {
 	Message       string // of the status, decoded
 	Trailers      Metadata
 	LeftOut       LeftOut // of Metadata and Trailers, by the decoder
+	Number        Number
 }
 
 // EncodeReplyMessage writes the headers of a record that carries a reply message. Status, message and trailers
 // are not part of it.
 func (c Contract) EncodeReplyMessage(r Reply) []Header {
-	headers := make([]Header, 0, 1+len(r.Metadata)+3)
+	headers := make([]Header, 0, 1+len(r.Metadata)+5)
 	headers = append(headers, Header{c.CorrelationID, []byte(r.CorrelationID)})
 	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
 	headers = appendText(headers, callHeader, r.Call)
-	return r.Trace.appendTo(headers)
+	return r.Number.appendTo(r.Trace.appendTo(headers))
 }
 
 // EncodeReplyEnd writes the headers of the null record that ends a call. Initial metadata belongs on messages;
 // set it here only where the call has none, so that it is not lost.
 func (c Contract) EncodeReplyEnd(r Reply) []Header {
-	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+3)
+	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+5)
 	headers = append(headers,
 		Header{c.CorrelationID, []byte(r.CorrelationID)},
 		Header{statusHeader, strconv.AppendUint(nil, uint64(ValidStatus(r.Status)), 10)})
@@ -44,7 +45,7 @@ func (c Contract) EncodeReplyEnd(r Reply) []Header {
 	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
 	headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
 	headers = appendText(headers, callHeader, r.Call)
-	return r.Trace.appendTo(headers)
+	return r.Number.appendTo(r.Trace.appendTo(headers))
 }
 
 // DecodeReply reads the headers of a reply record, of both kinds. An absent status is OK. Metadata that cannot be carried is
@@ -70,6 +71,9 @@ func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 			r.Trace.State = string(h.Value)
 		case baggageHeader:
 			r.Trace.Baggage = string(h.Value)
+		case numberHeader:
+			number, err := decodeNumber(h.Value)
+			r.Number, problems = number, appendError(problems, err)
 		default:
 			switch {
 			case strings.HasPrefix(h.Name, metadataPrefix):

@@ -21,6 +21,7 @@ type Request struct {
 	Call          string    // id of this attempt, printable ASCII, at most 64 bytes; "" where the producer knows none
 	Deadline      time.Time // to the millisecond; zero: none
 	Canceled      bool      // the caller gave up; on the null record only
+	Number        Number
 	Trace         Trace
 	Metadata      Metadata
 	LeftOut       LeftOut // of Metadata, by the decoder
@@ -33,7 +34,7 @@ func (r Request) FullMethod() string { return r.Service + "/" + r.Method }
 // where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out, and what no
 // HTTP/2 connection carries, which can come from none.
 func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
-	headers := make([]Header, 0, len(overrides)+4+len(r.Metadata)+5)
+	headers := make([]Header, 0, len(overrides)+4+len(r.Metadata)+7)
 	headers = append(headers, overrides...)
 	if r.ReplyTo != "" {
 		headers = append(headers,
@@ -50,7 +51,7 @@ func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
 	if r.Canceled {
 		headers = append(headers, Header{canceledHeader, []byte("1")})
 	}
-	return r.Trace.appendTo(headers)
+	return r.Number.appendTo(r.Trace.appendTo(headers))
 }
 
 // DecodeRequest reads the headers of a request record that has this timestamp. The deadline is grpc:deadline,
@@ -82,6 +83,9 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 			r.Deadline, problems = deadline, appendError(problems, err)
 		case canceledHeader:
 			r.Canceled = string(h.Value) == "1"
+		case numberHeader:
+			number, err := decodeNumber(h.Value)
+			r.Number, problems = number, appendError(problems, err)
 		case traceParentHeader:
 			r.Trace.Parent = string(h.Value)
 		case traceStateHeader:
