@@ -3,10 +3,12 @@ package processor
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/wire"
 )
@@ -89,6 +91,12 @@ func (p *Processor) replyRecords(a *attempt, o outcome, end bool) []wire.Record 
 			records = append(records, wire.Record{Key: key, Value: m, Headers: wire.Numbered(headers, wire.Nth(i))})
 		}
 		reply.Metadata = nil // it is on the messages
+	}
+	if defect.Planted == defect.TornReply {
+		for i := range records {
+			records[i].Headers = slices.DeleteFunc(records[i].Headers, wire.IsNumber)
+		}
+		records = append(records, records...)
 	}
 	if !end {
 		return records

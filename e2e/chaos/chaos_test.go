@@ -166,6 +166,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		{"defect_forget_row", faults.Plan{Kills: 1}, []string{check.OneAnswer}},
 		{"defect_ignore_row", faults.Plan{Kills: 1}, []string{check.Once, check.OneAnswer, check.Orderly}},
 		{"defect_no_drain", faults.Plan{Rolling: 1}, []string{check.Orderly}},
+		{"defect_torn_reply", faults.Plan{Kills: 1}, []string{check.Whole}},
 	} {
 		t.Run(c.tag, func(t *testing.T) {
 			c.plan.Instances, c.plan.Calm = 2, time.Second

@@ -13,4 +13,5 @@ const (
 	ForgetRow        // a result is answered and not stored
 	IgnoreRow        // a stored result is not looked at: its key is executed again
 	NoDrain          // the end of a session cuts the calls in flight
+	TornReply        // the message of a reply is written twice, as by a crash, and nothing says so
 )

@@ -20,6 +20,7 @@ const (
 	Answered     = "answered"
 	Once         = "once"
 	OneAnswer    = "one-answer"
+	Whole        = "whole"
 	DurableFirst = "durable-first"
 	GapFree      = "gap-free"
 	Orderly      = "orderly"
@@ -49,7 +50,7 @@ type Options struct {
 // All runs every checker.
 func All(events []history.Event, o Options) []Violation {
 	h := index(events)
-	return slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.durableFirst(), h.gapFree(), h.orderly(), h.progress(o))
+	return slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.whole(), h.durableFirst(), h.gapFree(), h.orderly(), h.progress(o))
 }
 
 // slack is what observations of the service and of the changelog may lie apart though they are of one machine: the
@@ -168,6 +169,7 @@ type Figures struct {
 	Reexecuted                         map[string]int // by the fault that excuses them
 	Late                               int            // attempts that were answered after their deadline, with that
 	RepeatedReplies                    int            // a further reply to an attempt, equal to its first
+	Torn                               int            // replies with messages that were written again
 	Faults                             map[string]int
 }
 
@@ -183,6 +185,10 @@ func Count(events []history.Event) Figures {
 			}
 		case history.Begin:
 			f.Executions++
+		case history.Reply:
+			if e.Repeated > 0 {
+				f.Torn++
+			}
 		case history.Commit:
 			f.Commits++
 		case history.Fault:
@@ -207,8 +213,8 @@ func Count(events []history.Event) Figures {
 
 func (f Figures) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests, %d of them duplicates, for %d keys; %d answered, %d of them too late for their deadline; %d executions; %d repeated identical replies; %d commits seen",
-		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Late, f.Executions, f.RepeatedReplies, f.Commits)
+	fmt.Fprintf(&b, "%d requests, %d of them duplicates, for %d keys; %d answered, %d of them too late for their deadline; %d executions; %d repeated identical replies; %d that a crash had cut; %d commits seen",
+		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Late, f.Executions, f.RepeatedReplies, f.Torn, f.Commits)
 	for _, k := range sortedKeys(f.Reexecuted) {
 		fmt.Fprintf(&b, "; re-executed after %s: %d", k, f.Reexecuted[k])
 	}

@@ -18,11 +18,11 @@ func good() []history.Event {
 		{At: at(10), Kind: history.Begin, Key: "k", Execution: "x1", Instance: "0"},
 		{At: at(20), Kind: history.End, Key: "k", Execution: "x1", Instance: "0", Status: "OK", Body: "x1"},
 		{At: at(40), Kind: history.Row, Key: "k", State: history.Final, Status: "OK", Body: "x1", Topic: "table", Offset: 0, Written: at(30)},
-		{At: at(60), Kind: history.Reply, Key: "k", Attempt: "a1", Status: "OK", Body: "x1", Topic: "replies", Offset: 1, Written: at(50)},
+		{At: at(60), Kind: history.Reply, Key: "k", Attempt: "a1", Status: "OK", Body: "x1", Messages: 1, Topic: "replies", Offset: 1, Written: at(50)},
 		{At: at(200), Kind: history.Commit, Topic: "requests", Offset: 1},
 		{At: at(1000), Kind: history.Sent, Key: "k", Attempt: "a2", Duplicate: true, Topic: "requests", Offset: 1, Written: at(1000)},
 		{At: at(1040), Kind: history.Row, Key: "k", State: history.Final, Status: "OK", Body: "x1", Topic: "table", Offset: 1, Written: at(1030)},
-		{At: at(1060), Kind: history.Reply, Key: "k", Attempt: "a2", Status: "OK", Body: "x1", Topic: "replies", Offset: 2, Written: at(1050)},
+		{At: at(1060), Kind: history.Reply, Key: "k", Attempt: "a2", Status: "OK", Body: "x1", Messages: 1, Topic: "replies", Offset: 2, Written: at(1050)},
 		{At: at(2000), Kind: history.Sent, Key: "l", Attempt: "b1", Topic: "requests", Offset: 2, Written: at(2000)},
 		{At: at(2010), Kind: history.Begin, Key: "l", Execution: "y1", Instance: "0"},
 		{At: at(2050), Kind: history.Fault, Fault: history.Kill, Instance: "0", From: at(2040), To: at(2050)},
@@ -30,7 +30,7 @@ func good() []history.Event {
 		{At: at(4000), Kind: history.Begin, Key: "l", Execution: "y2", Instance: "1"},
 		{At: at(4010), Kind: history.End, Key: "l", Execution: "y2", Instance: "1", Status: "OK", Body: "y2"},
 		{At: at(4040), Kind: history.Row, Key: "l", State: history.Final, Status: "OK", Body: "y2", Topic: "table", Offset: 2, Written: at(4030)},
-		{At: at(4060), Kind: history.Reply, Key: "l", Attempt: "b1", Status: "OK", Body: "y2", Topic: "replies", Offset: 4, Written: at(4050)},
+		{At: at(4060), Kind: history.Reply, Key: "l", Attempt: "b1", Status: "OK", Body: "y2", Messages: 1, Topic: "replies", Offset: 4, Written: at(4050)},
 		{At: at(4200), Kind: history.Commit, Topic: "requests", Offset: 3},
 		{At: at(5000), Kind: history.Sent, Key: "m", Attempt: "c1", Topic: "requests", Offset: 3, Written: at(5000)},
 		{At: at(5005), Kind: history.Looped, Key: "m", Attempt: "c1", Topic: "loop", Offset: 0, Written: at(5004)},
@@ -67,7 +67,7 @@ func TestCheckers(t *testing.T) {
 	}{
 		{"good", func(e []history.Event) []history.Event { return e }, nil},
 		{"empty", func([]history.Event) []history.Event { return nil }, []string{
-			check.Answered, check.Once, check.OneAnswer, check.DurableFirst, check.GapFree, check.Orderly}},
+			check.Answered, check.Once, check.OneAnswer, check.Whole, check.DurableFirst, check.GapFree, check.Orderly}},
 		{"a duplicate is never answered", where(func(e history.Event) bool { return e.Kind == history.Reply && e.Attempt == "a2" }),
 			[]string{check.Answered, check.GapFree}},
 		{"a dead letter is an answer", change(8, func(e *history.Event) { e.Kind = history.DeadLetter }), nil},
@@ -84,17 +84,17 @@ func TestCheckers(t *testing.T) {
 			history.Event{At: at(7000), Kind: history.Begin, Key: "r", Execution: "r2", Instance: "1"}),
 			nil},
 		{"two replies contradict", change(8, func(e *history.Event) { e.Body = "x2" }), []string{check.OneAnswer}},
-		{"two statuses contradict", change(8, func(e *history.Event) { e.Status = "NotFound" }), []string{check.OneAnswer}},
-		{"unavailable after a final reply", change(8, func(e *history.Event) { e.Status = "Unavailable" }), []string{check.OneAnswer}},
-		{"too late for an answer that is final", change(8, func(e *history.Event) { e.Status, e.Body = "DeadlineExceeded", "late" }), []string{check.OneAnswer}},
+		{"two statuses contradict", change(8, func(e *history.Event) { e.Status, e.Messages = "NotFound", 0 }), []string{check.OneAnswer}},
+		{"unavailable after a final reply", change(8, func(e *history.Event) { e.Status, e.Messages = "Unavailable", 0 }), []string{check.OneAnswer}},
+		{"too late for an answer that is final", change(8, func(e *history.Event) { e.Status, e.Body, e.Messages = "DeadlineExceeded", "late", 0 }), []string{check.OneAnswer}},
 		{"too late, by its deadline", func(e []history.Event) []history.Event {
 			e[6].Deadline = at(1050)
-			e[8].Status, e[8].Body = "DeadlineExceeded", "late"
+			e[8].Status, e[8].Body, e[8].Messages = "DeadlineExceeded", "late", 0
 			return e
 		}, nil},
 		{"too late before its deadline", func(e []history.Event) []history.Event {
 			e[6].Deadline = at(1051)
-			e[8].Status, e[8].Body = "DeadlineExceeded", "late"
+			e[8].Status, e[8].Body, e[8].Messages = "DeadlineExceeded", "late", 0
 			return e
 		}, []string{check.OneAnswer}},
 		{"executed again after the deadline of its attempt", func(e []history.Event) []history.Event {
@@ -108,12 +108,16 @@ func TestCheckers(t *testing.T) {
 		{"executed again though the deadline was kept as the result", func(e []history.Event) []history.Event {
 			e[9].Deadline, e[10].Attempt, e[11].Fault = at(2055), "b1", history.Terminate
 			for _, i := range []int{15, 16} {
-				e[i].Status, e[i].Body = "DeadlineExceeded", "late"
+				e[i].Status, e[i].Body, e[i].Messages = "DeadlineExceeded", "late", 0
 			}
 			return e
 		}, []string{check.Orderly}},
 		{"two rows contradict", change(7, func(e *history.Event) { e.Body = "x2" }), []string{check.OneAnswer}},
 		{"no row", where(func(e history.Event) bool { return e.Kind == history.Row && e.Key == "m" }), []string{check.OneAnswer}},
+		{"a reply with two messages", change(8, func(e *history.Event) { e.Messages = 2 }), []string{check.Whole}},
+		{"a reply without its message", change(8, func(e *history.Event) { e.Messages = 0 }), []string{check.Whole}},
+		{"an error with a message", change(24, func(e *history.Event) { e.Messages = 1 }), []string{check.Whole}},
+		{"messages that came again, and were left out", change(8, func(e *history.Event) { e.Repeated = 2 }), nil},
 		{"replied before the row", change(4, func(e *history.Event) { e.Written = at(29) }), []string{check.DurableFirst}},
 		{"committed past a call in flight", change(5, func(e *history.Event) { e.At = at(45) }), []string{check.GapFree}},
 		{"committed far past", change(5, func(e *history.Event) { e.Offset = 3 }), []string{check.GapFree}},
@@ -172,7 +176,7 @@ func TestProgress(t *testing.T) {
 func TestCountAndSlice(t *testing.T) {
 	t.Parallel()
 	f := check.Count(append(good(), history.Event{
-		At: at(6000), Kind: history.Reply, Key: "l", Attempt: "b1", Status: "OK", Body: "y2", Topic: "replies", Offset: 6, Written: at(6000),
+		At: at(6000), Kind: history.Reply, Key: "l", Attempt: "b1", Status: "OK", Body: "y2", Messages: 1, Topic: "replies", Offset: 6, Written: at(6000),
 	}))
 	if f.Sent != 4 || f.Duplicates != 1 || f.Keys != 3 || f.Executions != 4 || f.Answered != 4 || f.RepeatedReplies != 1 ||
 		f.Reexecuted[history.Kill] != 1 || f.Faults[history.Kill] != 1 || f.Commits != 4 {

@@ -28,7 +28,8 @@ const (
 	Begin Kind = "begin"
 	// End is its end there: Key, Execution, Instance, Status, Body. Status is CANCELED where the caller went away.
 	End Kind = "end"
-	// Reply is the end of a call on the reply topic: Key, Attempt, Status, Body, Topic, Partition, Offset, Written.
+	// Reply is the end of a call on the reply topic, put together as a reader does: Key, Attempt, Status, Body, Messages, Repeated, Topic,
+	// Partition, Offset, Written.
 	Reply Kind = "reply"
 	// DeadLetter is a request that nobody could answer: Key, Attempt, Body (the reason), Topic, Partition, Offset, Written.
 	DeadLetter Kind = "dead-letter"
@@ -73,6 +74,9 @@ type Event struct {
 	State  string `json:"state,omitempty"`
 	Status string `json:"status,omitempty"` // name of the gRPC code
 	Body   string `json:"body,omitempty"`   // Brief of the reply's message, or the status message of an error
+
+	Messages int `json:"messages,omitempty"` // of the reply, each counted once
+	Repeated int `json:"repeated,omitempty"` // records of messages that were there already
 
 	Deadline time.Time `json:"deadline,omitzero"`
 

@@ -42,7 +42,14 @@ type Observer struct {
 	mu       sync.Mutex
 	problems []error
 
-	pending map[string][]string // messages by attempt, of replies that have not ended; of the reading goroutine
+	pending map[string]partial // by attempt, of replies that have not ended; of the reading goroutine
+}
+
+// partial is what has come of a reply.
+type partial struct {
+	messages []string
+	repeated int  // records of messages that were there already
+	torn     bool // one is missing
 }
 
 // Start reads all topics from their beginning; they may be created later.
@@ -54,7 +61,7 @@ func Start(ctx context.Context, o Options, r *history.Recorder) (*Observer, erro
 		return nil, fmt.Errorf("observer: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &Observer{options: o, recorder: r, contract: wire.DefaultContract(), client: client, cancel: cancel, pending: map[string][]string{}}
+	w := &Observer{options: o, recorder: r, contract: wire.DefaultContract(), client: client, cancel: cancel, pending: map[string]partial{}}
 	w.running.Go(func() { w.read(ctx) })
 	w.running.Go(func() { w.commits(ctx) })
 	return w, nil
@@ -106,16 +113,28 @@ func (w *Observer) reply(k *kgo.Record, e history.Event) error {
 	if err != nil {
 		return err
 	}
+	// As a reader does: a kill between the records of a reply leaves some of its messages behind, which then come again.
+	p := w.pending[r.Call]
+	order := r.Number.After(len(p.messages))
 	if k.Value != nil {
-		// A kill may have come between message and end, and the message then came again: what counts is what differs.
-		if said := w.pending[r.Call]; len(said) == 0 || said[len(said)-1] != string(k.Value) {
-			w.pending[r.Call] = append(said, string(k.Value))
+		switch {
+		case order > 0:
+			p.torn = true
+		case order < 0:
+			p.repeated++
+		default:
+			p.messages = append(p.messages, string(k.Value))
 		}
+		w.pending[r.Call] = p
 		return nil
 	}
-	e.Kind, e.Attempt, e.Key = history.Reply, r.Call, tableKey(r.CorrelationID)
-	e.Status, e.Body = r.Status.String(), body(r.Status, r.Message, w.pending[r.Call])
 	delete(w.pending, r.Call)
+	if p.torn || order > 0 {
+		return nil // no answer: the program, to which a message was refused, has to write it again
+	}
+	e.Kind, e.Attempt, e.Key = history.Reply, r.Call, tableKey(r.CorrelationID)
+	e.Status, e.Body = r.Status.String(), body(r.Status, r.Message, p.messages)
+	e.Messages, e.Repeated = len(p.messages), p.repeated
 	w.recorder.Record(e)
 	return nil
 }
