@@ -1,46 +1,88 @@
 package processor
 
-import "time"
+import (
+	"time"
+
+	"kafkagrpc/internal/consumergroup"
+)
 
 // maxAnswered bounds the attempts of a partition whose later records are recognized.
 const maxAnswered = 1024
 
 // answered remembers attempts that were answered before the end of their request, so that their later records are not
-// taken for other attempts. It keeps no offset, and forgets the oldest, and those of which nothing came for long.
+// taken for other attempts: here, and at the next owner of the partition, as their first record rests meanwhile. It forgets
+// the oldest, and those of which nothing came for long.
 type answered struct {
-	ids   map[attemptID]time.Time // of the last record
-	order []attemptID             // a ring once it is full
+	ids   map[attemptID]outlived
+	order []attemptID // a ring once it is full
 	next  int
 }
 
-func (r *answered) add(id attemptID, now time.Time) {
+// outlived is an attempt whose request goes on behind its answer.
+type outlived struct {
+	first *consumergroup.Hold // keeps the offset of its first record
+	last  time.Time           // of the last record
+	timer *time.Timer         // gives first up when nothing came for long
+}
+
+func (o outlived) forget() {
+	o.timer.Stop()
+	release(o.first)
+}
+
+func (r *answered) add(id attemptID, first *consumergroup.Hold, now time.Time, idle time.Duration) {
 	if r.ids == nil {
-		r.ids = make(map[attemptID]time.Time)
+		r.ids = make(map[attemptID]outlived)
 	}
-	_, known := r.ids[id]
-	r.ids[id] = now
+	before, known := r.ids[id]
+	r.ids[id] = outlived{first, now, time.AfterFunc(idle, func() { release(first) })}
 	if known {
+		before.forget()
 		return
 	}
 	if len(r.order) < maxAnswered {
 		r.order = append(r.order, id)
 		return
 	}
-	delete(r.ids, r.order[r.next])
+	if oldest, there := r.ids[r.order[r.next]]; there {
+		oldest.forget()
+		delete(r.ids, r.order[r.next])
+	}
 	r.order[r.next] = id
 	r.next = (r.next + 1) % maxAnswered
 }
 
-// takes reports whether a record belongs to one of them. A null one is its last.
-func (r *answered) takes(id attemptID, null bool, now time.Time, idle time.Duration) bool {
-	last, known := r.ids[id]
-	if !known {
+// takes reports whether a record belongs to one of them, whose first record it follows then. A null one is its last.
+func (r *answered) takes(d *consumergroup.Delivery, id attemptID, null bool, now time.Time, idle time.Duration) bool {
+	o, known := r.ids[id]
+	switch {
+	case !known:
+		return false
+	case now.Sub(o.last) > idle:
+		o.forget()
+		delete(r.ids, id)
 		return false
 	}
-	if null || now.Sub(last) > idle {
-		delete(r.ids, id)
-		return now.Sub(last) <= idle
+	if o.first != nil {
+		d.Follow(o.first)
 	}
-	r.ids[id] = now
+	if !null {
+		o.last = now
+		o.timer.Reset(idle)
+		r.ids[id] = o
+		return true
+	}
+	o.timer.Stop()
+	delete(r.ids, id)
+	if o.first != nil {
+		d.Ends(o.first)
+	}
 	return true
+}
+
+// outlive remembers an attempt that is answered, or about to be, before its request has ended. Open keeps its first record.
+func (p *Processor) outlive(a *attempt, open *consumergroup.Hold) {
+	a.part.answered.add(a.id(), open, time.Now(), p.remote.Processing.StreamIdle)
+	a.delivery.WhenBlocking(open.Release)
+	open.Rest()
 }

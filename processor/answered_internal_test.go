@@ -11,23 +11,23 @@ func TestAnsweredAttemptsAreRecognizedUntilTheirEnd(t *testing.T) {
 	const idle = time.Minute
 	var r answered
 	id, now := attemptID{"correlation", ""}, time.Now()
-	r.add(id, now)
-	r.add(id, now)
+	r.add(id, nil, now, idle)
+	r.add(id, nil, now, idle)
 	for range 3 { // each record counts as a sign of life
 		now = now.Add(idle)
-		if !r.takes(id, false, now, idle) {
+		if !r.takes(nil, id, false, now, idle) {
 			t.Error("a later record is taken for another attempt")
 		}
 	}
-	if r.takes(attemptID{"correlation", "other"}, false, now, idle) {
+	if r.takes(nil, attemptID{"correlation", "other"}, false, now, idle) {
 		t.Error("a record of another attempt is taken")
 	}
-	if !r.takes(id, true, now, idle) || r.takes(id, false, now, idle) {
+	if !r.takes(nil, id, true, now, idle) || r.takes(nil, id, false, now, idle) {
 		t.Error("the attempt does not end with its null record")
 	}
 	// A writer that ends no request may use its correlation id again.
-	r.add(id, now)
-	if r.takes(id, false, now.Add(idle+1), idle) || r.takes(id, false, now, idle) {
+	r.add(id, nil, now, idle)
+	if r.takes(nil, id, false, now.Add(idle+1), idle) || r.takes(nil, id, false, now, idle) {
 		t.Error("the attempt is not forgotten")
 	}
 }
@@ -37,13 +37,13 @@ func TestAnsweredAttemptsAreBounded(t *testing.T) {
 	var r answered
 	now := time.Now()
 	for n := range 3 * maxAnswered {
-		r.add(attemptID{fmt.Sprint(n), ""}, now)
+		r.add(attemptID{fmt.Sprint(n), ""}, nil, now, time.Minute)
 	}
 	if len(r.ids) != maxAnswered || len(r.order) != maxAnswered {
 		t.Errorf("%d attempts are remembered, want %d", len(r.ids), maxAnswered)
 	}
 	for n := range 3 * maxAnswered {
-		if got, want := r.takes(attemptID{fmt.Sprint(n), ""}, false, now, time.Minute), n >= 2*maxAnswered; got != want {
+		if got, want := r.takes(nil, attemptID{fmt.Sprint(n), ""}, false, now, time.Minute), n >= 2*maxAnswered; got != want {
 			t.Fatalf("attempt %d: %v, want %v", n, got, want)
 		}
 	}

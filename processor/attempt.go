@@ -14,6 +14,7 @@ import (
 // attempt is one request for the result of a key. Many attempts may ask for one key.
 type attempt struct {
 	observed
+	part     *partition // where it is, or is passed on from
 	request  wire.Request
 	method   string      // of the request, as package.Service/Method
 	record   wire.Record // the first one, as it was on its topic

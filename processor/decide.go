@@ -68,8 +68,12 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		record, at, unreadable = unlooped(record)
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a := &attempt{request: request, method: request.FullMethod(), record: record, delivery: d, source: at, message: record.Value}
+	a := &attempt{part: part, request: request, method: request.FullMethod(), record: record, delivery: d, source: at, message: record.Value}
 	a.spans = &part.spans
+	if d.Rested() { // answered in an earlier session, before the end of its request
+		p.outlive(a, d.Await())
+		return
+	}
 	if unreadable != nil {
 		p.deadLetter(ctx, a, at.cause(unreadable.Error()), "unreadable")
 		return
@@ -91,7 +95,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.follow(ctx, d, part, open, a)
 		return
 	}
-	if part.answered.takes(a.id(), record.Value == nil, time.Now(), p.remote.Processing.StreamIdle) {
+	if part.answered.takes(d, a.id(), record.Value == nil, time.Now(), p.remote.Processing.StreamIdle) {
 		return
 	}
 	known, isKnown := p.methods[a.method]
@@ -152,7 +156,7 @@ func (p *Processor) refuse(ctx goka.Context, part *partition, a *attempt, unary 
 		return
 	}
 	if !unary && !null {
-		part.answered.add(a.id(), time.Now())
+		p.outlive(a, a.delivery.Await())
 	}
 	p.reply(ctx, a, outcome{status: status, message: message})
 }
@@ -190,7 +194,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		row = value
 	case unreadableRow:
 		p.repeats(slog.LevelError, "row", "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted", a, "error", value.err)
-		p.verdict(ctx, part, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
+		p.settle(ctx, a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}
 	inFlight := part.calls[a.key]
@@ -206,7 +210,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		d.Then(a.key, answer{outcome: endOf(row), waiting: []waiting{{attempt: a}}})
 	case answers(row, now) && defect.Planted != defect.IgnoreRow:
 		if !bytes.Equal(openingOf(row), a.opening) {
-			p.mismatched(ctx, part, a)
+			p.mismatched(ctx, a)
 			return
 		}
 		a.result = telemetry.ResultStored
@@ -216,7 +220,7 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		d.Then(a.key, answer{outcome: outcomeOf(row), waiting: []waiting{{attempt: a}}})
 	case inFlight != nil:
 		if !bytes.Equal(inFlight.opening, a.opening) {
-			p.mismatched(ctx, part, a)
+			p.mismatched(ctx, a)
 			return
 		}
 		a.result = telemetry.ResultParked
@@ -226,24 +230,16 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	case interrupted(row, now):
 		p.interrupted(ctx, d, a, row, false)
 	case a.late(now):
-		p.verdict(ctx, part, a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
+		p.settle(ctx, a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
 	default:
 		p.start(part, a, d.Hold(), now)
 	}
 }
 
 // mismatched answers an attempt that has the key of another request.
-func (p *Processor) mismatched(ctx goka.Context, part *partition, a *attempt) {
+func (p *Processor) mismatched(ctx goka.Context, a *attempt) {
 	a.result = telemetry.ResultMismatch
-	p.verdict(ctx, part, a, mismatch)
-}
-
-// verdict answers an attempt at once, whatever more its request has.
-func (p *Processor) verdict(ctx goka.Context, part *partition, a *attempt, o outcome) {
-	p.settle(ctx, a, o)
-	if a.stream != nil {
-		p.dismiss(part, a)
-	}
+	p.settle(ctx, a, mismatch)
 }
 
 // route finds the first route for a request.

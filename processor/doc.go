@@ -28,8 +28,13 @@
 // The offset of a stream's first record is kept until both the attempt is answered and the end of its request has come
 // (or neither side said anything for processing.stream-idle). The later records follow the first one: they are finished
 // at once, or when the service has read them, and are delivered again only together with it. So an answered stream is
-// never begun anew in its middle. After a restart the row tells by its source that an attempt was executed already: it gets
-// the end, and not its messages again.
+// never begun anew in its middle. An answered attempt whose request goes on, a refused one too, is not in flight: its first record
+// rests (consumergroup.Hold.Rest), and what still comes of it is left out. The next owner of the partition learns from the commit metadata that it
+// rests, and writes nothing for it. Where a crash was faster than that, the row tells by its source that an attempt was executed already: it gets the
+// end, and not its messages again.
+//
+// Messages of replies and requests are numbered (wire.Number). A reply that is written again begins at 0 again, so that a reader takes each message
+// once. Of a request each message is taken once, too; one that lacks a message is ended.
 //
 // An attempt ends by its own doing when its deadline passes, its caller cancels it, or it is idle. That is no result of
 // the key: others that wait for it are not given it.

@@ -17,7 +17,7 @@ import (
 // for what is said otherwise.
 //
 // The offset of its first record is kept until it is answered and the end of its request has come. A restart between the
-// two would take the later records for another stream.
+// two would take the later records for another stream. Once it is answered only that is left of it, in answered.
 type stream struct {
 	open        *consumergroup.Hold // of the first record, until the end of the request
 	fingerprint fingerprint         // of the messages so far
@@ -25,6 +25,7 @@ type stream struct {
 	ended       bool // by the half-close or a cancel
 	canceled    bool
 	answered    bool
+	outlived    bool     // by its request: what still comes of that is left out
 	due         *outcome // the messages are out; the rest follows at the end of the request
 	inbox       *inbox   // once it is executed
 	first       []byte   // the first message
@@ -54,7 +55,7 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 		return
 	}
 	s := &stream{
-		open:        d.Hold(),
+		open:        d.Await(),
 		fingerprint: newFingerprint(a.method),
 		limit:       p.remote.Processing.StreamIdle,
 		null:        null,
@@ -78,13 +79,12 @@ func (p *Processor) streamRecord(ctx goka.Context, d *consumergroup.Delivery, pa
 	s.watch(a)
 	if c := part.calls[a.key]; c != nil && c.source.same(a.source) {
 		s.answered = true // by itself: a crash sent it through the loop topic once more
-		s.timer.Stop()
-		p.dismiss(part, a)
+		p.letGo(a)
 		return
 	}
 	d.WhenBlocking(func() { d.Hold().Inject(a.key, blocking{a}) })
 	if full {
-		p.verdict(ctx, part, a, outcome{
+		p.settle(ctx, a, outcome{
 			status:  codes.ResourceExhausted,
 			message: "too many streams are open in this partition or process: end some, add partitions or instances, or raise processing.max-in-flight",
 		})
@@ -123,8 +123,6 @@ func (p *Processor) follow(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	d.Ends(s.open)
 	s.ended, s.canceled = true, r.request.Canceled
 	switch {
-	case s.answered:
-		s.timer.Stop()
 	case s.due != nil && (order <= 0 || s.canceled):
 		p.settle(ctx, a, *s.due)
 	case s.canceled:
@@ -199,13 +197,11 @@ func (p *Processor) settle(ctx goka.Context, a *attempt, o outcome) {
 	p.settled(a)
 }
 
-// settled says that an attempt has its answer.
+// settled says that an attempt has its answer. What still comes of its request concerns nobody.
 func (p *Processor) settled(a *attempt) {
 	if s := a.stream; s != nil {
 		s.answered, s.due = true, nil
-		if s.ended {
-			s.timer.Stop()
-		}
+		p.leave(a)
 	}
 }
 
@@ -229,56 +225,61 @@ func (s *stream) watch(a *attempt) {
 // idled ends a stream on which nothing happens.
 func (p *Processor) idled(ctx goka.Context, part *partition, a *attempt) {
 	s := a.stream
+	e := idle(s.limit)
 	if c := part.calls[a.key]; c != nil && c.attempt == a {
-		c.cancel(idle(s.limit))
-		s.watch(a) // for the end of the request, which keeps the offset
+		c.cancel(e)
 		return
 	}
-	if s.ended {
+	if s.ended || s.answered {
 		return // it waits for the call of another attempt, which has its own limit
 	}
-	e := idle(s.limit)
 	p.giveUp(ctx, part, a, outcome{status: e.status, message: e.message})
+	p.letGo(a)
 }
 
 // blocking ends a stream that keeps its partition from going on.
 func (p *Processor) blocking(ctx goka.Context, part *partition, a *attempt) {
 	if c := part.calls[a.key]; c != nil && c.attempt == a {
 		c.cancel(errBlocking)
-		p.dismiss(part, a)
-		return
-	}
-	if !a.stream.ended || !a.stream.answered {
+	} else if !a.stream.answered {
 		p.giveUp(ctx, part, a, outcome{status: errBlocking.status, message: errBlocking.message})
 	}
+	p.letGo(a)
 }
 
-// giveUp answers an attempt, if that is still to be done, and waits no longer for the end of its request.
+// giveUp answers an attempt that is not executed, whatever it waits for.
 func (p *Processor) giveUp(ctx goka.Context, part *partition, a *attempt, o outcome) {
 	if c := part.calls[a.key]; c != nil {
 		if w, ok := part.unpark(c, a); ok {
 			p.pass(w, answer{outcome: o})
-			p.dismiss(part, a)
+			p.leave(a)
 			return
 		}
 	}
 	p.settle(ctx, a, o)
-	p.dismiss(part, a)
 }
 
-// dismiss forgets an attempt whose request has not ended. What still comes of it is answered already.
-func (p *Processor) dismiss(part *partition, a *attempt) {
+// leave takes nothing more of the request of an attempt, if that has not ended: its answer is out, or on its way.
+func (p *Processor) leave(a *attempt) {
 	s := a.stream
-	if s.ended {
+	s.timer.Stop()
+	if s.ended || s.outlived {
 		return
 	}
-	delete(part.open, a.id())
-	part.openStreams.remove(a)
-	s.ended = true
-	s.timer.Stop()
-	part.answered.add(a.id(), time.Now())
+	s.outlived = true
+	delete(a.part.open, a.id())
+	a.part.openStreams.remove(a)
 	if s.inbox != nil {
 		s.inbox.end()
 	}
-	s.open.Release()
+	p.outlive(a, s.open)
+}
+
+// letGo is leave without keeping the offset of the attempt for it. What still comes of it is recognized here, and not at the
+// next owner of the partition.
+func (p *Processor) letGo(a *attempt) {
+	p.leave(a)
+	if !a.stream.ended {
+		a.stream.open.Release()
+	}
 }

@@ -2,6 +2,7 @@ package consumergroup
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ type claim struct {
 	ctx                       context.Context
 	cancel                    context.CancelFunc
 
-	skip []run // finished in an earlier session; the pump's
+	before []run // finished in an earlier session, or resting; never changed
 
 	commits sync.Mutex // makes what sarama is told have an order; taken before mu
 
@@ -82,12 +83,12 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		drainOver = timer.C
 	}
 	for {
-		next, canRead, idle := c.state()
+		next, canRead := c.state()
 		if !canRead {
 			c.tellBlocking()
 		}
 		draining := sessionEnd == nil
-		if draining && (idle || c.standing() == lost) {
+		if draining && (c.idle() || c.standing() == lost) {
 			return
 		}
 		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
@@ -157,15 +158,27 @@ func (c *claim) drainTime() time.Duration {
 
 func (c *claim) standing() standing { return ownership(context.Cause(c.session.Context())) }
 
-// state says what the pump may do: hand over an injection, read a record, or end when it drains.
-func (c *claim) state() (next *sarama.ConsumerMessage, canRead, idle bool) {
+// state says what the pump may do: hand over an injection, or read a record.
+func (c *claim) state() (next *sarama.ConsumerMessage, canRead bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.injected) > 0 {
 		next = c.message(c.injected[0])
 	}
 	canRead = c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted
-	return next, canRead, len(c.pending) == 0
+	return next, canRead
+}
+
+// idle reports whether nothing is in flight, but for records that wait for others, which do not come any more in a drain.
+func (c *claim) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.pending {
+		if d.open > d.awaits {
+			return false
+		}
+	}
+	return true
 }
 
 // tellBlocking tells the first unfinished record that the window is full because of it.
@@ -206,7 +219,7 @@ func (c *claim) add(m *sarama.ConsumerMessage) (*sarama.ConsumerMessage, bool) {
 	if !first && c.bytes+bytes > c.options.MaxInFlightBytes || !c.options.Budget.take(c, bytes, first) {
 		return nil, false
 	}
-	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1}
+	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1, rested: rested(c.before, m.Offset)}
 	c.pending[m.Offset] = d
 	c.records++
 	c.bytes += bytes
@@ -226,7 +239,9 @@ func size(m *sarama.ConsumerMessage) int {
 
 // leave takes a record that is no longer in flight from the bounds. The caller holds c.mu.
 func (c *claim) leave(d *Delivery) {
-	delete(c.pending, d.offset)
+	if d.resting {
+		return // it has left them
+	}
 	bytes := size(d.Record) + d.charged
 	c.records--
 	c.bytes -= bytes
@@ -240,6 +255,7 @@ func (c *claim) takeBack(offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leave(c.pending[offset])
+	delete(c.pending, offset)
 	c.window.pop()
 	c.next = offset
 }
@@ -296,6 +312,29 @@ func (c *claim) mark(offset int64) {
 	c.finish(d)
 }
 
+// settle lets a record rest where it can. The caller holds c.mu.
+func (c *claim) settle(d *Delivery) {
+	if !d.done || d.resting || d.open > d.awaits {
+		return
+	}
+	c.leave(d)
+	d.resting = true
+	c.window.rest(d.offset)
+	c.unfollow(d)
+	// Nobody looks at it any more, and it may lie here for long.
+	r := d.Record
+	d.Record = &sarama.ConsumerMessage{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
+	c.stir()
+}
+
+// unfollow says that the followers of a record are worth something without it. The caller holds c.mu.
+func (c *claim) unfollow(d *Delivery) {
+	for _, offset := range d.followers {
+		c.window.follow(offset, false)
+	}
+	d.followers = nil
+}
+
 // finish takes one from the open count of d and commits what became finished by it. The caller holds c.mu;
 // finish unlocks it.
 func (c *claim) finish(d *Delivery) {
@@ -304,23 +343,21 @@ func (c *claim) finish(d *Delivery) {
 	for d != nil {
 		d.open--
 		if d.open > 0 {
+			c.settle(d)
 			break
 		}
 		then := d.parent
+		delete(c.pending, d.offset)
 		if d.Record != nil {
 			c.leave(d)
 			if to, longer := c.window.finish(d.offset); longer {
 				commit, ok = to, true
 			}
-			for _, offset := range d.followers {
-				c.window.follow(offset, false)
-			}
+			c.unfollow(d)
 			if h := d.ends; h != nil && !h.used && !c.closed {
-				h.used = true
+				h.use()
 				then = h.delivery
 			}
-		} else {
-			delete(c.pending, d.offset)
 		}
 		d = then
 	}
@@ -330,13 +367,10 @@ func (c *claim) finish(d *Delivery) {
 
 // commit tells sarama of a longer finished prefix, if it is one. The caller holds c.mu; commit unlocks it.
 func (c *claim) commit(offset int64, ok bool) {
-	if c.window.ahead == 0 {
+	if c.window.plain() && len(c.unread()) == 0 {
 		c.progress = ""
-	} else if c.options.Committed != nil {
-		select {
-		case c.stirred <- struct{}{}:
-		default:
-		}
+	} else {
+		c.stir()
 	}
 	progress := c.progress
 	c.mu.Unlock()
@@ -348,9 +382,32 @@ func (c *claim) commit(offset int64, ok bool) {
 	}
 }
 
+// unread is what is known from earlier sessions of records that this one has not read yet. The caller holds c.mu.
+func (c *claim) unread() []run {
+	for i, r := range c.before {
+		if max(r.from, r.to-1) >= c.next {
+			left := slices.Clone(c.before[i:])
+			left[0].from = max(r.from, c.next)
+			return left
+		}
+	}
+	return nil
+}
+
+// stir says that the metadata of commits can say more.
+func (c *claim) stir() {
+	if c.options.Committed == nil {
+		return
+	}
+	select {
+	case c.stirred <- struct{}{}:
+	default:
+	}
+}
+
 // skipped takes in a record that was finished in an earlier session. Only the pump calls it.
 func (c *claim) skipped(offset int64) bool {
-	if len(c.skip) == 0 || !contains(c.skip, offset) {
+	if len(c.before) == 0 || !contains(c.before, offset) {
 		return false
 	}
 	c.mu.Lock()
@@ -387,6 +444,12 @@ func (c *claim) commitProgress() {
 	defer c.commits.Unlock()
 	c.mu.Lock()
 	base, runs := c.window.runs(maxProgress)
+	if unread := c.unread(); len(unread) > 0 {
+		if base < 0 {
+			base = c.next
+		}
+		runs = append(runs, unread...)
+	}
 	c.progress = encodeProgress(base, runs)
 	progress := c.progress
 	c.mu.Unlock()

@@ -17,6 +17,7 @@ type Delivery struct {
 	claim  *claim
 	key    string // of an injected delivery
 	offset int64  // the record's, or a synthetic one above all of them
+	rested bool   // in an earlier session
 
 	// Guarded by claim.mu.
 	open   int // the handler's mark, holds, and injected deliveries that are not finished
@@ -28,6 +29,9 @@ type Delivery struct {
 
 	followers []int64 // offsets of records that are worth nothing without this one
 	ends      *Hold   // given up when this one is finished
+	awaits    int     // holds among open that only further records end
+	done      bool    // Hold.Rest was called
+	resting   bool    // done, and nothing else is open
 	blocking  func()  // called when no more can be read because of this one
 }
 
@@ -56,6 +60,23 @@ func (d *Delivery) Hold() *Hold {
 	return &Hold{delivery: d}
 }
 
+// Await is Hold for a record that further records of its claim belong to. It does not keep the claim from ending its drain, in
+// which nothing is read any more.
+func (d *Delivery) Await() *Hold {
+	h := d.Hold()
+	d.claim.mu.Lock()
+	defer d.claim.mu.Unlock()
+	if !h.used {
+		h.awaits = true
+		d.awaits++
+	}
+	return h
+}
+
+// Rested reports whether the record rested in an earlier session, here or elsewhere: all that it was to cause is done. Only the
+// records behind it that belong to it may still come.
+func (d *Delivery) Rested() bool { return d.rested }
+
 // Then injects payload under key once the handler has marked this delivery, that is, once everything that its
 // callback wrote is acknowledged. The delivery is finished when that injection is. Only to be called in
 // the delivery's own callback, at most once.
@@ -75,7 +96,7 @@ func (d *Delivery) Charge(bytes int) {
 	for root.parent != nil {
 		root = root.parent
 	}
-	if root.Record == nil || root.open == 0 || c.closed { // nobody's, finished, or given back
+	if root.Record == nil || root.open == 0 || root.resting || c.closed { // nobody's, finished, or given back
 		return
 	}
 	root.charged += bytes
@@ -92,7 +113,7 @@ func (d *Delivery) Follow(earlier *Hold) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if first.open > 0 && first.Record != nil && d.Record != nil && d.offset > first.offset {
+	if first.open > 0 && !first.resting && first.Record != nil && d.Record != nil && d.offset > first.offset {
 		first.followers = append(first.followers, d.offset)
 		c.window.follow(d.offset, true)
 	}
@@ -122,7 +143,9 @@ func (d *Delivery) WhenBlocking(f func()) {
 // calls do nothing. Safe for concurrent use.
 type Hold struct {
 	delivery *Delivery
-	used     bool // guarded by claim.mu
+	awaits   bool // for further records
+
+	used bool // guarded by claim.mu
 }
 
 // Charge is Delivery.Charge for the delivery that is held.
@@ -137,8 +160,30 @@ func (h *Hold) Release() {
 		c.mu.Unlock()
 		return
 	}
-	h.used = true
+	h.use()
 	c.finish(h.delivery) // unlocks
+}
+
+// use uses the hold up. The caller holds claim.mu.
+func (h *Hold) use() {
+	h.used = true
+	if h.awaits {
+		h.delivery.awaits--
+	}
+}
+
+// Rest says that all that the record was to cause is on its way, and that only its offset is kept by this hold, which is of Await.
+// As soon as everything else of it is acknowledged the record rests: it counts against no bound, those that follow it are worth something without it,
+// and the next owner of the partition gets it as Rested. Release ends the rest.
+func (h *Hold) Rest() {
+	c := h.delivery.claim
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.used || c.closed || h.delivery.Record == nil {
+		return
+	}
+	h.delivery.done = true
+	c.settle(h.delivery)
 }
 
 // Inject sends payload through the claim to the handler, under key, in place of the hold: the held delivery
@@ -153,7 +198,7 @@ func (h *Hold) Inject(key string, payload any) bool {
 	if h.used || c.closed {
 		return false
 	}
-	h.used = true
+	h.use()
 	c.inject(h.delivery, injection{key, payload})
 	return true
 }

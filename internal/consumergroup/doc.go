@@ -31,6 +31,10 @@
 // safe because of what finished means: all that the handler wrote for them was acknowledged. A record that only adds
 // to an earlier one has written nothing yet when it is finished; Delivery.Follow ties it to that one.
 //
+// A record that only waits for others of its claim (Delivery.Await) does not keep the claim from ending its drain: in that nothing is
+// read. When all that it was to cause is acknowledged, and its offset is kept for their sake alone, it rests (Hold.Rest): it is in no bound, and the
+// same metadata tells the next owner, whose handler gets it as Delivery.Rested.
+//
 // A process that stood still for longer than its session, or that the coordinator did not hear of for as long, may have
 // lost its partitions without knowing it. The group notices that (Group.Stalled), delivers nothing more, and ends: the
 // next one asks anew which partitions it owns.

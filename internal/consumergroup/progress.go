@@ -1,6 +1,7 @@
 package consumergroup
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -15,13 +16,16 @@ import (
 //
 // It is progressVersion and base64 of: the offset that follows the finished prefix, then the lengths of alternating
 // runs of unfinished and finished offsets from there, each as a varint; then a checksum, because a record that is skipped
-// by mistake is lost. The offset is in it so that it stays true, if less complete, with a later commit.
+// by mistake is lost. The offset is in it so that it stays true, if less complete, with a later commit. A finished run of no length
+// marks the record at its place as resting. The text that has one begins otherwise, so that an earlier version, which would handle that
+// record without those that follow it, handles everything again.
 const (
 	progressVersion = "finished/1:"
-	maxProgress     = 4096 // characters; Kafka's default of offset.metadata.max.bytes
+	restingVersion  = "finished/2:" // as long
+	maxProgress     = 4096          // characters; Kafka's default of offset.metadata.max.bytes
 )
 
-// run is a range of finished offsets, without its end.
+// run is a range of finished offsets, without its end; an empty one is an offset that rests.
 type run struct{ from, to int64 }
 
 // encodeProgress is the text for ascending runs above base, "" for none. Of too many the farthest are left out.
@@ -29,6 +33,7 @@ func encodeProgress(base int64, runs []run) string {
 	most := base64.RawStdEncoding.DecodedLen(maxProgress-len(progressVersion)) - crc32.Size
 	b := binary.AppendUvarint(nil, uint64(base))
 	at, empty := base, true
+	version := progressVersion
 	for _, r := range runs {
 		n := len(b)
 		b = binary.AppendUvarint(b, uint64(r.from-at))
@@ -38,12 +43,15 @@ func encodeProgress(base int64, runs []run) string {
 			break
 		}
 		at, empty = r.to, false
+		if r.from == r.to {
+			version = restingVersion
+		}
 	}
 	if empty {
 		return ""
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
-	return progressVersion + base64.RawStdEncoding.EncodeToString(b)
+	return version + base64.RawStdEncoding.EncodeToString(b)
 }
 
 // decodeProgress undoes encodeProgress.
@@ -53,7 +61,10 @@ func decodeProgress(text string) ([]run, error) {
 	}
 	encoded, ok := strings.CutPrefix(text, progressVersion)
 	if !ok {
-		return nil, fmt.Errorf("it does not begin with %q", progressVersion)
+		encoded, ok = strings.CutPrefix(text, restingVersion)
+	}
+	if !ok {
+		return nil, fmt.Errorf("it begins with neither %q nor %q", progressVersion, restingVersion)
 	}
 	b, err := base64.RawStdEncoding.DecodeString(encoded)
 	if err != nil {
@@ -103,4 +114,18 @@ func contains(runs []run, offset int64) bool {
 		return 0
 	})
 	return found && runs[i].from <= offset
+}
+
+// rested reports whether one of ascending runs marks the offset as resting.
+func rested(runs []run, offset int64) bool {
+	i, found := slices.BinarySearchFunc(runs, offset, func(r run, offset int64) int {
+		if r.from == r.to {
+			return cmp.Compare(r.from, offset)
+		}
+		if r.to <= offset {
+			return -1
+		}
+		return 1
+	})
+	return found && runs[i].from == runs[i].to
 }

@@ -13,7 +13,7 @@ func drawRuns(t *rapid.T) (base int64, runs []run) {
 	at := base
 	for range rapid.SampledFrom([]int{0, 1, 10, 3000}).Draw(t, "runs") {
 		from := at + rapid.Int64Range(1, 300).Draw(t, "unfinished")
-		at = from + rapid.Int64Range(1, 100_000).Draw(t, "finished")
+		at = from + rapid.Int64Range(0, 100_000).Draw(t, "finished") // 0: it rests
 		runs = append(runs, run{from, at})
 	}
 	return base, runs
@@ -50,6 +50,9 @@ func TestContainsIsThatOfAList(t *testing.T) {
 		if got := contains(runs, offset); got != want {
 			t.Fatalf("contains(%v, %d) = %t", runs, offset, got)
 		}
+		if got, want := rested(runs, offset), slices.Contains(runs, run{offset, offset}); got != want {
+			t.Fatalf("rested(%v, %d) = %t", runs, offset, got)
+		}
 	})
 }
 
@@ -59,7 +62,7 @@ func TestProgressThatIsNotOurs(t *testing.T) {
 	text := encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}})
 	tests := []struct{ name, text string }{
 		{"of somebody else", "consumed by batch 17"},
-		{"of a later version", strings.Replace(text, "/1:", "/2:", 1)},
+		{"of a later version", strings.Replace(text, "/1:", "/3:", 1)},
 		{"only the version", progressVersion},
 		{"cut off", text[:len(text)-1]},
 		{"longer", text + "A"},
@@ -81,6 +84,7 @@ func TestProgressThatIsNotOurs(t *testing.T) {
 
 func FuzzDecodeProgress(f *testing.F) {
 	f.Add(encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}}))
+	f.Add(encodeProgress(1000, []run{{1000, 1000}, {1001, 1050}, {1060, 1060}}))
 	f.Add("")
 	f.Add(progressVersion + "AAAAAAA")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -98,6 +102,19 @@ func FuzzDecodeProgress(f *testing.F) {
 	})
 }
 
+// An earlier version must not skip what follows a record that rests, and handle that one.
+func TestTextOfRestingRecordsIsNotThatOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	for want, runs := range map[string][]run{
+		"finished/1:": {{1001, 1002}, {1005, 1006}},
+		"finished/2:": {{1000, 1000}, {1001, 1002}},
+	} {
+		if got := encodeProgress(1000, runs); !strings.HasPrefix(got, want) {
+			t.Errorf("%v is %q, want one of %q", runs, got, want)
+		}
+	}
+}
+
 func TestRunsOfAWindow(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -108,15 +125,20 @@ func TestRunsOfAWindow(t *testing.T) {
 		base     int64
 		want     []run
 		mostRuns int
+		rest     []int64
 	}{
-		{"none finished", []int64{3, 4}, nil, nil, 0, nil, 10},
-		{"only the prefix", []int64{3, 4}, []int64{3}, nil, 0, nil, 10},
-		{"behind a slow one", []int64{3, 4, 5, 6}, []int64{4, 5}, nil, 3, []run{{4, 6}}, 10},
-		{"several", []int64{3, 4, 5, 6, 7}, []int64{4, 7, 6}, nil, 3, []run{{4, 5}, {6, 8}}, 10},
-		{"too many", []int64{3, 4, 5, 6, 7}, []int64{4, 6}, nil, 3, []run{{4, 5}}, 1},
-		{"gaps", []int64{3, 10, 20, 30}, []int64{10, 20}, nil, 3, []run{{10, 21}}, 10},
-		{"behind the prefix", []int64{3, 4, 5}, []int64{3, 5}, nil, 4, []run{{5, 6}}, 10},
-		{"a follower", []int64{3, 4, 5, 6}, []int64{4, 5, 6}, []int64{5}, 3, []run{{4, 5}, {6, 7}}, 10},
+		{"none finished", []int64{3, 4}, nil, nil, 3, nil, 10, nil},
+		{"only the prefix", []int64{3, 4}, []int64{3}, nil, 4, nil, 10, nil},
+		{"everything", []int64{3, 4}, []int64{3, 4}, nil, -1, nil, 10, nil},
+		{"behind a slow one", []int64{3, 4, 5, 6}, []int64{4, 5}, nil, 3, []run{{4, 6}}, 10, nil},
+		{"several", []int64{3, 4, 5, 6, 7}, []int64{4, 7, 6}, nil, 3, []run{{4, 5}, {6, 8}}, 10, nil},
+		{"too many", []int64{3, 4, 5, 6, 7}, []int64{4, 6}, nil, 3, []run{{4, 5}}, 1, nil},
+		{"gaps", []int64{3, 10, 20, 30}, []int64{10, 20}, nil, 3, []run{{10, 21}}, 10, nil},
+		{"behind the prefix", []int64{3, 4, 5}, []int64{3, 5}, nil, 4, []run{{5, 6}}, 10, nil},
+		{"resting", []int64{3, 4, 5, 6, 7}, []int64{4, 6}, nil, 3, []run{{3, 3}, {4, 5}, {5, 5}, {6, 7}}, 10, []int64{3, 5}},
+		{"only resting", []int64{3, 4}, nil, nil, 3, []run{{4, 4}}, 10, []int64{4}},
+		{"resting, and finished at last", []int64{3, 4, 5}, []int64{3, 4}, nil, 5, nil, 10, []int64{4}},
+		{"a follower", []int64{3, 4, 5, 6}, []int64{4, 5, 6}, []int64{5}, 3, []run{{4, 5}, {6, 7}}, 10, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -127,6 +149,9 @@ func TestRunsOfAWindow(t *testing.T) {
 			}
 			for _, offset := range test.follow {
 				w.follow(offset, true)
+			}
+			for _, offset := range test.rest {
+				w.rest(offset)
 			}
 			for _, offset := range test.finish {
 				w.finish(offset)

@@ -74,7 +74,7 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
 	c := newClaim(h.group.nextClaim.Add(1), h.group.options, h.group.Stalled, inner, innerClaim)
-	c.skip = h.finishedBefore(innerClaim)
+	c.before = h.finishedBefore(innerClaim)
 	if err := h.begin(c); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerCl
 }
 
 // finishedBefore are the records of a claim that need no handling: all that they caused was acknowledged in an earlier
-// session, here or elsewhere, and only an earlier record kept their offsets back.
+// session, here or elsewhere, and only an earlier record kept their offsets back. Empty runs are records that rest.
 func (h *sessionHandler) finishedBefore(c sarama.ConsumerGroupClaim) []run {
 	if h.commits == nil {
 		return nil

@@ -14,12 +14,14 @@ type window struct {
 	entries []entry // entries[head:] are in the window
 	head    int     // never finished, unless the window is empty
 	ahead   int     // how many are finished
+	resting int     // how many rest
 }
 
 type entry struct {
 	offset   int64
 	finished bool
 	follows  bool // an earlier one that is not finished: is worth nothing without it
+	rests    bool // not finished, but not to be handled again
 }
 
 // push adds an offset, which must be above all earlier ones.
@@ -47,6 +49,10 @@ func (w *window) finish(offset int64) (commit int64, ok bool) {
 	}
 	e.finished = true
 	w.ahead++
+	if e.rests {
+		e.rests = false
+		w.resting--
+	}
 	for w.len() > 0 && w.entries[w.head].finished {
 		commit, ok = w.entries[w.head].offset+1, true
 		w.head++
@@ -57,6 +63,17 @@ func (w *window) finish(offset int64) (commit int64, ok bool) {
 	}
 	return commit, ok
 }
+
+// rest records that an unfinished offset rests.
+func (w *window) rest(offset int64) {
+	if e := w.find(offset); e != nil && !e.finished && !e.rests {
+		e.rests = true
+		w.resting++
+	}
+}
+
+// plain reports whether the offset to commit says everything.
+func (w *window) plain() bool { return w.ahead == 0 && w.resting == 0 }
 
 // find is the entry of an offset, nil when it is not in the window.
 func (w *window) find(offset int64) *entry {
@@ -77,21 +94,28 @@ func (w *window) follow(offset int64, follows bool) {
 }
 
 // runs are the first of the runs of finished offsets behind base, which everything before is finished. What follows an
-// unfinished offset is left out. Gaps of the log become part of the run before them.
+// unfinished offset is left out. Gaps of the log become part of the run before them. An offset that rests is an empty run. Base is
+// negative while the window is empty.
 func (w *window) runs(most int) (base int64, runs []run) {
-	if w.ahead == 0 {
-		return 0, nil
+	if w.len() == 0 {
+		return -1, nil
 	}
 	base = w.entries[w.head].offset
+	if w.plain() {
+		return base, nil
+	}
 	inside := false
 	for _, e := range w.entries[w.head:] {
 		switch finished := e.finished && !e.follows; {
-		case finished && !inside:
+		case finished && !inside, e.rests:
 			if len(runs) == most {
 				return base, runs
 			}
-			runs = append(runs, run{e.offset, e.offset + 1})
-			inside = true
+			r := run{e.offset, e.offset + 1}
+			if inside = finished; e.rests {
+				r.to = e.offset
+			}
+			runs = append(runs, r)
 		case finished:
 			runs[len(runs)-1].to = e.offset + 1
 		default:
