@@ -10,7 +10,7 @@ func TestAnsweredAttemptsAreRecognizedUntilTheirEnd(t *testing.T) {
 	t.Parallel()
 	const idle = time.Minute
 	var r answered
-	id, now := attemptID{"correlation", ""}, time.Now()
+	id, now := attemptID{"topic", "correlation", ""}, time.Now()
 	r.add(id, nil, now, idle)
 	r.add(id, nil, now, idle)
 	for range 3 { // each record counts as a sign of life
@@ -19,7 +19,7 @@ func TestAnsweredAttemptsAreRecognizedUntilTheirEnd(t *testing.T) {
 			t.Error("a later record is taken for another attempt")
 		}
 	}
-	if r.takes(nil, attemptID{"correlation", "other"}, false, now, idle) {
+	if r.takes(nil, attemptID{"topic", "correlation", "other"}, false, now, idle) {
 		t.Error("a record of another attempt is taken")
 	}
 	if !r.takes(nil, id, true, now, idle) || r.takes(nil, id, false, now, idle) {
@@ -37,13 +37,13 @@ func TestAnsweredAttemptsAreBounded(t *testing.T) {
 	var r answered
 	now := time.Now()
 	for n := range 3 * maxAnswered {
-		r.add(attemptID{fmt.Sprint(n), ""}, nil, now, time.Minute)
+		r.add(attemptID{"topic", fmt.Sprint(n), ""}, nil, now, time.Minute)
 	}
 	if len(r.ids) != maxAnswered || len(r.order) != maxAnswered {
 		t.Errorf("%d attempts are remembered, want %d", len(r.ids), maxAnswered)
 	}
 	for n := range 3 * maxAnswered {
-		if got, want := r.takes(nil, attemptID{fmt.Sprint(n), ""}, false, now, time.Minute), n >= 2*maxAnswered; got != want {
+		if got, want := r.takes(nil, attemptID{"topic", fmt.Sprint(n), ""}, false, now, time.Minute), n >= 2*maxAnswered; got != want {
 			t.Fatalf("attempt %d: %v, want %v", n, got, want)
 		}
 	}

@@ -19,6 +19,7 @@ type attempt struct {
 	method   string      // of the request, as package.Service/Method
 	record   wire.Record // the first one, as it was on its topic
 	delivery *consumergroup.Delivery
+	topic    string // that it was read from: a request topic, or the loop topic
 	source   source
 	replyTo  string // one of the remote's outputs
 	key      string // of the table
@@ -30,10 +31,11 @@ type attempt struct {
 	stream  *stream // nil where one message is the whole request
 }
 
-// attemptID names an attempt among those in flight: by its own id, where its writer knows of one, and the correlation id.
-type attemptID struct{ correlation, call string }
+// attemptID names an attempt among those in flight: by its own id, where its writer knows of one, and the correlation id. All
+// its records are read from one topic; those that have to go through the loop topic first belong to none before.
+type attemptID struct{ topic, correlation, call string }
 
-func (a *attempt) id() attemptID { return attemptID{a.request.CorrelationID, a.request.Call} }
+func (a *attempt) id() attemptID { return attemptID{a.topic, a.request.CorrelationID, a.request.Call} }
 
 // fingerprint tells the request, as far as it is known, from another one under the same key.
 func (a *attempt) fingerprint() []byte {

@@ -68,7 +68,9 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		record, at, unreadable = unlooped(record)
 	}
 	request, malformed := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a := &attempt{part: part, request: request, method: request.FullMethod(), record: record, delivery: d, source: at, message: record.Value}
+	a := &attempt{
+		part: part, request: request, method: request.FullMethod(), record: record, delivery: d, topic: d.Record.Topic, source: at, message: record.Value,
+	}
 	a.spans = &part.spans
 	if d.Rested() { // answered in an earlier session, before the end of its request
 		p.outlive(a, d.Await())

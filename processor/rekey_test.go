@@ -167,3 +167,39 @@ func TestStreamThatIsRekeyedTwiceIsStillOneRequest(t *testing.T) {
 		t.Errorf("%d answers, %d calls, want one of each", len(answers), len(b.service.received()))
 	}
 }
+
+// A stream whose table key has another name but the same partition is read there twice: only what comes back from the loop topic is its
+// records, in their order, and holds nothing up once it is answered.
+func TestStreamThatIsRekeyedWithinItsPartition(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, patientDrain)
+	i := b.started()
+	r := bidi("k", "a")
+	r.CorrelationID = "another than the table key"
+	b.produce(message(r, "1"))
+	b.reply(r, "1")
+	for _, text := range []string{"2", "3"} {
+		b.produce(message(r, text))
+		b.reply(r, text)
+	}
+	b.produce(end(r))
+	b.results(1)["a"].check(t, codes.OK, "")
+	b.committed()
+
+	b.endsEarly()
+	early := bidi("k2", "early")
+	early.CorrelationID = "another"
+	b.produce(message(early, "1"))
+	b.results(1)["early"].check(t, codes.OutOfRange, "enough", "1")
+	for range 2 {
+		i.stop()
+		i = b.start(i.dir)
+		b.ready(i)
+		b.produce(message(early, "further"))
+	}
+	b.produce(end(early))
+	only(t, b.answers(), "early").check(t, codes.OutOfRange, "enough", "1")
+	if n := len(b.service.received()); n != 2 {
+		t.Errorf("%d calls, want 2", n)
+	}
+}
