@@ -20,7 +20,7 @@ type answered struct {
 
 // outlived is an attempt whose request goes on behind its answer.
 type outlived struct {
-	first *consumergroup.Hold // keeps the offset of its first record
+	first *consumergroup.Hold // keeps the offset of its first record; nil where nothing must
 	last  time.Time           // of the last record
 	timer *time.Timer         // gives first up when nothing came for long
 }

@@ -12,7 +12,6 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
-	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor/rowpb"
@@ -46,9 +45,9 @@ type completed struct {
 type answer struct {
 	outcome outcome
 	waiting []waiting
-	own     *outcome          // of the executed attempt, where it differs
-	letter  *deadletter.Cause // of the executed attempt, when its retries are exhausted
-	lost    error             // the executed attempt has no topic to be answered on: a dead letter is all that it gets
+	own     *outcome // of the executed attempt, where it differs
+	letter  *kept    // of the executed attempt when its retries are exhausted, or of one that is too old
+	lost    error    // the executed attempt has no topic to be answered on: a dead letter is all that it gets
 }
 
 // overdue is injected when the deadline of a parked attempt has passed.
@@ -242,7 +241,7 @@ type lateRow struct{ row *rowpb.Row }
 func (p *Processor) next(part *partition, parked []waiting) {
 	now := time.Now()
 	for i, w := range parked {
-		if w.attempt.late(now) || w.attempt.stream != nil && !w.attempt.stream.startable() {
+		if w.attempt.late(now) || p.tooOld(w.attempt, now) || w.attempt.stream != nil && !w.attempt.stream.startable() {
 			continue
 		}
 		w.stop()
@@ -252,11 +251,14 @@ func (p *Processor) next(part *partition, parked []waiting) {
 		return
 	}
 	for _, w := range parked {
-		o := outcome{status: codes.Unavailable, message: "the call that this request waited for was ended by its own caller: try again"}
-		if w.attempt.late(now) {
-			o = tooLate
+		next := answer{outcome: outcome{status: codes.Unavailable, message: "the call that this request waited for was ended by its own caller: try again"}}
+		switch {
+		case w.attempt.late(now):
+			next.outcome = tooLate
+		case p.tooOld(w.attempt, now):
+			next = p.outdated(w.attempt, now)
 		}
-		p.pass(w, answer{outcome: o})
+		p.pass(w, next)
 	}
 }
 
@@ -281,7 +283,7 @@ func (p *Processor) answer(ctx goka.Context, done answer) {
 			p.settle(ctx, w.attempt, done.outcome)
 		}
 		if done.letter != nil {
-			p.deadLetter(ctx, w.attempt, *done.letter, "retries_exhausted")
+			p.deadLetter(ctx, w.attempt, done.letter.cause, done.letter.class)
 		}
 	}
 }

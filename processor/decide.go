@@ -137,8 +137,8 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 	if left := request.LeftOut; left.Count > 0 && record.Value != nil {
 		p.repeats(slog.LevelWarn, "left out", "metadata of a request is left out of its call", a, "left_out", left.Count, "first", left.First)
 	}
-	switch oneMessage := isKnown && !known.ClientStreams; {
-	case !unary && (record.Value != nil || request.Canceled || !oneMessage):
+	switch {
+	case !unary && (record.Value != nil || request.Canceled || !p.takesOne(a.method)):
 		p.streamRecord(ctx, d, part, a)
 	case record.Value != nil:
 		a.opening = newFingerprint(a.method, record.Value).sum()
@@ -176,7 +176,9 @@ func (p *Processor) rekey(ctx goka.Context, part *partition, a *attempt, unary b
 // halfClose handles the end of a request of a method that takes one message. Mostly that has been dealt with, in this
 // session or before a restart; a request that never had one is answered here.
 func (p *Processor) halfClose(ctx goka.Context, part *partition, a *attempt) {
-	if part.calls[a.key] != nil || a.late(time.Now()) || ctx.Value() != nil {
+	now := time.Now()
+	if part.calls[a.key] != nil || a.late(now) || p.tooOld(a, now) || ctx.Value() != nil ||
+		part.outdated.takes(a.delivery, a.id(), true, now, p.remote.Processing.StreamIdle) {
 		return
 	}
 	p.reply(ctx, a, outcome{status: codes.InvalidArgument, message: "the request ended without a message"})
@@ -233,6 +235,8 @@ func (p *Processor) decide(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.interrupted(ctx, d, a, row, false)
 	case a.late(now):
 		p.settle(ctx, a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
+	case p.tooOld(a, now):
+		p.discard(ctx, part, a, now)
 	default:
 		p.start(part, a, d.Hold(), now)
 	}

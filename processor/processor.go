@@ -116,6 +116,7 @@ type partition struct {
 	calls    map[string]*call       // by table key
 	open     map[attemptID]*attempt // streams whose request has not ended; bounded by the claim's in-flight bound
 	answered answered
+	outdated answered // unary ones that were too old
 	openStreams
 	flight *flight
 	spans  openSpans

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"kafkagrpc/grpcout"
-	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/telemetry"
 )
 
@@ -30,8 +29,8 @@ func (p *Processor) policy() grpcout.Policy {
 
 // exhausted is why a request becomes a dead letter although it was answered. The service's message is clipped: the letter
 // must fit its topic.
-func (c *call) exhausted(r grpcout.Result) *deadletter.Cause {
+func (c *call) exhausted(r grpcout.Result) *kept {
 	cause := c.source.cause(fmt.Sprintf("retries exhausted: %s %.1000s", r.Status, r.Message))
 	cause.Code, cause.Attempts, cause.Partial = r.Status, r.Attempts, c.partial()
-	return &cause
+	return &kept{cause, "retries_exhausted"}
 }

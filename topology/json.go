@@ -113,6 +113,7 @@ type processingJSON struct {
 	Timeout               string   `json:"timeout"`
 	StreamIdle            string   `json:"stream-idle"`
 	Drain                 string   `json:"drain"`
+	MaxAge                string   `json:"max-age,omitempty"`
 	RetryCodes            []string `json:"retry-codes"`
 
 	RetryInitial    string `json:"retry-initial"`
@@ -256,6 +257,9 @@ func remoteOf(r Remote) remoteJSON {
 			Standby: r.Processing.Standby,
 		},
 		Contract: contractOf(r.Contract), Routes: []remoteRouteJSON{},
+	}
+	if r.Processing.MaxAge > 0 {
+		j.Processing.MaxAge = r.Processing.MaxAge.String()
 	}
 	for _, c := range r.Processing.RetryCodes {
 		j.Processing.RetryCodes = append(j.Processing.RetryCodes, codeName(c))

@@ -45,6 +45,7 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 			Timeout:               p.Timeout.or(DefaultTimeout),
 			StreamIdle:            p.StreamIdle.or(DefaultStreamIdle),
 			Drain:                 p.Drain.or(DefaultDrain),
+			MaxAge:                p.MaxAge.value,
 			RetryCodes:            []codes.Code{codes.Unavailable},
 			DeadLetter:            group + "-dead-letters",
 

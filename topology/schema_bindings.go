@@ -404,6 +404,7 @@ type kafkaGRPC struct {
 			} `yaml:"breaker"`
 			Standby    toggle   `yaml:"standby"`
 			StreamIdle duration `yaml:"stream-idle"`
+			MaxAge     bound    `yaml:"max-age"`
 		} `yaml:"processing"`
 		Table struct {
 			Expiry    duration `yaml:"expiry"`

@@ -50,6 +50,9 @@ func (t *Topology) Text() string {
 			{"loop", r.Loop},
 			{"dead letters", r.Processing.DeadLetter},
 		}
+		if r.Processing.MaxAge > 0 {
+			rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
+		}
 		for _, route := range r.Routes {
 			rows = append(rows, []string{"target", fmt.Sprintf("%s%s %s -> %s", route.Topic, route.conditions(), methods(route.Methods), route.Target)})
 		}

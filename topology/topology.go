@@ -203,6 +203,7 @@ type Processing struct {
 	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s; 0: none, StreamIdle bounds it
 	StreamIdle time.Duration // after which a stream without messages either way ends, and a call without a deadline, default 5m
 	Drain      time.Duration // what calls in flight get when a partition is given up, default 10s
+	MaxAge     time.Duration // of a request that no call was made for; older ones become dead letters; 0, the default: none is too old
 	RetryCodes []codes.Code  // results with these codes do not become final, default UNAVAILABLE
 	DeadLetter string        // topic, default <group>-dead-letters
 

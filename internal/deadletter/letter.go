@@ -30,7 +30,7 @@ const (
 // Cause is why a record became a letter, and where it was.
 type Cause struct {
 	Reason   string
-	Code     codes.Code // of the last call; OK where none was made
+	Code     codes.Code // that it was answered with; OK where it was not
 	Attempts int        // calls that were made; 0 where that is not told
 	Partial  bool       // the record is the first message of a stream, whose others are not kept
 
@@ -143,8 +143,9 @@ func (l Letter) Request(c wire.Contract) wire.Request {
 }
 
 // Again are the records that ask again: for the request topic, the letter's as it was. Its deadline is left out, as it
-// has passed or soon will, and the caller who set it waits no more; so is its number, as it is a request by itself now. The message of a call that was made is
-// followed by its end, which is no letter of its own, and without which some calls do not begin.
+// has passed or soon will, and the caller who set it waits no more; so is its number, as it is a request by itself now. The
+// message of a call that was made, or answered, is followed by its end, which is no letter of its own, and without which some
+// calls do not begin.
 func (l Letter) Again() []wire.Record {
 	again := wire.Record{Topic: l.Cause.Topic, Key: l.Key, Value: l.Value}
 	for _, h := range l.Own {
@@ -153,7 +154,7 @@ func (l Letter) Again() []wire.Record {
 			again.Headers = append(again.Headers, h)
 		}
 	}
-	if l.Cause.Attempts == 0 || l.Value == nil {
+	if l.Cause.Code == codes.OK && l.Cause.Attempts == 0 || l.Value == nil {
 		return []wire.Record{again}
 	}
 	end := again

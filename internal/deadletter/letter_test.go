@@ -108,8 +108,13 @@ func TestAgainIsTheRecordWithoutDeadline(t *testing.T) {
 		t.Error(diff)
 	}
 	uncalled := l
-	uncalled.Cause.Attempts = 0 // its end became a letter too
+	uncalled.Cause.Code, uncalled.Cause.Attempts = codes.OK, 0 // its end became a letter too
 	if diff := cmp.Diff([]wire.Record{want}, uncalled.Again()); diff != "" {
+		t.Error(diff)
+	}
+	answered := l
+	answered.Cause.Attempts = 0 // without a call, as one that is too old
+	if diff := cmp.Diff([]wire.Record{want, end}, answered.Again()); diff != "" {
 		t.Error(diff)
 	}
 	l.Key, l.Value = nil, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/embedded"
@@ -75,7 +76,7 @@ func (b *bench) send(r wire.Record) {
 func (b *bench) letter(key string, change ...func(*wire.Record)) {
 	b.t.Helper()
 	cause := cause
-	cause.Attempts = 0 // one record each; the end of a call that was made is tested with Again
+	cause.Code, cause.Attempts = codes.OK, 0 // one record each; the end of a call that was made is tested with Again
 	r := deadletter.New(wire.Record{Key: []byte(key), Value: []byte("v")}, cause)
 	r.Topic = letters
 	for _, f := range change {
