@@ -16,8 +16,9 @@ func newResetCommand(env func(string) (string, bool)) *cobra.Command {
 		Use:   "reset -c zilla.yaml",
 		Short: "Forget the offsets and the local state of a group that is stopped",
 		Long: `Deletes the consumer group with its committed offsets, and the local copy of its table in the state folder. The next start
-reads all requests that are still on their topics: those whose result is in the table are answered from it again, and none of them is
-executed. With --table the table is deleted too, and they are EXECUTED AGAIN.
+reads all requests that are still on their topics: those whose result is in the table are answered from it again. Those that are older than
+table.expiry are EXECUTED AGAIN, unless processing.max-age makes dead letters of them; the first lines say how many there are. With --table
+the table is deleted too, and all of them are executed again.
 
 All instances must be stopped: reset refuses while the group has members. The local copies of other instances notice that the table
 was deleted, and are removed when these start. Dead letters stay.`,

@@ -117,3 +117,76 @@ func TestResetForgetsOffsetsAndStateOfAStoppedGroup(t *testing.T) {
 		t.Errorf("%d calls, want one more", calls)
 	}
 }
+
+// What the table answers no more is executed again after a reset, which says how many those are; with processing.max-age they
+// become dead letters instead.
+func TestResetTellsWhatIsExecutedAgain(t *testing.T) {
+	b := newLettersBench(t)
+	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const options = "    entry: north_kafka_cache_client\n    options:\n"
+	for name, more := range map[string]string{
+		"expiring": "      table: {expiry: 1s}\n",
+		"aging":    "      table: {expiry: 1s}\n      processing: {max-age: 1s}\n",
+	} {
+		changed := bytes.Replace(text, []byte(options), []byte(options+more), 1)
+		if err := os.WriteFile(filepath.Join(filepath.Dir(b.file), name+".yaml"), changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use := func(name string) string {
+		b.file = filepath.Join(filepath.Dir(b.file), name+".yaml")
+		return b.file
+	}
+	calls := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); b.echo.Calls() < n; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d calls, want %d", b.echo.Calls(), n)
+			}
+		}
+	}
+	tells := func(want string, args ...string) {
+		t.Helper()
+		if code, out := b.reset(args...); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, no %q in:\n%s", code, want, out)
+		}
+	}
+
+	stop := b.run(use("expiring"))
+	for _, id := range []string{"a", "b", "c", "d", "d"} {
+		r := requestRecord(id, "echo-responses")
+		r.Headers = slices.DeleteFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "grpc:deadline" })
+		r.Timestamp = time.Now().Add(-48 * time.Hour)
+		end := *r
+		end.Value = nil
+		b.produce(r)
+		b.produce(&end)
+	}
+	late := requestRecord("late", "echo-responses") // and never executed
+	late.Timestamp = time.Now().Add(-48 * time.Hour)
+	b.produce(late)
+	calls(4)
+	stop()
+	b.left()
+	tells("would do: topic echo-requests: up to 4 requests are executed again at the next start: they are older than table.expiry (1s)", "--dry-run")
+	tells("would do: topic echo-requests: up to 4 requests are executed again at the next start\n", "--dry-run", "--table")
+	tells("topic echo-requests: up to 4 requests are executed again at the next start: ")
+	stop = b.run(use("expiring"))
+	calls(8)
+	stop()
+	b.left()
+	use("aging")
+	tells("topic echo-requests: no request is executed again at the next start\n")
+	defer b.run(b.file)()
+	for deadline := time.Now().Add(patience); len(b.list()) < 5; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("dead letters: %v", b.list())
+		}
+	}
+	if n := b.echo.Calls(); n != 8 {
+		t.Errorf("%d calls, want none more than 8", n)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -70,8 +71,9 @@ func (c Cluster) probe(address string, config *sarama.Config) (b Broker, others 
 // TopicReport is what an inspection found of one topic.
 type TopicReport struct {
 	Name       string
-	Partitions int // 0: it does not exist
-	MaxRecord  int // bytes, as Size counts them
+	Partitions int           // 0: it does not exist
+	MaxRecord  int           // bytes, as Size counts them
+	Retention  time.Duration // see Topics.Retention
 }
 
 // Inspect looks at the topics without creating any. The problems are those that Ensure would report.
@@ -81,7 +83,7 @@ func (t *Topics) Inspect(n Needs) (topics []TopicReport, problems []error, err e
 		return nil, nil, err
 	}
 	for _, name := range n.all() {
-		topics = append(topics, TopicReport{name, found[name].partitions, recordLimit(found[name].maxBytes)})
+		topics = append(topics, TopicReport{name, found[name].partitions, recordLimit(found[name].maxBytes), found[name].retention})
 	}
 	var joined interface{ Unwrap() []error }
 	if errors.As(n.check(found, t.at), &joined) {

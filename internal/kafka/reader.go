@@ -93,6 +93,25 @@ func (r *Reader) Spans(topic string) ([]Span, error) {
 	return spans, nil
 }
 
+// SpansBefore are what the partitions of a topic hold now up to the first record that was written at that time or later, by
+// its timestamp.
+func (r *Reader) SpansBefore(topic string, at time.Time) ([]Span, error) {
+	spans, err := r.Spans(topic)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range spans {
+		to, err := r.client.GetOffset(topic, s.Partition, at.UnixMilli())
+		if err != nil {
+			return nil, fmt.Errorf("finding the first record of topic %q partition %d from %s on: %w", topic, s.Partition, at.Format(time.RFC3339), err)
+		}
+		if to >= 0 { // else there is none
+			spans[i].To = max(s.From, min(s.To, to))
+		}
+	}
+	return spans, nil
+}
+
 // Read calls each, in order, for the records of a span. Those that retention removes meanwhile are left out. It ends
 // with the first error of each, with ctx, or when 15 seconds of trying again got it nowhere.
 //

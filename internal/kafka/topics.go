@@ -148,6 +148,18 @@ func (t *Topics) DeleteRetention(topic string) (time.Duration, error) {
 	return f.deleteRetention, nil
 }
 
+// Endless is the retention of a topic that keeps its records for good.
+const Endless = time.Duration(math.MaxInt64)
+
+// Retention is how long a topic keeps its records at least; 0 where the brokers do not say it.
+func (t *Topics) Retention(topic string) (time.Duration, error) {
+	f, err := t.existing(topic)
+	if err != nil {
+		return 0, err
+	}
+	return f.retention, nil
+}
+
 // Ensure checks the topics and creates those that may be created. It answers the partition count of the inputs (0
 // without any). All problems are reported at once, and nothing is created where there is one. When it returns
 // without an error, every partition of every topic has a leader.
@@ -184,6 +196,7 @@ type topicState struct {
 	maxBytes    int    // max.message.bytes
 
 	deleteRetention time.Duration // delete.retention.ms
+	retention       time.Duration // retention.ms, Endless for none; 0 where the brokers do not say it
 }
 
 func (t topicState) compacted() bool { return strings.Contains(t.policy, "compact") }
@@ -218,7 +231,7 @@ func (t *Topics) describe(names []string) (map[string]topicState, error) {
 		}
 		found[m.Name] = f
 		resources = append(resources, &sarama.ConfigResource{
-			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes", "delete.retention.ms"},
+			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes", "delete.retention.ms", "retention.ms"},
 		})
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -253,12 +266,25 @@ func (t *Topics) describe(names []string) (map[string]topicState, error) {
 				if err != nil {
 					problems = append(problems, fmt.Errorf("topic %q: delete.retention.ms: %w", c.Name, err))
 				}
-				f.deleteRetention = time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+				f.deleteRetention = milliseconds(ms)
+			case "retention.ms":
+				ms, err := strconv.ParseInt(entry.Value, 10, 64)
+				if err != nil {
+					problems = append(problems, fmt.Errorf("topic %q: retention.ms: %w", c.Name, err))
+				}
+				if f.retention = milliseconds(ms); ms < 0 {
+					f.retention = Endless
+				}
 			}
 		}
 		found[c.Name] = f
 	}
 	return found, errors.Join(problems...)
+}
+
+// milliseconds is a configuration's value, at most what a Duration holds.
+func milliseconds(ms int64) time.Duration {
+	return time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 }
 
 // create makes what is missing and reports whether it made anything.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor"
@@ -48,7 +49,8 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, inspector.Close()) }()
-	inspect := func(n kafka.Needs, created ...string) error {
+	// outlive tells of a topic that keeps what it holds for some time; nil: nothing does.
+	inspect := func(n kafka.Needs, outlive func(topic string, retention time.Duration) string, created ...string) error {
 		found, problems, err := inspector.Inspect(n)
 		if err != nil {
 			return err
@@ -60,6 +62,12 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 				f.Detail = "does not exist; run creates it"
 			case topic.Partitions == 0:
 				continue // a problem
+			}
+			if outlive != nil && topic.Partitions > 0 {
+				if text := outlive(topic.Name, topic.Retention); text != "" {
+					f.Result = Warn
+					f.Detail += "; it " + text
+				}
 			}
 			if !slices.Contains(all, f) {
 				all = append(all, f)
@@ -89,7 +97,14 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 			return slices.Contains(r.Inputs(), topic) || slices.Contains(r.Outputs(), topic)
 		})
 		own := []string{r.Table, r.Loop, r.Processing.DeadLetter}
-		if err := inspect(kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Table: own[0], Loop: own[1], DeadLetters: own[2]}, own...); err != nil {
+		outlive := func(topic string, retention time.Duration) string {
+			if !slices.Contains(r.Requests(), topic) {
+				return ""
+			}
+			return r.Outlive(retention)
+		}
+		needs := kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Table: own[0], Loop: own[1], DeadLetters: own[2]}
+		if err := inspect(needs, outlive, own...); err != nil {
 			return all, err
 		}
 		limits := new(kafka.Limits)
@@ -107,7 +122,7 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 	}
 	north.Outputs = slices.DeleteFunc(north.Outputs, func(topic string) bool { return topic == "" })
 	if len(north.Outputs) > 0 {
-		return all, inspect(north)
+		return all, inspect(north, nil)
 	}
 	return all, nil
 }

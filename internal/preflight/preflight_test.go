@@ -1,6 +1,7 @@
 package preflight_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -53,6 +54,7 @@ bindings:
     type: kafka-grpc
     kind: remote_server
     entry: cache0
+    options: {table: {expiry: 168h}}
     routes:
       - exit: grpc1
         when: [{topic: requests, reply-to: replies}]
@@ -231,4 +233,42 @@ func TestLimits(t *testing.T) {
 		[3]string{"limit", "warn", "table.max-result (3145728) is more than topic x-remote0-table has room for (2079683)"},
 		[3]string{"limit", "warn", "table.max-result (3145728) is more than topic replies has room for (1031119)"},
 		[3]string{"limit", "warn", "topic x-remote0-dead-letters takes records of 1048527 bytes, fewer than request topic requests (4194243)"})...)
+}
+
+// A topic that keeps requests for longer than the table their results is a warning: lost offsets would execute them again.
+func TestRequestsThatOutliveTheirResults(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, retention string
+		expiry, maxAge  time.Duration
+		want            string // of the finding of the request topic; "": it is fine
+	}{
+		{"defaults of Kafka and ours", "", 24 * time.Hour, 0, "requests: 3 partitions, records up to 1048527 bytes; it keeps requests for 168h0m0s, and the table their results for 24h0m0s"},
+		{"no limit", "-1", 24 * time.Hour, 0, "it keeps requests for good, and the table"},
+		{"as long", "86400000", 24 * time.Hour, 0, ""},
+		{"longer results", "", 200 * time.Hour, 0, ""},
+		{"bounded", "-1", 24 * time.Hour, 24 * time.Hour, ""},
+		{"bounded too far", "-1", 24 * time.Hour, 25 * time.Hour, "set processing.max-age to 24h0m0s or less"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			authority := pkitest.NewAuthority(t, "authority")
+			w := newWorld(t, authority, authority.Issue(t, "server.example"), time.Now().Add(100*24*time.Hour), "requests", "replies")
+			if test.retention != "" {
+				if err := w.cluster.DeleteTopic("requests"); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.cluster.CreateTopic("requests", 3, map[string]string{"retention.ms": test.retention}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := &w.topology.Remotes[0]
+			r.Expiry, r.Processing.MaxAge = test.expiry, test.maxAge
+			level := "ok"
+			if test.want != "" {
+				level = "warn"
+			}
+			expect(t, w.run(t)[2:3], [3]string{"topic", level, cmp.Or(test.want, "requests: 3 partitions")})
+		})
+	}
 }
