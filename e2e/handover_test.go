@@ -63,19 +63,25 @@ type handOver struct {
 	asked             int // attempts so far
 }
 
-func newHandOver(b *testing.B) *handOver {
+func newHandOver(b testing.TB) *handOver {
 	b.Helper()
 	realkafka.Need(b)
 	w := &handOver{world: &world{t: b}}
 	w.kafka = realkafka.Start(b, realkafka.Options{})
 	w.echo = start(b, exec.Command(binary(b, "echoservice")))
 	w.addr = strings.TrimPrefix(w.echo.await("listening "), "listening ")
-	w.requests = w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(100_000),
-		kgo.ProducerBatchCompression(kgo.NoCompression())) // as the program writes
+	w.requests = w.manual()
 	w.admin = kadm.NewClient(w.requests)
 	w.create(handOverPartitions, nil, handOverRequests, handOverReplies)
 	w.replies = w.client(kgo.ConsumeTopics(handOverReplies), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	return w
+}
+
+// manual is a client that writes where it is told.
+func (w *handOver) manual() *kgo.Client {
+	w.t.Helper()
+	return w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(100_000),
+		kgo.ProducerBatchCompression(kgo.NoCompression())) // as the program writes
 }
 
 // in is w for a sub-benchmark.
@@ -132,6 +138,12 @@ func (w *handOver) measure(signal syscall.Signal, standby bool) {
 // configuration writes a variant of the file.
 func (w *handOver) configuration(standby bool) string {
 	w.t.Helper()
+	return w.variant(fmt.Sprintf("        standby: %t\n", standby))
+}
+
+// variant writes the file with more lines of `processing`, and of the options that it is one of.
+func (w *handOver) variant(processing string, options ...string) string {
+	w.t.Helper()
 	text, err := os.ReadFile(handOverFile)
 	if err != nil {
 		w.t.Fatal(err)
@@ -144,7 +156,7 @@ func (w *handOver) configuration(standby bool) string {
 	if strings.Count(string(text), before) != 1 {
 		w.t.Fatalf("%s has no place for processing.standby", handOverFile)
 	}
-	variant := strings.Replace(string(text), before, fmt.Sprintf("%s        standby: %t\n", before, standby), 1)
+	variant := strings.Replace(string(text), before, strings.Join(options, "")+before+processing, 1)
 	file := filepath.Join(dir, filepath.Base(handOverFile))
 	if err := os.WriteFile(file, []byte(variant), 0o600); err != nil {
 		w.t.Fatal(err)
@@ -152,16 +164,37 @@ func (w *handOver) configuration(standby bool) string {
 	return file
 }
 
-// instance starts one that has nothing yet, and thus a member id of its own.
-func (w *handOver) instance(file string) *process {
+// instance starts one that has nothing yet, and thus a member id of its own, unless args name a state folder.
+func (w *handOver) instance(file string, args ...string) *process {
+	w.t.Helper()
+	c := w.command(append([]string{"run", "-c", file, "--state-dir", w.t.TempDir()}, args...)...)
+	c.Env = append(c.Env, w.service()...)
+	return start(w.t, c)
+}
+
+// service is the environment in which the file names the service.
+func (w *handOver) service() []string {
 	w.t.Helper()
 	host, port, err := net.SplitHostPort(w.addr)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c := w.command("run", "-c", file, "--state-dir", w.t.TempDir())
-	c.Env = append(c.Env, "SERVICE_HOST="+host, "SERVICE_PORT="+port)
-	return start(w.t, c)
+	return []string{"SERVICE_HOST=" + host, "SERVICE_PORT=" + port}
+}
+
+// configure sets an option of a topic.
+func (w *handOver) configure(topic, name, value string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}
+	done, err := w.admin.AlterTopicConfigs(ctx, set, topic)
+	if err == nil {
+		err = done[0].Err
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // lastAssignment finds the partitions that an instance has, by its log.
@@ -236,6 +269,12 @@ func (w *handOver) repeat(partitions []int32) {
 // ask sends the request of a key, and answers the id of this attempt.
 func (w *handOver) ask(key string) string {
 	w.t.Helper()
+	return w.askAmong(handOverPartitions, key, time.Time{})
+}
+
+// askAmong is ask where the topic has so many partitions, for a record that was written at a time; zero: now.
+func (w *handOver) askAmong(partitions int32, key string, at time.Time) string {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	id := handOverID(key)
@@ -246,8 +285,8 @@ func (w *handOver) ask(key string) string {
 		Metadata: wire.Metadata{{Name: "idempotency-key", Value: key}},
 	}, nil))
 	record := func(value []byte) *kgo.Record {
-		return &kgo.Record{Topic: handOverRequests, Partition: wire.Partition([]byte(id), handOverPartitions),
-			Key: []byte(id), Value: value, Headers: headers}
+		return &kgo.Record{Topic: handOverRequests, Partition: wire.Partition([]byte(id), partitions),
+			Key: []byte(id), Value: value, Headers: headers, Timestamp: at}
 	}
 	if err := w.requests.ProduceSync(ctx, record([]byte(handOverMessage)), record(nil)).FirstErr(); err != nil {
 		w.t.Fatal(err)

@@ -160,20 +160,6 @@ func TestTopicThatBecomesUnusableStopsOnlyItsRoutes(t *testing.T) {
 			func(b *testbench, topic string) error { return b.cleanup(topic, "delete") },
 			"cleanup.policy=compact"},
 		{"request topic that is deleted", "other-requests", remove, create, "does not exist"},
-		{"request topic with more partitions", "other-requests",
-			func(b *testbench, topic string) error {
-				added, err := b.admin.CreatePartitions(context.Background(), 1, topic)
-				if err == nil {
-					err = added.Error()
-				}
-				return err
-			},
-			func(b *testbench, topic string) error {
-				if err := remove(b, topic); err != nil {
-					return err
-				}
-				return create(b, topic)
-			}, "has 2 partitions but table topic"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -251,15 +237,15 @@ func TestOnlyRequestTopicThatBecomesUnusableIsNamed(t *testing.T) {
 	b.heard = log
 	i := b.started()
 	b.call(attempt("before", "before"), "before").check(t, codes.OK, "", "before")
-	if added, err := b.admin.CreatePartitions(context.Background(), 1, requests); err != nil || added.Error() != nil {
-		t.Fatal(err, added.Error())
+	if err := b.cleanup(requests, "compact"); err != nil {
+		t.Fatal(err)
 	}
 	// What is running goes on, as far as it can.
 	b.call(attempt("running", "running"), "running").check(t, codes.OK, "", "running")
 	b.restart(log, "restart")
 	b.eventually("the state names the topic", func() bool {
 		s := i.State()
-		return !s.Ready && strings.Contains(s.Reason, `table topic "test-remote-table" has 2 partitions but the request topics have 3`)
+		return !s.Ready && strings.Contains(s.Reason, `request topic "echo-requests" has cleanup.policy=compact`)
 	})
 	if got := b.log(replies); len(got) != 4 {
 		t.Errorf("%d reply records, want those of the first two calls: %v", len(got), describe(got))

@@ -115,7 +115,7 @@ func (p *Processor) record(ctx goka.Context, d *consumergroup.Delivery, part *pa
 		p.refuse(ctx, part, a, unary, codes.InvalidArgument, fmt.Sprintf("the idempotency key has %d bytes, more than %d", size, maxIdentity))
 		return
 	}
-	if !rekeyed && (a.key != string(record.Key) || wire.Partition([]byte(a.key), p.partitions) != ctx.Partition()) {
+	if !rekeyed && (a.key != string(record.Key) || wire.Partition([]byte(a.key), p.partitions.Load()) != ctx.Partition()) {
 		p.rekey(ctx, part, a, unary)
 		return
 	}
@@ -167,7 +167,7 @@ func (p *Processor) refuse(ctx goka.Context, part *partition, a *attempt, unary 
 func (p *Processor) rekey(ctx goka.Context, part *partition, a *attempt, unary bool) {
 	record := looped(a.record, a.key, a.source)
 	if err := p.limits.Check(p.remote.Loop, kafka.Size(record)); err != nil {
-		p.refuse(ctx, part, a, unary, codes.ResourceExhausted, fmt.Sprintf("the request cannot be re-keyed: %v", err))
+		p.refuse(ctx, part, a, unary, codes.ResourceExhausted, tooLargeToRekey(err))
 		return
 	}
 	ctx.Loopback(a.key, record)

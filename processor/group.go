@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash"
+	"slices"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
@@ -21,8 +22,10 @@ import (
 // run in order: the results of calls in flight reach the changelog all the same.
 func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
 	reader := p.cluster.On(client)
+	partitions := p.partitions.Load()
+	var producer *kafka.Producer // once goka runs
 	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
-	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, partitions}}
 	if p.tells != "" {
 		groupConfig.Consumer.Group.Member.UserData = []byte(p.tells)
 	}
@@ -48,6 +51,8 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
 		EndWhenFrozen:  true,
 		Heartbeat:      member.Heartbeat,
+		Partitions:     partitions,
+		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { p.passOn(producer, m, done) },
 		Log:            p.log,
 	})
 	changelog := newChangelog(ctx, reader, p.log)
@@ -89,7 +94,7 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 		goka.WithRebalanceCallback(p.assigned),
 		goka.WithStorageBuilder(changelog.builder(stores)),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
-		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client, changelog}, nil }),
+		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client, changelog, partitions}, nil }),
 		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
 			inner, err := kafka.NewGroup(brokers, id, groupConfig)
 			if err != nil {
@@ -98,8 +103,10 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 			return group.Wrap(inner), nil
 		}),
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			producer, err := kafka.NewFencedProducer(p.cluster, group.Lost)
-			if err != nil {
+			cluster := p.cluster
+			cluster.KeyPartitions = map[string]int32{p.remote.Table: partitions, p.remote.Loop: partitions}
+			var err error
+			if producer, err = kafka.NewFencedProducer(cluster, group.Lost); err != nil {
 				return nil, err
 			}
 			return &outbox{producer: producer, handoff: records, table: p.remote.Table, gone: p.gone,
@@ -119,9 +126,11 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 
 // topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
 // replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.
+// Of topics that have more partitions than the group, which passes on what comes in them, it sees as many as the group has.
 type topicManager struct {
-	client    sarama.Client
-	changelog *changelog
+	client     sarama.Client
+	changelog  *changelog
+	partitions int32
 }
 
 // Partitions implements goka.TopicManager.
@@ -129,7 +138,8 @@ func (m topicManager) Partitions(topic string) ([]int32, error) {
 	if err := m.client.RefreshMetadata(topic); err != nil {
 		return nil, fmt.Errorf("asking for the partitions of topic %s: %w", topic, err)
 	}
-	return m.client.Partitions(topic)
+	found, err := m.client.Partitions(topic)
+	return slices.DeleteFunc(slices.Clone(found), func(p int32) bool { return p >= m.partitions }), err
 }
 
 // GetOffset implements goka.TopicManager. It is only asked for the changelog: from where and up to where a recovery has to read.

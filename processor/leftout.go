@@ -97,6 +97,6 @@ func (p *Processor) needs() kafka.Needs {
 	return kafka.Needs{
 		Inputs: p.remote.Inputs(), Outputs: p.remote.Outputs(),
 		Table: p.remote.Table, Loop: p.remote.Loop, DeadLetters: p.remote.Processing.DeadLetter,
-		Create: p.create,
+		Create: p.create, TableID: p.tableID, Partitions: int(p.partitions.Load()),
 	}
 }

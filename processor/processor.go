@@ -86,8 +86,8 @@ type Processor struct {
 	sweepInterval time.Duration
 
 	// Set by prepare, before the callbacks run.
-	inputs     []string // the request topics that can be used
-	partitions int32
+	inputs     []string     // the request topics that can be used
+	partitions atomic.Int32 // of the group: those of its table
 	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
@@ -108,6 +108,7 @@ type Processor struct {
 	ended     error                               // why the last one ended; nil when another is ready
 	nextTry   time.Time                           // when another is made; zero but for the wait for it
 	left      map[string]error                    // topics that are left out because they cannot be used, and why
+	counts    map[string]int                      // partitions of topics that have more than the group
 }
 
 // partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
@@ -196,7 +197,11 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	if err != nil {
 		return err
 	}
-	p.partitions, p.inputs = int32(partitions), needs.Inputs
+	p.partitions.Store(int32(partitions))
+	p.inputs = needs.Inputs
+	if err := p.countPartitions(topics, needs); err != nil {
+		return err
+	}
 	if err := p.limits.Learn(topics, append(needs.Inputs, p.written(needs)...)...); err != nil {
 		return err
 	}
@@ -282,7 +287,7 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 
 // Owns reports whether this instance has the partition of a key.
 func (p *Processor) Owns(key string) bool {
-	return p.partition(wire.Partition([]byte(key), p.partitions)) != nil
+	return p.partition(wire.Partition([]byte(key), p.partitions.Load())) != nil
 }
 
 // partition is the state of an assigned partition.

@@ -146,6 +146,11 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, member.Close()) }()
+	counter, err := kafka.NewCounter(p.cluster)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, counter.Close()) }()
 	asked := ctx
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -160,6 +165,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	var since time.Time
 	watching.Go(func() { since = p.watch(watch, g) })
 	watching.Go(func() { p.watchLeftOut(watch, end) })
+	watching.Go(func() { p.watchPartitions(watch, counter, end) })
 	if p.remote.Processing.Standby {
 		watching.Go(func() { p.followEnds(watch, p.cluster.On(client)) })
 	}

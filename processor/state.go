@@ -22,6 +22,10 @@ type State struct {
 	// in them wait there, and requests that they should take the replies of become dead letters.
 	LeftOut map[string]error
 
+	// Surplus are the topics that have more partitions than the group, and what becomes of the further ones. It can be Ready
+	// nevertheless.
+	Surplus map[string]string
+
 	Partitions int // assigned to this instance; with 0 of them it can be Ready, too
 
 	// Recovering is the number of partitions whose rows are still read from the changelog, among them standby copies;
@@ -41,6 +45,12 @@ func (p *Processor) State() State {
 	s := State{Partitions: len(p.parts), Err: p.ended, NextTry: p.nextTry, LeftOut: p.left}
 	current, running, changelog := p.current, p.running, p.changelog
 	s.recovery(maps.Keys(p.stores))
+	if len(p.counts) > 0 {
+		s.Surplus = make(map[string]string, len(p.counts))
+	}
+	for topic, n := range p.counts {
+		s.Surplus[topic] = p.surplus(topic, n)
+	}
 	p.mu.RUnlock()
 
 	if running != nil && p.recovered(running) {

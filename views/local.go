@@ -39,6 +39,7 @@ type Rows interface {
 type LocalConfig struct {
 	Group   string
 	Topic   string // of the table
+	Loop    string // loop topic of the group, as in Config
 	Input   string // a request topic of the group: the partitions of the table go with its
 	Cluster kafka.Cluster
 	Rows    Rows
@@ -178,7 +179,7 @@ func (l *Local) learn() (err error) {
 		}
 	}
 	if l.count == 0 {
-		n, err := l.topics.Partitions(l.c.Topic)
+		n, err := l.topics.KeyPartitions(l.c.Topic, l.c.Loop)
 		if err != nil {
 			return err
 		}

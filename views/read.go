@@ -34,7 +34,7 @@ func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse
 	if err != nil {
 		return nil, err
 	}
-	p := r.parts[wire.Partition([]byte(key), int32(len(r.parts)))]
+	p := r.parts[wire.Partition([]byte(key), r.keyed)]
 	fresh := p.freshness() // before the reading: what is read has at least this
 	value, err := p.store.Get(key)
 	if err != nil {

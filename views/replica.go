@@ -38,6 +38,7 @@ var errMadeAnew = errors.New("the table's topic was made anew, or has lost recor
 // replica is the copy of a table as one goka View keeps it.
 type replica struct {
 	topicID   string
+	keyed     int32   // how many partitions have keys
 	parts     []*part // by partition
 	recovered func()  // called once, when all of them are
 	measured  func()  // called when it was asked again how fresh they are
@@ -90,7 +91,7 @@ func (p *part) settle() {
 
 // runOnce runs one replica to its end, and answers for how long it was ready.
 func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
-	maxAge, id, err := t.describe()
+	maxAge, id, keyed, err := t.describe()
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +113,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	defer func() { err = errors.Join(err, consumer.Close()) }()
 
 	var since time.Time
-	r := &replica{topicID: id, parts: make([]*part, len(partitions)), waiting: len(partitions), failed: make(chan error, 1)}
+	r := &replica{topicID: id, keyed: int32(min(keyed, len(partitions))), parts: make([]*part, len(partitions)), waiting: len(partitions), failed: make(chan error, 1)}
 	for i := range r.parts {
 		r.parts[i] = &part{}
 	}
@@ -188,19 +189,23 @@ func (t *Table) report(ctx context.Context, r *replica) {
 	}
 }
 
-// describe learns up to which age a local store is continued, and which topic it must be a copy of.
-func (t *Table) describe() (maxAge time.Duration, id string, err error) {
+// describe learns up to which age a local store is continued, which topic it must be a copy of, and in how many partitions
+// that has keys.
+func (t *Table) describe() (maxAge time.Duration, id string, keyed int, err error) {
 	topics, err := kafka.OpenTopics(t.c.Cluster)
 	if err != nil {
-		return 0, "", err
+		return 0, "", 0, err
 	}
 	defer func() { err = errors.Join(err, topics.Close()) }()
 	retention, err := topics.DeleteRetention(t.c.Topic)
 	if err != nil {
-		return 0, "", err
+		return 0, "", 0, err
 	}
-	id, err = topics.ID(t.c.Topic)
-	return retention / 2, id, err
+	if id, err = topics.ID(t.c.Topic); err != nil {
+		return 0, "", 0, err
+	}
+	keyed, err = topics.KeyPartitions(t.c.Topic, t.c.Loop)
+	return retention / 2, id, keyed, err
 }
 
 func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Group   string        // consumer group whose table this is
 	Topic   string        // of the table
+	Loop    string        // loop topic of the group, which tells in how many partitions the table has keys; "": in all
 	Cluster kafka.Cluster // that has the topic
 	Dir     string        // where the local stores live: in a folder of the group's name
 	Log     *slog.Logger  // default slog.Default()

@@ -107,14 +107,17 @@ func processorPart(binding string, p *processor.Processor) admin.Part {
 			return errors.New(s.Reason)
 		}
 		return nil
-	}, Note: func() string { return leftOut(p.State()) }}
+	}, Note: func() string { return topicNotes(p.State()) }}
 }
 
-// leftOut tells which topics a processor does without, and why.
-func leftOut(s processor.State) string {
+// topicNotes tells which topics a processor does without, and why, and which have more partitions than the group.
+func topicNotes(s processor.State) string {
 	var topics []string
 	for _, topic := range slices.Sorted(maps.Keys(s.LeftOut)) {
 		topics = append(topics, fmt.Sprintf("topic %s is left out: %v", topic, s.LeftOut[topic]))
+	}
+	for _, topic := range slices.Sorted(maps.Keys(s.Surplus)) {
+		topics = append(topics, fmt.Sprintf("topic %s has more partitions than the group: %s", topic, s.Surplus[topic]))
 	}
 	return strings.Join(topics, "; ")
 }

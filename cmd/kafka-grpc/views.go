@@ -123,7 +123,7 @@ func (a *app) startViews(ctx context.Context, o viewOptions) error {
 			continue
 		}
 		table := views.New(views.Config{
-			Group: remote.Group, Topic: remote.Table, Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
+			Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
 			Dir: filepath.Join(a.stateDir, "views"), Protos: a.topology.Protos, Masked: o.masked, Log: a.log,
 		})
 		a.tables = append(a.tables, table)
@@ -174,7 +174,7 @@ func (a *app) localView(remote topology.Remote, p *processor.Processor, o viewOp
 	}
 	transport := &http.Transport{TLSClientConfig: secured, ForceAttemptHTTP2: true, MaxConnsPerHost: 16, IdleConnTimeout: time.Minute}
 	return views.NewLocal(views.LocalConfig{
-		Group: remote.Group, Topic: remote.Table, Input: remote.Inputs()[0], Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
+		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Input: remote.Inputs()[0], Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
 		Rows: ownRows{p}, Address: a.advertised(o), Peers: bearer{transport, token}, Protos: a.topology.Protos, Masked: o.masked,
 	}), nil
 }

@@ -44,6 +44,9 @@
 // pass them. It is also asked where a claim begins whose committed offset is not in the log any more (Gap), so that this
 // is told and committed once.
 //
+// A handler may know fewer partitions than a topic has: it keeps state for each, and the topic got more. What comes in the
+// others is not shown to it but passed on (Options.Surplus), to where it gets it.
+//
 // The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
 // would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.
 package consumergroup

@@ -40,6 +40,12 @@ type Options struct {
 	// ends with ErrOutOfTouch when none was answered for nearly SessionTimeout. It must have a deadline below that.
 	Heartbeat func(memberID string, generation int32) error
 
+	// Partitions is how many partitions of each topic the handler knows; 0: all. The records of further ones are given to
+	// Surplus, which calls done, possibly on another goroutine, when they are where the handler gets them, or with the error
+	// that ends Consume.
+	Partitions int32
+	Surplus    func(record *sarama.ConsumerMessage, done func(error))
+
 	Log *slog.Logger // default slog.Default()
 }
 
@@ -81,6 +87,7 @@ type Group struct {
 
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
+	rejoin func()            // ends the current session
 }
 
 // New makes a group that joins nothing before Wrap gave it a consumer group.
@@ -142,7 +149,13 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	for {
 		h := &sessionHandler{group: g, next: handler}
 		begun := time.Now()
-		err := g.ConsumerGroup.Consume(sessions, topics, h)
+		one, rejoin := context.WithCancel(sessions)
+		g.mu.Lock()
+		g.rejoin = rejoin
+		g.mu.Unlock()
+		err := g.ConsumerGroup.Consume(one, topics, h)
+		rejoins := one.Err() != nil
+		rejoin()
 		switch {
 		case h.err != nil:
 			return h.err
@@ -154,7 +167,7 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return err
 		case errors.Is(err, sarama.ErrUnknownTopicOrPartition): // after sarama has searched for it
 			return fmt.Errorf("joining the consumer group for topics %s: %w", strings.Join(topics, ", "), err)
-		case err == nil && time.Since(begun) >= settled:
+		case rejoins, err == nil && time.Since(begun) >= settled:
 			backoff = first
 			continue
 		case err != nil:
@@ -167,6 +180,17 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return nil
 		}
 		backoff = min(2*backoff, most)
+	}
+}
+
+// Rejoin ends the current session as a rebalance would. When the leader of the group has done so, all partitions that the topics
+// have by then are given out anew.
+func (g *Group) Rejoin() {
+	g.mu.RLock()
+	rejoin := g.rejoin
+	g.mu.RUnlock()
+	if rejoin != nil {
+		rejoin()
 	}
 }
 

@@ -2,6 +2,7 @@ package consumergroup
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -10,6 +11,7 @@ import (
 // session is one generation of the group as the handler sees it: its context outlives sarama's by the drain.
 type session struct {
 	sarama.ConsumerGroupSession
+	most   int32 // partitions that the handler knows; 0: all
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -20,6 +22,19 @@ type session struct {
 type topicPartition struct {
 	topic     string
 	partition int32
+}
+
+// Claims are those that the handler knows.
+func (s *session) Claims() map[string][]int32 {
+	claims := s.ConsumerGroupSession.Claims()
+	if s.most == 0 {
+		return claims
+	}
+	known := make(map[string][]int32, len(claims))
+	for topic, partitions := range claims {
+		known[topic] = slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return p >= s.most })
+	}
+	return known
 }
 
 // Context ends when every claim is drained.
@@ -53,7 +68,7 @@ type sessionHandler struct {
 // Setup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(inner.Context()))
-	h.session = &session{ConsumerGroupSession: inner, ctx: ctx, cancel: cancel, claims: make(map[topicPartition]*claim)}
+	h.session = &session{ConsumerGroupSession: inner, most: h.group.options.Partitions, ctx: ctx, cancel: cancel, claims: make(map[topicPartition]*claim)}
 	h.release = h.group.holdLease(inner)
 	// Nothing is in flight during set-up (recovery of state, for instance): there the two contexts end together.
 	stop := context.AfterFunc(inner.Context(), cancel)
@@ -89,10 +104,26 @@ func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerCl
 	if h.group.options.Committed != nil {
 		running.Go(func() { c.noteProgress(handlerGone) })
 	}
-	err := h.next.ConsumeClaim(h.session, c)
+	var err error
+	if most := h.group.options.Partitions; most > 0 && c.Partition() >= most {
+		if err = h.group.passOn(c); err != nil {
+			h.fail(err)
+		}
+	} else {
+		err = h.next.ConsumeClaim(h.session, c)
+	}
 	close(handlerGone)
 	running.Wait()
 	return err
+}
+
+// fail makes an error that of Consume.
+func (h *sessionHandler) fail(err error) {
+	h.session.mu.Lock()
+	defer h.session.mu.Unlock()
+	if h.err == nil {
+		h.err = err
+	}
 }
 
 // finishedBefore are the records of a claim that need no handling: all that they caused was acknowledged in an earlier

@@ -19,6 +19,10 @@ type Cluster struct {
 
 	Limits *Limits // of the records that a producer sends; nil: DefaultMaxRecordBytes to each topic
 
+	// KeyPartitions are topics whose keys have their places among so many partitions, whatever the topic has: a producer
+	// writes no record with a key to further ones, and fails where one is missing.
+	KeyPartitions map[string]int32
+
 	connect func(ctx context.Context, address string) (net.Conn, error) // nil: over TCP
 }
 
@@ -84,7 +88,7 @@ func (c Cluster) ProducerConfig() *sarama.Config {
 	// Zilla's Kafka client skips compressed batches without a word.
 	s.Producer.Compression = sarama.CompressionNone
 	s.Producer.MaxMessageBytes = MaxRecordBytes // see padded
-	s.Producer.Partitioner = newPartitioner
+	s.Producer.Partitioner = func(topic string) sarama.Partitioner { return newPartitioner(topic, c.KeyPartitions[topic]) }
 	s.Producer.Return.Successes = true
 	s.Producer.Return.Errors = true
 	return s

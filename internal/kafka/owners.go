@@ -35,12 +35,3 @@ func (t *Topics) Owners(group, topic string) (map[int32]string, error) {
 	}
 	return owners, nil
 }
-
-// Partitions is how many a topic has.
-func (t *Topics) Partitions(topic string) (int, error) {
-	f, err := t.existing(topic)
-	if err != nil {
-		return 0, err
-	}
-	return f.partitions, nil
-}

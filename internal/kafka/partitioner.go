@@ -1,16 +1,22 @@
 package kafka
 
 import (
+	"fmt"
+
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/wire"
 )
 
 // partitioner puts equal keys into one partition, the one that the wire contract names, and a null key anywhere.
-type partitioner struct{ random sarama.Partitioner }
+type partitioner struct {
+	random sarama.Partitioner
+	topic  string
+	keyed  int32 // how many partitions have keys; 0: all that there are
+}
 
-func newPartitioner(topic string) sarama.Partitioner {
-	return partitioner{random: sarama.NewRandomPartitioner(topic)}
+func newPartitioner(topic string, keyed int32) sarama.Partitioner {
+	return partitioner{sarama.NewRandomPartitioner(topic), topic, keyed}
 }
 
 // Pin keeps the records that are sent with it in the partition of the first one, also when the topic gets more partitions:
@@ -36,6 +42,12 @@ func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int
 	key, err := m.Key.Encode()
 	if err != nil {
 		return -1, err
+	}
+	if p.keyed > partitions {
+		return -1, fmt.Errorf("topic %q has %d partitions, and keys in %d: %w", p.topic, partitions, p.keyed, sarama.ErrInvalidPartition)
+	}
+	if p.keyed > 0 {
+		partitions = p.keyed
 	}
 	pin, _ := m.Metadata.(*Pin)
 	if pin == nil {

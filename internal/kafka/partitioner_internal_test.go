@@ -9,7 +9,7 @@ import (
 // Partitions are added to a topic while a reply is on its way.
 func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
 	t.Parallel()
-	p := newPartitioner("replies")
+	p := newPartitioner("replies", 0)
 	send := func(pin *Pin, partitions int32) int32 {
 		t.Helper()
 		m := &sarama.ProducerMessage{Key: sarama.StringEncoder("key 2")}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,16 +75,21 @@ type TopicReport struct {
 	Partitions int           // 0: it does not exist
 	MaxRecord  int           // bytes, as Size counts them
 	Retention  time.Duration // see Topics.Retention
+	Group      int           // of an input, and of the group's own topics that have keys: partitions of the group; else 0
 }
 
 // Inspect looks at the topics without creating any. The problems are those that Ensure would report.
 func (t *Topics) Inspect(n Needs) (topics []TopicReport, problems []error, err error) {
-	found, err := t.describe(n.all())
+	found, err := t.survey(n)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range n.all() {
-		topics = append(topics, TopicReport{name, found[name].partitions, recordLimit(found[name].maxBytes), found[name].retention})
+		report := TopicReport{Name: name, Partitions: found[name].partitions, MaxRecord: recordLimit(found[name].maxBytes), Retention: found[name].retention}
+		if name == n.Table || name == n.Loop || slices.Contains(n.Inputs, name) {
+			report.Group = n.partitions(found)
+		}
+		topics = append(topics, report)
 	}
 	var joined interface{ Unwrap() []error }
 	if errors.As(n.check(found, t.at), &joined) {

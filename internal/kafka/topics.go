@@ -27,8 +27,8 @@ const (
 
 // Needs are the topics that something needs to run.
 type Needs struct {
-	// Inputs are the request topics of one consumer group. They must exist, must not be compacted and must have
-	// equal partition counts.
+	// Inputs are the request topics of one consumer group. They must exist, must not be compacted and must have at least
+	// as many partitions as the group's own topics, or equally many where there are none yet.
 	Inputs []string
 	// Outputs are topics that are written to, and tailed. They must exist and must not be compacted.
 	Outputs []string
@@ -38,6 +38,11 @@ type Needs struct {
 	// Create is the number of partitions that missing inputs and outputs are created with; 0: a missing one is
 	// an error. Missing inputs take the count of the inputs that exist.
 	Create int
+
+	// TableID and Partitions are those of the table that the group was seen with before: as long as it is the same topic,
+	// the group keeps that count.
+	TableID    string
+	Partitions int
 }
 
 // Topics checks and creates topics. It is safe for concurrent use, also by several processes on one cluster.
@@ -117,9 +122,9 @@ func (t *Topics) ID(topic string) (string, error) {
 }
 
 // Unusable tells which of the inputs and outputs cannot be used as they are, and why: those that are missing and are not
-// to be created, that are compacted, and inputs with another partition count than the table has.
+// to be created, that are compacted, and inputs with fewer partitions than the group has.
 func (t *Topics) Unusable(n Needs) (map[string]error, error) {
-	found, err := t.describe(n.all())
+	found, err := t.survey(n)
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +134,9 @@ func (t *Topics) Unusable(n Needs) (map[string]error, error) {
 			unusable[name] = err
 		}
 	}
-	if table, ok := found[n.Table]; ok && !table.missing {
-		for _, name := range n.Inputs {
-			if f := found[name]; unusable[name] == nil && !f.missing && f.partitions != table.partitions {
-				unusable[name] = fmt.Errorf("request topic %q has %d partitions but table topic %q has %d", name, f.partitions, n.Table, table.partitions)
-			}
+	for _, name := range n.Inputs {
+		if err := n.tooFew(name, found); unusable[name] == nil && err != nil {
+			unusable[name] = err
 		}
 	}
 	return unusable, nil
@@ -160,11 +163,11 @@ func (t *Topics) Retention(topic string) (time.Duration, error) {
 	return f.retention, nil
 }
 
-// Ensure checks the topics and creates those that may be created. It answers the partition count of the inputs (0
-// without any). All problems are reported at once, and nothing is created where there is one. When it returns
+// Ensure checks the topics and creates those that may be created. It answers the partition count of the group (0
+// without inputs): a key's place is among so many, also where a topic has more. All problems are reported at once, and nothing is created where there is one. When it returns
 // without an error, every partition of every topic has a leader.
 func (t *Topics) Ensure(ctx context.Context, n Needs) (partitions int, err error) {
-	found, err := t.describe(n.all())
+	found, err := t.survey(n)
 	if err != nil {
 		return 0, err
 	}
@@ -174,7 +177,7 @@ func (t *Topics) Ensure(ctx context.Context, n Needs) (partitions int, err error
 	if created, err := t.create(n, found); err != nil {
 		return 0, err
 	} else if created {
-		if found, err = t.await(ctx, n.all()); err != nil {
+		if found, err = t.await(ctx, n); err != nil {
 			return 0, err
 		}
 		// Another instance may have created them at the same time, and otherwise.
@@ -191,6 +194,7 @@ type topicState struct {
 	id          string // "" where it is not known
 	leaders     bool   // every partition has one
 	partitions  int
+	keyed       int // of a table: how many of them have keys, where that is not all
 	replication int
 	policy      string // cleanup.policy
 	maxBytes    int    // max.message.bytes
@@ -377,17 +381,17 @@ func (t *Topics) defaultReplication() int {
 }
 
 // await waits until all topics are there and can be written to.
-func (t *Topics) await(ctx context.Context, names []string) (map[string]topicState, error) {
+func (t *Topics) await(ctx context.Context, n Needs) (map[string]topicState, error) {
 	ctx, cancel := context.WithTimeout(ctx, topicsVisible)
 	defer cancel()
 	tick := time.NewTicker(topicsVisiblePoll)
 	defer tick.Stop()
 	for {
-		found, err := t.describe(names)
+		found, err := t.survey(n)
 		if err != nil {
 			return nil, err
 		}
-		late := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return found[name].leaders })
+		late := slices.DeleteFunc(n.all(), func(name string) bool { return found[name].leaders })
 		if len(late) == 0 {
 			return found, nil
 		}
@@ -410,65 +414,46 @@ func (n Needs) all() []string {
 	return names
 }
 
-// partitions is the count of the inputs that exist, which are equal when they were checked.
-func (n Needs) partitions(found map[string]topicState) int {
-	for _, name := range n.Inputs {
-		if f, ok := found[name]; ok && !f.missing {
-			return f.partitions
-		}
-	}
-	return 0
-}
-
 // check tells everything that is wrong with the topics that exist, and with those that are missing and are not to
 // be created.
 func (n Needs) check(found map[string]topicState, at string) error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 
-	for _, name := range n.Inputs {
-		if err := n.plain("request topic", name, found[name], at); err != nil {
+	add := func(err error) {
+		if err != nil {
 			problems = append(problems, err)
 		}
+	}
+	for _, name := range n.Inputs {
+		add(n.plain("request topic", name, found[name], at))
 	}
 	for _, name := range n.Outputs {
-		if err := n.plain("topic", name, found[name], at); err != nil && !slices.Contains(n.Inputs, name) {
-			problems = append(problems, err)
+		if !slices.Contains(n.Inputs, name) {
+			add(n.plain("topic", name, found[name], at))
 		}
 	}
-
-	var counts []string
-	equal := true
 	partitions := n.partitions(found)
+	table, hasTable := there(found, n.Table)
+	loop, hasLoop := there(found, n.Loop)
 	for _, name := range n.Inputs {
-		if f := found[name]; !f.missing {
-			counts = append(counts, fmt.Sprintf("%q has %d", name, f.partitions))
-			equal = equal && f.partitions == partitions
-		}
+		add(n.tooFew(name, found))
 	}
-	if !equal {
-		problem("the request topics of one group must have equal partition counts, or a key has no place in the table: %s; "+
-			"add partitions to the smaller ones", strings.Join(counts, ", "))
+	if !hasTable && !hasLoop {
+		add(n.unequal(found))
 	}
-
-	if f, ok := found[n.Table]; ok && !f.missing {
-		if !f.compacted() {
-			problem("table topic %q has cleanup.policy=%s: results would be forgotten, set it to compact", n.Table, f.policy)
-		}
-		if equal && partitions > 0 && f.partitions != partitions {
-			problem("table topic %q has %d partitions but the request topics have %d, and each partition of theirs needs its own: "+
-				"stop all instances and delete the table topic (which forgets the results of processed keys), or go back to %d",
-				n.Table, f.partitions, partitions, f.partitions)
-		}
+	if hasTable && !table.compacted() {
+		problem("table topic %q has cleanup.policy=%s: results would be forgotten, set it to compact", n.Table, table.policy)
 	}
-	if f, ok := found[n.Loop]; ok && !f.missing {
-		if f.compacted() {
-			problem("loop topic %q has cleanup.policy=%s: compaction would erase calls, set it to delete", n.Loop, f.policy)
-		}
-		if equal && partitions > 0 && f.partitions != partitions {
-			problem("loop topic %q has %d partitions but the request topics have %d: once the group has no lag on it, "+
-				"stop all instances and delete it, or go back to %d", n.Loop, f.partitions, partitions, f.partitions)
-		}
+	if hasTable && table.partitions < partitions {
+		problem("table topic %q has %d partitions, and had keys in %d", n.Table, table.partitions, partitions)
+	}
+	if hasLoop && loop.compacted() {
+		problem("loop topic %q has cleanup.policy=%s: compaction would erase calls, set it to delete", n.Loop, loop.policy)
+	}
+	if hasLoop && loop.partitions < partitions {
+		problem("loop topic %q has %d partitions, and table topic %q has keys in %d: add partitions to the loop topic until it has %[4]d",
+			n.Loop, loop.partitions, n.Table, partitions)
 	}
 	if f, ok := found[n.DeadLetters]; ok && f.compacted() {
 		problem("dead-letter topic %q has cleanup.policy=%s: compaction would erase dead letters, set it to delete", n.DeadLetters, f.policy)

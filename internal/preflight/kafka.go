@@ -62,6 +62,8 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 				f.Detail = "does not exist; run creates it"
 			case topic.Partitions == 0:
 				continue // a problem
+			case topic.Group > 0 && topic.Partitions > topic.Group:
+				f.Detail += fmt.Sprintf(", and the group has %d: what comes in the further ones goes through the loop topic", topic.Group)
 			}
 			if outlive != nil && topic.Partitions > 0 {
 				if text := outlive(topic.Name, topic.Retention); text != "" {

@@ -272,3 +272,17 @@ func TestRequestsThatOutliveTheirResults(t *testing.T) {
 		})
 	}
 }
+
+// A topic may have more partitions than the group's table.
+func TestMorePartitionsThanTheTable(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	w := newWorld(t, authority, authority.Issue(t, "server.example"), time.Now().Add(100*24*time.Hour), "requests", "replies")
+	if err := w.cluster.CreateTopic("x-remote0-table", 2, map[string]string{"cleanup.policy": "compact"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, w.run(t)[2:5],
+		[3]string{"topic", "ok", "requests: 3 partitions, records up to 1048527 bytes, and the group has 2: what comes in the further ones goes through the loop topic"},
+		[3]string{"topic", "ok", "replies: 3 partitions"},
+		[3]string{"topic", "ok", "x-remote0-table: 2 partitions"})
+}
