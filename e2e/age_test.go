@@ -37,7 +37,7 @@ func TestRequestsThatTheTableHasForgotten(t *testing.T) {
 	aging := w.variant("        max-age: 1s\n", "      table: {expiry: 1s}\n")
 
 	p := run(forgetful)
-	p.awaitText("requests outlive their results: the topic keeps requests for 168h0m0s, and the table their results for 1s")
+	p.awaitText("requests outlive their results: topic chaos-requests keeps requests for 168h0m0s, and the table their results for 1s")
 	old := time.Now().Add(-48 * time.Hour)
 	var calls []string
 	for _, key := range []string{"a", "b", "c", "d"} {

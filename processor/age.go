@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/deadletter"
+	"kafkagrpc/internal/kafka"
 )
 
 // Requests are read again when the offsets of the group are lost, and those that the table no longer answers would be
@@ -59,4 +60,28 @@ func (p *Processor) discard(ctx goka.Context, part *partition, a *attempt, now t
 type kept struct {
 	cause deadletter.Cause
 	class string
+}
+
+// warnOfRetention says which topics keep requests for longer than the table keeps their results.
+func (p *Processor) warnOfRetention(topics *kafka.Topics) error {
+	var first string
+	var kept []string
+	for _, topic := range p.remote.Requests() {
+		retention, err := topics.Retention(topic)
+		if err != nil {
+			return err
+		}
+		text := p.remote.Outlive(retention)
+		if text == "" {
+			continue
+		}
+		if first == "" {
+			first = "topic " + topic + " " + text
+		}
+		kept = append(kept, topic)
+	}
+	if first != "" {
+		p.log.Warn("requests outlive their results: "+first, "topics", kept)
+	}
+	return nil
 }

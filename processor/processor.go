@@ -220,14 +220,8 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 		return err
 	}
 	if !again {
-		for _, topic := range p.remote.Requests() {
-			kept, err := topics.Retention(topic)
-			if err != nil {
-				return err
-			}
-			if text := p.remote.Outlive(kept); text != "" {
-				p.log.Warn("requests outlive their results: the topic "+text, "topic", topic)
-			}
+		if err := p.warnOfRetention(topics); err != nil {
+			return err
 		}
 	}
 	p.storeAge = retention / 2 // the other half is for the recovery to come by what is about to be forgotten

@@ -19,8 +19,10 @@ const (
 	topicsVisible     = 15 * time.Second
 	topicsVisiblePoll = 100 * time.Millisecond
 
-	// Records in the loop topic are taken out within moments; a week is for an app that is stopped meanwhile.
-	loopRetention = 7 * 24 * time.Hour
+	// Records in the loop topic are taken out within moments. For an app that is stopped meanwhile they are kept for as long as in
+	// their request topics, from a day to a week.
+	leastLoopRetention = 24 * time.Hour
+	loopRetention      = 7 * 24 * time.Hour
 	// A month to look at what could not be processed, and to replay it.
 	deadLetterRetention = 30 * 24 * time.Hour
 )
@@ -297,9 +299,14 @@ func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err
 	if partitions == 0 {
 		partitions = n.Create
 	}
+	loopKept := leastLoopRetention
 	for _, name := range n.Inputs {
 		replication = max(replication, found[name].replication)
+		if loopKept = max(loopKept, found[name].retention); found[name].retention == 0 { // not known
+			loopKept = loopRetention
+		}
 	}
+	loopKept = min(loopKept, loopRetention)
 	keep := func(d time.Duration) *string { ms := strconv.FormatInt(d.Milliseconds(), 10); return &ms }
 	remove, compact := "delete", "compact"
 
@@ -330,7 +337,7 @@ func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err
 	}
 	requests, replies := largest(n.Inputs, found), largest(n.Outputs, found)
 	add(n.Table, partitions, replication, map[string]*string{"cleanup.policy": &compact, "max.message.bytes": replies})
-	add(n.Loop, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(loopRetention), "max.message.bytes": requests})
+	add(n.Loop, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(loopKept), "max.message.bytes": requests})
 	add(n.DeadLetters, partitions, replication, map[string]*string{"cleanup.policy": &remove, "retention.ms": keep(deadLetterRetention), "max.message.bytes": requests})
 	return created, errors.Join(problems...)
 }

@@ -105,6 +105,42 @@ func TestEnsureCreatesTheGroupsOwnTopicsAsLargeAsTheOthers(t *testing.T) {
 	}
 }
 
+// The loop topic keeps requests for as long as their topics do, within bounds.
+func TestLoopTopicKeepsWhatRequestTopicsKeep(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		requests, more, want string
+		retention            time.Duration // of requests
+	}{
+		"the longest":      {"86400000", "172800000", "172800000", 24 * time.Hour},
+		"not less than":    {"1000", "2000", "86400000", time.Second},
+		"not more than":    {"6048000000", "1000", "604800000", 70 * 24 * time.Hour},
+		"kept for good":    {"-1", "1000", "604800000", kafka.Endless},
+		"nearly for good":  {"9223372036854775807", "1000", "604800000", kafka.Endless.Truncate(time.Millisecond)},
+		"kept for nothing": {"0", "0", "604800000", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"replies": 1})
+			for topic, ms := range map[string]string{"requests": tc.requests, "more": tc.more} {
+				if err := k.Cluster().CreateTopic(topic, 1, map[string]string{"retention.ms": ms}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			topics := openTopics(t, c)
+			if _, err := topics.Ensure(within(t), group(0, "requests", "more")); err != nil {
+				t.Fatal(err)
+			}
+			if got := shapes(t, k.Cluster(), "g-loop")["g-loop"].Retention; got != tc.want {
+				t.Errorf("the loop topic keeps %s ms, want %s", got, tc.want)
+			}
+			if got, err := topics.Retention("requests"); err != nil || got != tc.retention {
+				t.Errorf("the request topic keeps %v, %v; want %v", got, err, tc.retention)
+			}
+		})
+	}
+}
+
 func TestEnsureCreatesInputsAndOutputsWhenTold(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
