@@ -7,7 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const backlog = 20_000

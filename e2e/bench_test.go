@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Each benchmark measures the program, direct calls to the same echo service, and Kafka alone (rawLoop), one after the

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // caller is a gRPC client of the north port.

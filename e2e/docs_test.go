@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/e2e/realkafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // documented are the commands that the pages show, each once, until they are executed.

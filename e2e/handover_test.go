@@ -20,8 +20,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/e2e/realkafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -23,7 +23,7 @@ import (
 
 	"kafkagrpc/e2e/realkafka"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // outageRequests are more than the program takes in while the service is down: 1000 for each of 4 partitions.

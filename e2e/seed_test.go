@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // The seed's file, unchanged, answers grpcurl on both ports; the records on both topics are the contract's.

@@ -31,8 +31,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/rawcodec"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
+	"kafkagrpc/wire/rawcodec"
 )
 
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})

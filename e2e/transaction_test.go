@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

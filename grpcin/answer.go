@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // pass gives the caller one message. The first one's headers are the initial metadata.

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestAnswers(t *testing.T) {

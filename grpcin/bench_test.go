@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // BenchmarkPingPong is one message there and one back, in one call.

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 const scope = "-132e6a3c3cd99bf490609dd2718acc8a" // of the unary method, from the contract's vectors

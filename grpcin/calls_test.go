@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func TestConcurrentCallers(t *testing.T) {

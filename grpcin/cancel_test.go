@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // canceled waits for the one record that tells the processor that the caller is gone.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/e2e/conformance/records"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Each testdata/*.records holds the records of one call as the contract says that Zilla writes them: those of the

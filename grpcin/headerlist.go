@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // A header list is what HTTP/2 sends at once: the initial metadata of a call, or its status with the trailers. A caller may

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What speaks HTTP/2 without being a gRPC client gets a clear answer too.

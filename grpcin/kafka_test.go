@@ -19,10 +19,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcin"
-	broker "kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/rawcodec"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
+	"kafkagrpc/wire/rawcodec"
 )
 
 func TestMain(m *testing.M) {
@@ -64,7 +63,7 @@ type kafka struct {
 	readError error // what they end with; nil: none
 }
 
-func (k *kafka) SendPinned(r wire.Record, _ *broker.Pin, done func(int64, error)) {
+func (k *kafka) SendPinned(r wire.Record, _ *wire.Pin, done func(int64, error)) {
 	if k.fail != nil {
 		if err := k.fail(r); err != nil {
 			done(-1, err)

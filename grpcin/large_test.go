@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What callers send is held in memory only as far as a bound for all of them: further messages are not received.

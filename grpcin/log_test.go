@@ -14,7 +14,7 @@ import (
 	"kafkagrpc/grpcin"
 	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Whatever the log and the events say of a call, they name it in the same way: also where nothing is traced, and the

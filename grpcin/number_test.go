@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // numbered are the records of a reply: a message of each letter, with its place in the alphabet as its number, and the end for a

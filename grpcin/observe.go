@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // observed is what telemetry keeps of a call. Its spans are nil where the call is not traced.

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 type streamOf struct {

@@ -13,7 +13,7 @@ import (
 
 	"kafkagrpc/grpcin"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // An outage is a failure of every call: the log tells of it, and does not have a line for each.

@@ -7,8 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What one call may have on its way to Kafka without an acknowledgement. A larger message goes alone.
@@ -24,8 +23,8 @@ type outbound struct {
 	topic   string
 	key     []byte
 	headers []wire.Header
-	numbers bool      // each record says its number
-	pin     kafka.Pin // the topic may get more partitions while the call is open
+	numbers bool     // each record says its number
+	pin     wire.Pin // the topic may get more partitions while the call is open
 
 	first func(partition int32, offset int64, err error) // is told of the first record
 

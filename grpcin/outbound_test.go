@@ -11,25 +11,24 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
-	broker "kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // slowKafka acknowledges when it is told to.
 type slowKafka struct {
 	mu      sync.Mutex
 	records []wire.Record
-	pins    map[*broker.Pin]bool
+	pins    map[*wire.Pin]bool
 	waiting []func(int64, error)
 	free    bool
 	most    int
 }
 
-func (k *slowKafka) SendPinned(r wire.Record, pin *broker.Pin, done func(int64, error)) {
+func (k *slowKafka) SendPinned(r wire.Record, pin *wire.Pin, done func(int64, error)) {
 	k.mu.Lock()
 	k.records = append(k.records, r)
 	if k.pins == nil {
-		k.pins = map[*broker.Pin]bool{}
+		k.pins = map[*wire.Pin]bool{}
 	}
 	k.pins[pin] = true
 	if !k.free {

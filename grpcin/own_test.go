@@ -24,8 +24,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // startOwn starts a server that knows what the catalog of a file says, and a connection for its own services.

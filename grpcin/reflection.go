@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"kafkagrpc/internal/rawcodec"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // registerOwn adds the services that the server answers by itself: those that no route names.

@@ -26,17 +26,16 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
-	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // Sender writes records to Kafka. It must write records with one key that are sent one after the other in their
 // order, and call done exactly once for each, possibly on a goroutine where done must not wait. Records that share a pin
 // must lie in one partition, which the pin tells once the first of them is written.
 type Sender interface {
-	SendPinned(r wire.Record, pin *kafka.Pin, done func(offset int64, err error))
+	SendPinned(r wire.Record, pin *wire.Pin, done func(offset int64, err error))
 }
 
 // Reader reads records of a reply topic that were delivered before: those of a partition from an offset on and below

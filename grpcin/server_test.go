@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // certificate is self-signed; the pool trusts it.

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcin"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func limits(l grpcin.Limits) setting {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // caller is the client's end of a stream.

@@ -26,9 +26,9 @@ import (
 
 	"kafkagrpc/grpcin"
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/rawcodec"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // rawAnswer is what comes back on one stream of HTTP/2.

@@ -15,7 +15,7 @@ import (
 	"kafkagrpc/grpcin"
 	"kafkagrpc/internal/embedded"
 	kafkaclient "kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // replyReader is what the program makes of a Reader of Kafka.

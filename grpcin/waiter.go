@@ -5,7 +5,7 @@ import (
 	"errors"
 	"slices"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 var errNoRoom = errors.New("the caller has not taken enough replies yet")

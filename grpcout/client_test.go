@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"kafkagrpc/grpcout"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

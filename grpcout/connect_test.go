@@ -18,7 +18,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/pkitest"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // serveOn is serve on any listener. Calls are answered with name.

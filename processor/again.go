@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // maxCounted bounds the records of a topic that are read to count what is executed again.

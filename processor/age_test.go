@@ -9,8 +9,8 @@ import (
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func maxAge(d time.Duration) func(*topology.Remote) {

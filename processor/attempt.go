@@ -6,9 +6,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/consumergroup"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // attempt is one request for the result of a key. Many attempts may ask for one key.

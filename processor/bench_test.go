@@ -7,7 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // BenchmarkProcess is the way of a request from its topic through the group and the service to its reply, on the embedded

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // settles waits until a count has stayed the same for half a second, and answers it.

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // restart makes goka's processor end, with a request that is answered by the next one.

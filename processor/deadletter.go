@@ -8,7 +8,7 @@ import (
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // deadLetter keeps a record that cannot be answered, or was answered with the failure of all retries: key, value and

@@ -14,9 +14,9 @@ import (
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // handle is goka's callback for every topic of the group. goka's Context is valid only in here.

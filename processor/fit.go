@@ -5,8 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // fieldSize is more than an entry of metadata takes of a row, and of the headers of a record.

@@ -14,7 +14,7 @@ import (
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It

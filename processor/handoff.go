@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"kafkagrpc/internal/consumergroup"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // handoff carries whole records through goka's Emit and Loopback, which know only a value and a map of headers:

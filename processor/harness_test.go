@@ -19,9 +19,9 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func TestMain(m *testing.M) {

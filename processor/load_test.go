@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func TestManyKeysAndManyAttemptsAtOnce(t *testing.T) {

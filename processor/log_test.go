@@ -16,8 +16,8 @@ import (
 
 	"kafkagrpc/internal/logtest"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // line is a line of the log, by the names of its attributes.

@@ -15,8 +15,8 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // observed is what telemetry keeps of an attempt. The partition's goroutine owns it, but for what is said otherwise.

@@ -8,7 +8,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // observing notes all that becomes of a request that is answered with a call, where nothing is traced.

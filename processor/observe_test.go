@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // watched makes telemetry that the test can look at.

@@ -10,7 +10,7 @@ import (
 
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // outbox is goka's producer: rows go to the table as they are, everything else is a record from the handoff.

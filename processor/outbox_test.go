@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"kafkagrpc/internal/consumergroup"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestNothingIsSentWhileStalled(t *testing.T) {

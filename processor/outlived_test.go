@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // patientDrain fails every test whose stop waits for something that does not come.

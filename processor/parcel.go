@@ -5,15 +5,14 @@ import (
 
 	"github.com/lovoo/goka"
 
-	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // parcel is the reply to one attempt on its way to a topic that may be gone. Its records are all written, or become
 // one dead letter of their request together. It is safe for concurrent use.
 type parcel struct {
 	letter func(reason string) wire.Record // of the request
-	pin    *kafka.Pin                      // keeps its records in one partition; nil where each finds it by itself
+	pin    *wire.Pin                       // keeps its records in one partition; nil where each finds it by itself
 
 	mu      sync.Mutex
 	left    int                    // records that are not answered yet

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 const ended = "the processor ended"

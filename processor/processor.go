@@ -20,9 +20,9 @@ import (
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // Config is what a Processor needs.

@@ -10,9 +10,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 func TestInstancesJoinAndLeaveUnderLoad(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // reply emits the records that answer an attempt: its messages, then the terminal record.
@@ -52,7 +52,7 @@ func (p *Processor) emitReply(ctx goka.Context, a *attempt, o outcome, records [
 		parcel.pin = &a.stream.pin
 	}
 	if a.process != nil && parcel.pin == nil {
-		parcel.pin = new(kafka.Pin) // it tells where the records lie
+		parcel.pin = new(wire.Pin) // it tells where the records lie
 	}
 	for _, r := range records {
 		out := outgoing{Record: r, parcel: parcel}

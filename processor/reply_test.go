@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func header(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }

@@ -18,9 +18,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 var errDown = status.Error(codes.Unavailable, "down for repair")

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 const rowVersion = 1

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func TestUnreadableRowIsAnsweredDataLoss(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What a record on the loop topic was before: its key, null or not, and then its position: partition/offset/timestamp/topic.

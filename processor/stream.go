@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/consumergroup"
-	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/wire"
 )
 
 // stream is what an attempt has whose request may have any number of messages. The partition's goroutine owns it, but
@@ -37,7 +37,7 @@ type stream struct {
 	active atomic.Int64 // how long after begun one was not, last. Safe for concurrent use
 	timer  *time.Timer
 
-	pin  kafka.Pin   // of the reply's partition; the producer's
+	pin  wire.Pin    // of the reply's partition; the producer's
 	lose func(error) // ends the execution, a message of which found no topic. Safe for concurrent use
 }
 

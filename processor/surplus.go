@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // The table has its rows in so many partitions, and a key stays in its own. A request topic that gets more partitions is

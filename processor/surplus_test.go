@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // grow adds partitions to a topic, as the tools of Kafka do.

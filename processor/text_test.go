@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // odd is metadata that HTTP/2 carries, and gRPC's peers send, though gRPC promises less.

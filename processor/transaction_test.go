@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // transaction begins one that writes records to a topic, each to its key's partition. end ends it.

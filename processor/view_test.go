@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/views"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // viewed is a view of the bench's table behind a server, until the test ends.

@@ -1,7 +1,7 @@
 package topology
 
 import (
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // contract is the record contract that the options of a binding make of the default one.

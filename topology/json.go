@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // The structs of this file are the stable form of a topology in JSON: kebab-case keys, durations as Go durations,

@@ -3,8 +3,8 @@ package topology_test
 import (
 	"testing"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func TestMethodPatternMatches(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // overrides are the headers that a route adds, in the order of the file.

@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Defaults of what a kafka-grpc binding leaves out.

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // seed is the file that must run unchanged.

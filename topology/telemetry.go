@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Telemetry is what the file says about telemetry. The OTEL_* variables come before it.

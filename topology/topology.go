@@ -18,7 +18,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Topology is the meaning of one configuration file. It is read-only after Load and safe for concurrent use.

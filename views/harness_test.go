@@ -23,10 +23,10 @@ import (
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/views"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 func TestMain(m *testing.M) {

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -10,8 +10,8 @@ import (
 
 	"github.com/lovoo/goka/storage"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // What one page of List costs, at most. It ends where one of these is reached.

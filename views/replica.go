@@ -16,7 +16,7 @@ import (
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // measureInterval is how often the ends of the topic are asked for, and so what Freshness is about at best.

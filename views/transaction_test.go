@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
 
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/views"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // transaction begins one that writes rows. end ends it.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 const (

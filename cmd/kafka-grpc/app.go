@@ -21,10 +21,10 @@ import (
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 	"kafkagrpc/views"
+	"kafkagrpc/wire"
 )
 
 type appOptions struct {

@@ -13,8 +13,8 @@ import (
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func newDeadLettersCommand(env func(string) (string, bool)) *cobra.Command {

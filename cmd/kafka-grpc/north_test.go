@@ -16,8 +16,8 @@ import (
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/rawcodec"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // oneWayFile is a file whose only route has no reply topic.

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // The bindings of a file that selects grpc.* record unary and streamed calls under the names of the file: the server each call,

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/grpcout"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // secretsFile passes on all metadata that may be a secret.

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/internal/pkitest"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // secureFile secures every connection there is: clients in front, Kafka, and the service.

@@ -19,7 +19,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // oddly is a service that answers with what it got, and with other than printable ASCII wherever gRPC lets it.

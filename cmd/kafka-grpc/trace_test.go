@@ -29,7 +29,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // spans is a collector of OpenTelemetry that keeps spans.

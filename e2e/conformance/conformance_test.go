@@ -19,7 +19,7 @@ import (
 	"kafkagrpc/e2e/conformance/records"
 	"kafkagrpc/e2e/realkafka"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 var update = flag.Bool("update", false, "write the golden files and the table from what happens; hold both against the contract then")

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // stage is the world as one scenario uses it. Its methods end the scenario where something is not as it should be.

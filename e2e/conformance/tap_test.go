@@ -10,7 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // tap reads all topics from their beginning and keeps every record.

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/e2e/chaos/service"
-	"kafkagrpc/internal/rawcodec"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
+	"kafkagrpc/wire/rawcodec"
 )
 
 const (

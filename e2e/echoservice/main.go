@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 func main() {

@@ -13,7 +13,7 @@ import (
 
 	"kafkagrpc/e2e/realkafka"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // The program's own clients on a real broker: everything they ask of it, and over its crash.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func header(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }

@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // The headers of a mark, a record without a value on the dead-letter topic.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Sender writes records; a kafka.Producer is one.

@@ -17,7 +17,7 @@ import (
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestMain(m *testing.M) {

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/texttable"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // text is bytes as a person can read them on one line, or null.

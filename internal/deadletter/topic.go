@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Topic is a dead-letter topic as it was when it was opened: what comes later is not in it. Of what it holds only the

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // Metadata by which a caller tells Echo what to do.

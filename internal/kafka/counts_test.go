@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // A key stays in its partition, whatever topics get more of them.
@@ -106,8 +106,8 @@ func TestKeysOfAProducerStayInTheirPartitions(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	send := func(topic, key string) (kafka.Pin, error) {
-		var pin kafka.Pin
+	send := func(topic, key string) (wire.Pin, error) {
+		var pin wire.Pin
 		sent := make(chan error, 1)
 		p.SendPinned(wire.Record{Topic: topic, Key: []byte(key)}, &pin, func(_ int64, err error) { sent <- err })
 		return pin, <-sent

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // A record that finds the connections ended, as brokers end those that were idle for ten minutes, is sent again at once, and

@@ -14,7 +14,7 @@ import (
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // limitsOf are the limits of topics as they are now.

@@ -12,7 +12,7 @@ import (
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestMain(m *testing.M) {

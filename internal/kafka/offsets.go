@@ -9,7 +9,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Start is the offset of the first record that a partition may still have.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // partitioner puts equal keys into one partition, the one that the wire contract names, and a null key anywhere.
@@ -17,21 +17,6 @@ type partitioner struct {
 
 func newPartitioner(topic string, keyed int32) sarama.Partitioner {
 	return partitioner{sarama.NewRandomPartitioner(topic), topic, keyed}
-}
-
-// Pin keeps the records that are sent with it in the partition of the first one, also when the topic gets more partitions:
-// it is for records of one key and topic whose order must hold. The zero value is ready.
-type Pin struct {
-	set       bool
-	partition int32
-}
-
-// Partition is where the records are that were acknowledged; -1 where there is none, or no pin.
-func (p *Pin) Partition() int32 {
-	if p == nil || !p.set {
-		return -1
-	}
-	return p.partition
 }
 
 // Partition is called by one goroutine per topic.
@@ -49,14 +34,8 @@ func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int
 	if p.keyed > 0 {
 		partitions = p.keyed
 	}
-	pin, _ := m.Metadata.(*Pin)
-	if pin == nil {
-		return wire.Partition(key, partitions), nil
-	}
-	if !pin.set || pin.partition >= partitions { // the topic was made anew, smaller
-		pin.set, pin.partition = true, wire.Partition(key, partitions)
-	}
-	return pin.partition, nil
+	pin, _ := m.Metadata.(*wire.Pin)
+	return pin.Place(key, partitions), nil
 }
 
 // RequiresConsistency makes sarama count the partitions without a leader too: a key keeps its partition while

@@ -3,6 +3,8 @@ package kafka
 import (
 	"testing"
 
+	"kafkagrpc/wire"
+
 	"github.com/IBM/sarama"
 )
 
@@ -10,7 +12,7 @@ import (
 func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
 	t.Parallel()
 	p := newPartitioner("replies", 0)
-	send := func(pin *Pin, partitions int32) int32 {
+	send := func(pin *wire.Pin, partitions int32) int32 {
 		t.Helper()
 		m := &sarama.ProducerMessage{Key: sarama.StringEncoder("key 2")}
 		if pin != nil {
@@ -22,7 +24,7 @@ func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
 		}
 		return partition
 	}
-	var pin Pin
+	var pin wire.Pin
 	first := send(&pin, 3)
 	if free := send(nil, 50); free == first {
 		t.Fatalf("the key has partition %d of 3 and of 50: choose another one", free)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // ErrProducerClosed is what records end with that were sent after, or were waiting to be sent at, Close.
@@ -123,7 +123,7 @@ func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
 }
 
 // SendPinned is Send for one of the records that share a pin; nil is none.
-func (p *Producer) SendPinned(r wire.Record, pin *Pin, done func(offset int64, err error)) {
+func (p *Producer) SendPinned(r wire.Record, pin *wire.Pin, done func(offset int64, err error)) {
 	size := Size(r)
 	err := p.limits.Check(r.Topic, size)
 	if err == nil && p.send(r, size, pin, done) {
@@ -167,7 +167,7 @@ func (p *Producer) stopped() error {
 }
 
 // send reports whether the record is on its way and done will be called by deliver.
-func (p *Producer) send(r wire.Record, size int, pin *Pin, done func(int64, error)) bool {
+func (p *Producer) send(r wire.Record, size int, pin *wire.Pin, done func(int64, error)) bool {
 	m := ProducerMessage(r)
 	m.Value = pad(r.Value, size, min(p.limits.Of(r.Topic), DefaultMaxRecordBytes))
 	if pin != nil {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func newReader(t *testing.T, c kafka.Cluster) *kafka.Reader {

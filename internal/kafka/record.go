@@ -5,7 +5,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // RecordOf is the record of a consumed message. Headers keep their order and repetitions; a null key or value is

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestRecordOf(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/pkitest"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 func secured(t *testing.T, options ...kfake.Opt) []string {

@@ -15,7 +15,7 @@ import (
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/pkitest"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // crowd is a cluster of several brokers, each of which can fall silent: it takes connections and requests, and does

@@ -13,7 +13,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestEventsArePrintedAsLinesOfJSON(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What OTEL_PROPAGATORS names goes on within the trace of a record; the rest is the caller's, as it came.

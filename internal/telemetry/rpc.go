@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // ServerHandlers make a span for each call of a server, where that is traced, and record the metrics that its grpc binding

@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/topology"
+	"kafkagrpc/wire"
 )
 
 // collector takes OTLP over HTTP and keeps what it got, by path.

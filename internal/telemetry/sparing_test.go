@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 const (

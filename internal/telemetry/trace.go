@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // carrier is the trace context of a record as a propagator takes it.

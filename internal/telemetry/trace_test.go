@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/telemetry"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestTraceContextTravelsInRecordHeaders(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 
 	"kafkagrpc/e2e/chaos/history"
 	"kafkagrpc/e2e/chaos/service"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // Options are what is sent.

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/e2e/chaos/history"
-	"kafkagrpc/internal/wire"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // Options are what to look at.

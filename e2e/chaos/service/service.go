@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/e2e/chaos/history"
-	"kafkagrpc/internal/rawcodec"
+	"kafkagrpc/wire/rawcodec"
 )
 
 // Metadata that a request carries for the record: the key of the table, and the attempt.

@@ -18,7 +18,7 @@ import (
 	"strconv"
 	"strings"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // run is the number of equal bytes from which on they are written as one.

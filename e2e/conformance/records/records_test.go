@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"kafkagrpc/e2e/conformance/records"
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestFormat(t *testing.T) {

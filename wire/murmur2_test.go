@@ -3,7 +3,7 @@ package wire_test
 import (
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestMurmur2(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/metadata"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestMetadataFromAndToMD(t *testing.T) {

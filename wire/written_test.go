@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"pgregory.net/rapid"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // carried reports whether an entry reaches a peer whose HTTP/2 is that of grpc-go. It is the one that judges here: what a peer

@@ -3,7 +3,7 @@ package wire_test
 import (
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestMessage(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // What a gRPC library makes of a clipped message fits, and is as much of the message as does.

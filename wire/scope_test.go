@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestScopeID(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestProgress(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 func TestNumberOfARecord(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"kafkagrpc/internal/wire"
+	"kafkagrpc/wire"
 )
 
 // pairs makes headers of "name", "value", ...
