@@ -26,6 +26,7 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
+	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
@@ -74,9 +75,9 @@ type Server struct {
 	presented  *presented // nil without TLS
 	health     *healthService
 	tracer     trace.Tracer
-	logged     *telemetry.RateLimits // of what goes wrong with call after call
-	receivers  sync.WaitGroup        // of the messages of callers
-	stopping   chan struct{}         // closed when calls in flight are cut
+	logged     *loglimit.Kinds // of what goes wrong with call after call
+	receivers  sync.WaitGroup  // of the messages of callers
+	stopping   chan struct{}   // closed when calls in flight are cut
 }
 
 // logInterval is how often a fault that repeats with every call is logged.
@@ -130,7 +131,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Off()
 	}
-	s := &Server{options: o, logged: telemetry.NewRateLimits(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
+	s := &Server{options: o, logged: loglimit.NewKinds(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
 	s.maxMessage = limits.MaxMessage
 	options := []grpc.ServerOption{

@@ -18,6 +18,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor/rowpb"
@@ -81,7 +82,7 @@ type Processor struct {
 
 	telemetry *telemetry.Telemetry
 	tracer    trace.Tracer
-	logged    *telemetry.RateLimits
+	logged    *loglimit.Kinds
 
 	sweepInterval time.Duration
 
@@ -146,7 +147,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		stores:    make(map[*tablestore.Store]*atomic.Int64),
 		ends:      make(map[int32]changelogEnd),
 		telemetry: c.Telemetry,
-		logged:    telemetry.NewRateLimits(logInterval),
+		logged:    loglimit.NewKinds(logInterval),
 
 		changed: make(chan struct{}),
 	}

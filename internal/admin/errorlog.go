@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/loglimit"
 )
 
 // handshakeInterval is how often a handshake that failed is logged: strangers can make one fail with each connection.
@@ -15,11 +15,11 @@ const handshakeInterval = time.Second
 // errorLog takes what net/http has to say of its connections.
 type errorLog struct {
 	log        *slog.Logger
-	handshakes *telemetry.RateLimit
+	handshakes *loglimit.Limit
 }
 
 func newErrorLog(to *slog.Logger) *log.Logger {
-	return log.New(errorLog{to, telemetry.NewRateLimit(handshakeInterval)}, "", 0)
+	return log.New(errorLog{to, loglimit.New(handshakeInterval)}, "", 0)
 }
 
 // Write takes one line.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/loglimit"
 )
 
 // interval is how often a line about an error is written again: goka writes one for each partition.
@@ -18,11 +18,11 @@ const interval = time.Second
 // Logger is a logger for goka: lines about errors become warnings, the rest is for debugging. It is safe for concurrent use.
 type Logger struct {
 	log    *slog.Logger
-	limits *telemetry.RateLimits // by what goka says
+	limits *loglimit.Kinds // by what goka says
 }
 
 // New makes a logger that writes to log.
-func New(log *slog.Logger) Logger { return Logger{log, telemetry.NewRateLimits(interval)} }
+func New(log *slog.Logger) Logger { return Logger{log, loglimit.NewKinds(interval)} }
 
 func (l Logger) line(sentence, text string) {
 	if !strings.Contains(strings.ToLower(text), "error") {

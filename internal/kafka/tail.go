@@ -12,7 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/wire"
 )
 
@@ -32,7 +32,7 @@ type Tail struct {
 	consumer sarama.Consumer
 	deliver  func(wire.Record)
 	log      *slog.Logger
-	logged   *telemetry.RateLimits // by topic
+	logged   *loglimit.Kinds // by topic
 	cancel   context.CancelFunc
 	readers  sync.WaitGroup
 	once     sync.Once
@@ -58,7 +58,7 @@ func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.
 		return nil, errors.Join(fmt.Errorf("starting a reader on Kafka at %s: %w", at, err), client.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &Tail{client: client, consumer: consumer, deliver: deliver, log: log, logged: telemetry.NewRateLimits(tailLogInterval), cancel: cancel}
+	t := &Tail{client: client, consumer: consumer, deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), cancel: cancel}
 	if err := t.open(ctx, topics); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

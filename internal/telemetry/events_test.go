@@ -93,20 +93,3 @@ func TestSlowReaderOfEventsHoldsUpNobody(t *testing.T) {
 		t.Errorf("%d events: %d printed, %d said to be missed", events, printed, missed)
 	}
 }
-
-func TestRateLimit(t *testing.T) {
-	t.Parallel()
-	l := telemetry.NewRateLimit(time.Minute)
-	at := time.Unix(0, 0)
-	if more, ok := l.Allow(at); !ok || more != 0 {
-		t.Errorf("the first: %d, %t", more, ok)
-	}
-	for range 3 {
-		if _, ok := l.Allow(at.Add(time.Second)); ok {
-			t.Error("within the interval")
-		}
-	}
-	if more, ok := l.Allow(at.Add(time.Minute)); !ok || more != 3 {
-		t.Errorf("after the interval: %d, %t", more, ok)
-	}
-}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"kafkagrpc/internal/loglimit"
+
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 )
@@ -20,7 +22,7 @@ const errorInterval = 30 * time.Second
 // variables: those of headers and addresses may be secrets.
 type sdkLog struct {
 	log    *slog.Logger
-	limits *RateLimits
+	limits *loglimit.Kinds
 
 	mu       sync.Mutex
 	starting bool
@@ -29,7 +31,7 @@ type sdkLog struct {
 
 // takeErrors makes the SDK of the process speak to a log. Those of a collector that is gone would come with every batch.
 func takeErrors(log *slog.Logger) *sdkLog {
-	s := &sdkLog{log: log, limits: NewRateLimits(errorInterval), starting: true}
+	s := &sdkLog{log: log, limits: loglimit.NewKinds(errorInterval), starting: true}
 	otel.SetLogger(logr.New(s))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		s.limits.Of("").Log(log, slog.LevelWarn, "exporting telemetry fails; what cannot be sent is lost", "error", err)
