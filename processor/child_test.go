@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 )
@@ -56,7 +57,7 @@ func TestChildProcess(t *testing.T) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	state, err := processor.OpenStateDir(c.Dir)
+	state, err := statedir.Open(c.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}

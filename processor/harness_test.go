@@ -18,6 +18,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -120,7 +121,7 @@ type instance struct {
 func (b *testbench) start(dir string) *instance {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	state, err := processor.OpenStateDir(dir)
+	state, err := statedir.Open(dir)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -211,7 +212,7 @@ func (b *testbench) committed() {
 // evict removes the member of a stopped instance from the group, which would wait for its return.
 func (b *testbench) evict(dir string) {
 	b.t.Helper()
-	state, err := processor.OpenStateDir(dir)
+	state, err := statedir.Open(dir)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/loglimit"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor/rowpb"
@@ -31,7 +32,7 @@ type Config struct {
 	Remote  topology.Remote
 	Methods topology.Methods // of the catalogs: tells which methods are unary
 	Client  *grpcout.Client  // stays the caller's, who closes it after Run has returned
-	State   *StateDir        // stays the caller's
+	State   *statedir.Dir    // stays the caller's
 	Log     *slog.Logger     // default slog.Default()
 
 	Telemetry *telemetry.Telemetry // stays the caller's; nil: nothing is told
@@ -69,7 +70,7 @@ type Processor struct {
 	methods  topology.Methods
 	caller   *grpcout.Caller
 	gone     *gone
-	state    *StateDir
+	state    *statedir.Dir
 	log      *slog.Logger
 	create   int
 	ahead    int

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/topology"
 )
 
@@ -47,7 +48,7 @@ func (r Reset) Run(ctx context.Context) (done []string, err error) {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if local {
-		state, locked := OpenStateDir(r.StateDir)
+		state, locked := statedir.Open(r.StateDir)
 		if locked != nil {
 			return nil, locked
 		}

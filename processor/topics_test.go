@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 )
@@ -99,7 +100,16 @@ func (b *testbench) new(t *testing.T, create int) (*processor.Processor, error) 
 			t.Error(err)
 		}
 	})
+	state, err := statedir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := state.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return processor.New(t.Context(), processor.Config{
-		Remote: b.remote, Methods: b.methods, Client: client, State: open(t, t.TempDir()), CreateTopics: create,
+		Remote: b.remote, Methods: b.methods, Client: client, State: state, CreateTopics: create,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
@@ -90,7 +91,7 @@ func (a *app) startProcessors(ctx context.Context, o appOptions) error {
 	if a.stateDir == "" {
 		a.stateDir = defaultStateDir(a.topology)
 	}
-	state, err := processor.OpenStateDir(a.stateDir)
+	state, err := statedir.Open(a.stateDir)
 	if err != nil {
 		return err
 	}

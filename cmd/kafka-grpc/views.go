@@ -19,6 +19,7 @@ import (
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/statedir"
 	"kafkagrpc/processor"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
@@ -281,8 +282,8 @@ func startViewsOnly(ctx context.Context, t *topology.Topology, remotes []topolog
 		err = a.startAdmin(ctx, adminAddr, o)
 	}
 	if err == nil {
-		var state *processor.StateDir
-		if state, err = processor.OpenStateDir(stateDir); err == nil {
+		var state *statedir.Dir
+		if state, err = statedir.Open(stateDir); err == nil {
 			a.onStop(state.Close)
 			a.addPart(stateFolderPart(stateDir))
 			err = a.startViews(ctx, o)

@@ -1,4 +1,4 @@
-package processor_test
+package statedir_test
 
 import (
 	"errors"
@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"kafkagrpc/internal/disktest"
-	"kafkagrpc/processor"
+	"kafkagrpc/internal/statedir"
 )
 
-func TestStateDirHasOneOwner(t *testing.T) {
+func TestDirHasOneOwner(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
 	first := open(t, dir)
-	_, err := processor.OpenStateDir(dir)
+	_, err := statedir.Open(dir)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("opening it again: %v", err)
 	}
@@ -28,7 +28,7 @@ func TestStateDirHasOneOwner(t *testing.T) {
 }
 
 // The results of calls are in it.
-func TestStateDirIsForItsOwnerAlone(t *testing.T) {
+func TestDirIsForItsOwnerAlone(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	open(t, dir)
@@ -71,19 +71,19 @@ func TestEmptyInstanceIDIsReplaced(t *testing.T) {
 	}
 }
 
-func TestStateDirThatCannotBeMade(t *testing.T) {
+func TestDirThatCannotBeMade(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := processor.OpenStateDir(file); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := statedir.Open(file); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file as state directory: %v", err)
 	}
 }
 
 // An owner who was there before takes no more space.
-func TestStateDirOnAFullDisk(t *testing.T) {
+func TestDirOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := disktest.New(t, "1")
 	first := open(t, disk.Dir)
@@ -100,19 +100,19 @@ func TestStateDirOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := filepath.Join(disk.Dir, "fresh")
-	if _, err := processor.OpenStateDir(fresh); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the folder "+fresh) ||
+	if _, err := statedir.Open(fresh); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the folder "+fresh) ||
 		!strings.Contains(err.Error(), "make space there") {
 		t.Errorf("a new folder: %v", err)
 	}
 	disk.ReadOnly()
-	if _, err := processor.OpenStateDir(disk.Dir); !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "mount it to be written") {
+	if _, err := statedir.Open(disk.Dir); !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "mount it to be written") {
 		t.Errorf("a read-only disk: %v", err)
 	}
 }
 
-func open(t *testing.T, dir string) *processor.StateDir {
+func open(t *testing.T, dir string) *statedir.Dir {
 	t.Helper()
-	d, err := processor.OpenStateDir(dir)
+	d, err := statedir.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func open(t *testing.T, dir string) *processor.StateDir {
 	return d
 }
 
-func instanceID(t *testing.T, d *processor.StateDir) string {
+func instanceID(t *testing.T, d *statedir.Dir) string {
 	t.Helper()
 	id, err := d.InstanceID()
 	if err != nil {

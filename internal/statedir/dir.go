@@ -1,4 +1,5 @@
-package processor
+// Package statedir is the folder of one instance on its disk: who owns it, and the id of the instance. It knows nothing of what others keep in it.
+package statedir
 
 import (
 	"crypto/rand"
@@ -13,14 +14,14 @@ import (
 	"kafkagrpc/internal/tablestore"
 )
 
-// StateDir is the folder of one instance: the local stores of its tables, and its id. One process owns it.
-type StateDir struct {
+// Dir is the folder of one instance: the local stores of its tables, and its id. One process owns it.
+type Dir struct {
 	path string
 	lock *os.File
 }
 
-// OpenStateDir creates the folder if need be, for its owner alone, since the results of calls are in it, and locks it. A folder in use is refused with its owner's pid.
-func OpenStateDir(path string) (*StateDir, error) {
+// Open creates the folder if need be, for its owner alone, since the results of calls are in it, and locks it. A folder in use is refused with its owner's pid.
+func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", tablestore.OnDisk(path, err))
 	}
@@ -36,7 +37,7 @@ func OpenStateDir(path string) (*StateDir, error) {
 		return nil, fmt.Errorf("state directory %s is in use by process %s: stop it, or give this instance its own --state-dir: %w",
 			path, strings.TrimSpace(string(owner)), err)
 	}
-	d := &StateDir{path, lock}
+	d := &Dir{path, lock}
 	// In this order it takes no more space than the last owner's, which a full disk may not have.
 	pid := fmt.Sprintln(os.Getpid())
 	if err := errors.Join(writeAt(lock, pid), lock.Truncate(int64(len(pid)))); err != nil {
@@ -51,11 +52,11 @@ func writeAt(f *os.File, text string) error {
 }
 
 // Path is the folder.
-func (d *StateDir) Path() string { return d.path }
+func (d *Dir) Path() string { return d.path }
 
 // InstanceID is the id of the instance whose state this is, made at the first use: it is the static member id at the
 // consumer group, with which a restarted instance gets its partitions back at once.
-func (d *StateDir) InstanceID() (string, error) {
+func (d *Dir) InstanceID() (string, error) {
 	path := filepath.Join(d.path, "instance-id")
 	id, err := os.ReadFile(path)
 	if err == nil && len(strings.TrimSpace(string(id))) > 0 {
@@ -76,4 +77,4 @@ func (d *StateDir) InstanceID() (string, error) {
 }
 
 // Close gives the folder up.
-func (d *StateDir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error { return d.lock.Close() }
