@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kafkagrpc/internal/preflight"
+	"kafkagrpc/cmd/kafka-grpc/preflight"
 	"kafkagrpc/internal/texttable"
 	"kafkagrpc/topology"
 )

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kafkagrpc/internal/access"
+	"kafkagrpc/internal/admin/access"
 )
 
 // healthAnswer is how much of an answer is read: it names parts and reasons, and is shown.

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"kafkagrpc/internal/access"
+	"kafkagrpc/internal/admin/access"
 	"kafkagrpc/internal/texttable"
 	"kafkagrpc/views/viewspb"
 )

@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kafkagrpc/internal/access"
 	"kafkagrpc/internal/admin"
+	"kafkagrpc/internal/admin/access"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/statedir"

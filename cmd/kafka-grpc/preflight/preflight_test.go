@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"kafkagrpc/cmd/kafka-grpc/preflight"
 	"kafkagrpc/internal/pkitest"
-	"kafkagrpc/internal/preflight"
 	"kafkagrpc/topology"
 )
 

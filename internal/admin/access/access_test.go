@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkagrpc/internal/access"
+	"kafkagrpc/internal/admin/access"
 )
 
 const token = "0123456789abcdef"
