@@ -244,7 +244,15 @@ func (d *demonstration) suggest(broker *embedded.Kafka) {
 			security, d.app.listeners[i].Addr(), demoMethod)
 	}
 	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
-	d.printf("  kafka-grpc keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", d.app.admin.Addr(), d.app.admin.URL())
+	d.printf("  %s keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", typed(os.Args[0]), d.app.admin.Addr(), d.app.admin.URL())
+}
+
+// typed is what to type for this program, which was started as arg0: go run starts one that it has built somewhere else.
+func typed(arg0 string) string {
+	if strings.Contains(arg0, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/kafka-grpc"
+	}
+	return arg0
 }
 
 // watchedTopics collects what is written to some topics from now on.

@@ -196,6 +196,18 @@ func TestDemoStaysUp(t *testing.T) {
 	}
 }
 
+// The demo suggests a command as it can be typed where the demo was started.
+func TestTyped(t *testing.T) {
+	t.Parallel()
+	for arg0, want := range map[string]string{
+		"./kafka-grpc": "./kafka-grpc", "kafka-grpc": "kafka-grpc", "/tmp/go-build12/b001/exe/kafka-grpc": "go run ./cmd/kafka-grpc",
+	} {
+		if got := typed(arg0); got != want {
+			t.Errorf("started as %s: %q, want %q", arg0, got, want)
+		}
+	}
+}
+
 func TestRunOnEmbeddedKafkaUntilStopped(t *testing.T) {
 	seed, plain, secure := seedOnFreePorts(t)
 	ctx, cancel := context.WithCancel(t.Context())
