@@ -290,26 +290,32 @@ func (c *claim) delivery(offset int64) *Delivery {
 
 // mark is the handler saying that all its callback for this offset wrote is acknowledged.
 func (c *claim) mark(offset int64) {
+	if d, prefix := c.marked(offset); d != nil {
+		c.commit(prefix)
+		if a, ok := d.Payload.(Acknowledged); ok {
+			a.Acknowledged()
+		}
+	}
+}
+
+// marked marks the delivery of an offset; nil where there is none that is not marked.
+func (c *claim) marked(offset int64) (*Delivery, prefix) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	d := c.pending[offset]
 	if d == nil || d.marked {
-		c.mu.Unlock()
-		return
+		return nil, prefix{}
 	}
 	d.marked = true
-	if a, ok := d.Payload.(Acknowledged); ok {
-		defer a.Acknowledged()
-	}
 	if next := d.next; next != nil {
 		d.next = nil
 		if !c.closed {
 			c.inject(d, *next)
 		}
 		// A closed claim leaves the delivery unfinished: its record comes again.
-		c.mu.Unlock()
-		return
+		return d, prefix{}
 	}
-	c.finish(d)
+	return d, c.finish(d)
 }
 
 // settle lets a record rest where it can. The caller holds c.mu.
@@ -335,9 +341,16 @@ func (c *claim) unfollow(d *Delivery) {
 	d.followers = nil
 }
 
-// finish takes one from the open count of d and commits what became finished by it. The caller holds c.mu;
-// finish unlocks it.
-func (c *claim) finish(d *Delivery) {
+// prefix is a finished prefix of the partition that is longer than the last one, and what is known of what is behind it. The zero
+// value is none.
+type prefix struct {
+	to       int64 // the offset to commit; above 0, as at least one record is before it
+	progress string
+}
+
+// finish takes one from the open count of d, and answers what became finished by it. The caller holds c.mu, and commits that when
+// it does not any more.
+func (c *claim) finish(d *Delivery) prefix {
 	var commit int64
 	var ok bool
 	for d != nil {
@@ -362,24 +375,31 @@ func (c *claim) finish(d *Delivery) {
 		d = then
 	}
 	c.signal()
-	c.commit(commit, ok)
+	return c.finished(commit, ok)
 }
 
-// commit tells sarama of a longer finished prefix, if it is one. The caller holds c.mu; commit unlocks it.
-func (c *claim) commit(offset int64, ok bool) {
+// finished is the prefix up to an offset, if it is a longer one. The caller holds c.mu.
+func (c *claim) finished(to int64, longer bool) prefix {
 	if c.window.plain() && len(c.unread()) == 0 {
 		c.progress = ""
 	} else {
 		c.stir()
 	}
-	progress := c.progress
-	c.mu.Unlock()
-	if ok {
-		// Outside c.mu. Two goroutines may come here in the other order; sarama keeps the higher offset.
-		c.commits.Lock()
-		defer c.commits.Unlock()
-		c.session.MarkOffset(c.Topic(), c.Partition(), offset, progress)
+	if !longer {
+		return prefix{}
 	}
+	return prefix{to, c.progress}
+}
+
+// commit tells sarama of a finished prefix. The caller does not hold c.mu: two goroutines may come here in the other order, and
+// sarama keeps the higher offset.
+func (c *claim) commit(p prefix) {
+	if p.to == 0 {
+		return
+	}
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	c.session.MarkOffset(c.Topic(), c.Partition(), p.to, p.progress)
 }
 
 // unread is what is known from earlier sessions of records that this one has not read yet. The caller holds c.mu.
@@ -410,11 +430,17 @@ func (c *claim) skipped(offset int64) bool {
 	if len(c.before) == 0 || !contains(c.before, offset) {
 		return false
 	}
+	c.commit(c.skip(offset))
+	return true
+}
+
+// skip passes a record that was finished in an earlier session.
+func (c *claim) skip(offset int64) prefix {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.window.push(offset)
 	c.next = offset + 1
-	c.commit(c.window.finish(offset)) // unlocks
-	return true
+	return c.finished(c.window.finish(offset))
 }
 
 // progressInterval is how often the metadata of commits is brought up to date: it is read only after a crash, and

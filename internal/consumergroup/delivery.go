@@ -154,14 +154,19 @@ func (h *Hold) Charge(bytes int) { h.delivery.Charge(bytes) }
 // Release gives the hold up. When the claim takes no injections any more it does nothing: work that was cut short
 // must not finish its record, not even through a deferred Release.
 func (h *Hold) Release() {
+	h.delivery.claim.commit(h.released())
+}
+
+// released gives the hold up, and answers what became finished by it.
+func (h *Hold) released() prefix {
 	c := h.delivery.claim
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if h.used || c.closed {
-		c.mu.Unlock()
-		return
+		return prefix{}
 	}
 	h.use()
-	c.finish(h.delivery) // unlocks
+	return c.finish(h.delivery)
 }
 
 // use uses the hold up. The caller holds claim.mu.

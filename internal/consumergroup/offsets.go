@@ -120,14 +120,17 @@ func (c *claim) waits(end int64) (at int64, waits bool) {
 }
 
 // pass passes offsets of no record for the claim.
-func (c *claim) pass(from, to int64) {
+func (c *claim) pass(from, to int64) { c.commit(c.passed(from, to)) }
+
+// passed is what is finished by that: nothing where the claim went on meanwhile.
+func (c *claim) passed(from, to int64) prefix {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if to <= from || c.next != from || c.window.len() > 0 {
-		c.mu.Unlock()
-		return
+		return prefix{}
 	}
 	c.next, c.waited = to, to
-	c.commit(to, true) // unlocks
+	return c.finished(to, true)
 }
 
 // tellOpen says in the log now and then that the claim waits for the end of a transaction, which its producer may have
