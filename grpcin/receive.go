@@ -4,11 +4,11 @@ import (
 	"errors"
 	"io"
 
+	"kafkagrpc/wire"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"kafkagrpc/internal/telemetry"
 )
 
 // receive writes the caller's messages to Kafka. The channel tells when its side is done: nil when all messages are
@@ -75,6 +75,6 @@ func (s *Server) sendError(c *call, err error) error {
 	case s.options.Rejected(err):
 		code = codes.Internal
 	}
-	s.warn(c, "a call could not be written to Kafka", "topic", c.route.Topic, "status", telemetry.StatusName(code), "error", err)
+	s.warn(c, "a call could not be written to Kafka", "topic", c.route.Topic, "status", wire.StatusName(code), "error", err)
 	return status.Errorf(code, "the call could not be written to topic %q: %v", c.route.Topic, err)
 }

@@ -15,6 +15,7 @@ import (
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // call is the one execution of a key that is in flight.
@@ -89,7 +90,7 @@ func (p *Processor) start(part *partition, a *attempt, hold *consumergroup.Hold,
 		if !c.hold.Inject(a.key, done) {
 			a.abandon(errGivenUp)
 			p.repeats(slog.LevelInfo, "lost", "the result of a call came after its partition was given up: the request is delivered again",
-				a, "status", telemetry.StatusName(done.result.Status))
+				a, "status", wire.StatusName(done.result.Status))
 			p.replies.give(done.reply)
 		}
 	})

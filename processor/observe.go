@@ -231,7 +231,7 @@ func (observer) Held(ctx context.Context, d time.Duration) {
 func (observer) Backoff(ctx context.Context, pause time.Duration, r grpcout.Result) {
 	trace.SpanFromContext(ctx).AddEvent("backoff", trace.WithAttributes(
 		attribute.Float64("kafka_grpc.seconds", pause.Seconds()), attribute.Int("kafka_grpc.attempt", r.Attempts),
-		attribute.String("rpc.response.status_code", telemetry.StatusName(r.Status))))
+		attribute.String("rpc.response.status_code", wire.StatusName(r.Status))))
 }
 
 // flight is what a partition has in flight, for those who look on: its own goroutine has the same elsewhere.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"kafkagrpc/grpcout"
-	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/wire"
 )
 
 // policy is how the remote's calls are made.
@@ -19,7 +19,7 @@ func (p *Processor) policy() grpcout.Policy {
 		BreakerChanged: func(t grpcout.Target, open bool, by grpcout.Result) {
 			if open {
 				p.log.Warn("a service fails: its calls wait, and one at a time probes it", "target", t.Address,
-					"failures", c.BreakerFailures, "probe_after", c.BreakerOpen, "status", telemetry.StatusName(by.Status), "message", by.Message)
+					"failures", c.BreakerFailures, "probe_after", c.BreakerOpen, "status", wire.StatusName(by.Status), "message", by.Message)
 				return
 			}
 			p.log.Info("a service answers again: its calls go on", "target", t.Address)

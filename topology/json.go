@@ -3,7 +3,6 @@ package topology
 import (
 	"crypto/tls"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -276,12 +275,10 @@ func remoteOf(r Remote) remoteJSON {
 
 // codeName is the name of a code as a configuration writes it.
 func codeName(c codes.Code) string {
-	for name, known := range codeNames {
-		if known == c && name != "cancelled" {
-			return name
-		}
+	if c == codes.Canceled {
+		return "canceled" // either spelling is read
 	}
-	return strings.ToLower(c.String())
+	return hyphened(wire.StatusName(c))
 }
 
 func list(names []string) []string {

@@ -2,7 +2,6 @@ package topology
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"net/netip"
 	"regexp"
@@ -10,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kafkagrpc/wire"
 
 	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/grpc/codes"
@@ -142,30 +143,25 @@ type code struct {
 	value codes.Code
 }
 
-// codeNames are the names of the gRPC specification, which spells one of them otherwise than the Go library.
-var codeNames = map[string]codes.Code{
-	"cancelled": codes.Canceled, "canceled": codes.Canceled, "unknown": codes.Unknown,
-	"invalid-argument": codes.InvalidArgument, "deadline-exceeded": codes.DeadlineExceeded, "not-found": codes.NotFound,
-	"already-exists": codes.AlreadyExists, "permission-denied": codes.PermissionDenied,
-	"resource-exhausted": codes.ResourceExhausted, "failed-precondition": codes.FailedPrecondition,
-	"aborted": codes.Aborted, "out-of-range": codes.OutOfRange, "unimplemented": codes.Unimplemented,
-	"internal": codes.Internal, "unavailable": codes.Unavailable, "data-loss": codes.DataLoss,
-	"unauthenticated": codes.Unauthenticated,
-}
-
 func (c *code) parse(value string) string {
-	name := strings.ReplaceAll(strings.ToLower(value), "_", "-")
-	v, ok := codeNames[name]
-	if ok {
-		c.value = v
-		return ""
-	}
-	if name == "ok" {
+	v, ok := wire.StatusOf(value)
+	switch {
+	case !ok:
+		var names []string
+		for _, name := range wire.StatusNames[1:] {
+			names = append(names, hyphened(name))
+		}
+		slices.Sort(names)
+		return "must be the name of a gRPC status code such as `" + cmp.Or(nearest(hyphened(value), names), "unavailable") + "`"
+	case v == codes.OK:
 		return "must be the code of an error: a call that went well is never made again"
 	}
-	near := nearest(name, slices.Sorted(maps.Keys(codeNames)))
-	return "must be the name of a gRPC status code such as `" + cmp.Or(near, "unavailable") + "`"
+	c.value = v
+	return ""
 }
+
+// hyphened is the name of a status as a configuration writes it.
+func hyphened(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
 
 // topicName is a name that Kafka takes for a topic.
 type topicName struct{ text }

@@ -7,7 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -18,6 +17,7 @@ import (
 
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // rowVersion is the layout that this program reads.
@@ -53,16 +53,9 @@ var stateNames = map[rowpb.State]string{
 	rowpb.State_STATE_OPEN: "open", rowpb.State_STATE_FINAL: "final", rowpb.State_STATE_RETRYABLE: "retryable",
 }
 
-// names of the gRPC codes as the protocol spells them; codes.Code prints others.
-var statusNames = []string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-	"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-	"DATA_LOSS", "UNAUTHENTICATED",
-}
-
 func statusName(code int32) string {
-	if code >= 0 && int(code) < len(statusNames) {
-		return statusNames[code]
+	if code >= 0 && int(code) < len(wire.StatusNames) {
+		return wire.StatusNames[code]
 	}
 	return fmt.Sprintf("CODE_%d", code)
 }
@@ -196,10 +189,4 @@ func decoded(data []byte, output protoreflect.MessageDescriptor) *viewspb.Messag
 	}
 	m.Undecoded = fmt.Sprintf("it is no %s: %v", output.FullName(), err)
 	return m
-}
-
-// codeOf is the gRPC code with a name.
-func codeOf(name string) (codes.Code, bool) {
-	i := slices.Index(statusNames, strings.ToUpper(name))
-	return codes.Code(i), i >= 0
 }

@@ -9,6 +9,7 @@ import (
 
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 // badRequest is a mistake of the caller: which parameter it is in, and what that takes.
@@ -32,9 +33,9 @@ func newFilter(f *viewspb.Filter) (filter, error) {
 		return out, &badRequest{"prefix", "it has more than 65536 bytes"}
 	}
 	if name := f.GetStatus(); name != "" {
-		code, ok := codeOf(name)
+		code, ok := wire.StatusOf(name)
 		if !ok {
-			return out, &badRequest{"status", "it takes the name of a gRPC status: " + strings.Join(statusNames, ", ")}
+			return out, &badRequest{"status", "it takes the name of a gRPC status: " + strings.Join(wire.StatusNames, ", ")}
 		}
 		out.status = int32(code)
 	}

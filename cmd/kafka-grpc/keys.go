@@ -22,6 +22,7 @@ import (
 	"kafkagrpc/internal/admin/access"
 	"kafkagrpc/internal/texttable"
 	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
 )
 
 const (
@@ -213,10 +214,7 @@ func (f *filterFlags) define(c *cobra.Command) {
 	l.StringVar(&f.since, "since", "", "only results from then on: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m")
 	l.StringVar(&f.until, "until", "", "only results before then, as --since")
 	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"open", "final", "retryable"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions([]string{
-		"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-		"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-	}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(wire.StatusNames, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *filterFlags) parse(now time.Time) (*viewspb.Filter, error) {

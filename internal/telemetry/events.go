@@ -123,7 +123,7 @@ func (e *Events) printDropped() {
 
 func (e *Events) print(s stamped) {
 	r := slog.NewRecord(s.at, slog.LevelInfo, s.Name, 0)
-	r.AddAttrs(slog.String("binding", s.Binding), slog.String("method", s.Method), slog.String("status", StatusName(s.Status)))
+	r.AddAttrs(slog.String("binding", s.Binding), slog.String("method", s.Method), slog.String("status", wire.StatusName(s.Status)))
 	if s.Result != "" {
 		r.AddAttrs(slog.String("result", string(s.Result)))
 	}

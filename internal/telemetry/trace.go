@@ -132,16 +132,16 @@ func SetStatus(span trace.Span, status codes.Code, message string) {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
 		SetClientStatus(span, status, message)
 	default:
-		span.SetAttributes(semconv.RPCResponseStatusCode(StatusName(status)))
+		span.SetAttributes(semconv.RPCResponseStatusCode(wire.StatusName(status)))
 	}
 }
 
 // SetClientStatus is SetStatus for a span of the side that asked: every status but OK makes it an error.
 func SetClientStatus(span trace.Span, status codes.Code, message string) {
-	span.SetAttributes(semconv.RPCResponseStatusCode(StatusName(status)))
+	span.SetAttributes(semconv.RPCResponseStatusCode(wire.StatusName(status)))
 	if status != codes.OK {
 		span.SetStatus(otelcodes.Error, message)
-		span.SetAttributes(semconv.ErrorTypeKey.String(StatusName(status)))
+		span.SetAttributes(semconv.ErrorTypeKey.String(wire.StatusName(status)))
 	}
 }
 
