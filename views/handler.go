@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpcreflect"
 
+	"kafkagrpc/internal/jsonanswer"
 	"kafkagrpc/views/viewspb"
 )
 
@@ -48,7 +49,7 @@ func Handler(tables ...Source) http.Handler {
 		_, _ = w.Write(openAPI)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		failWith(w, http.StatusNotFound, "not_found", "no such path: /openapi.json has those that there are")
+		jsonanswer.Fail(w, http.StatusNotFound, "not_found", "no such path: /openapi.json has those that there are")
 	})
 	return patient(mux, writeTime)
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"kafkagrpc/internal/jsonanswer"
 	"kafkagrpc/views/viewspb"
 )
 
@@ -134,7 +135,7 @@ func (h rest) events(w http.ResponseWriter, events <-chan *viewspb.WatchResponse
 			}
 			data, err := marshal.Marshal(e)
 			if err != nil {
-				data, _ = json.Marshal(errorBody{"internal", err.Error()})
+				data, _ = json.Marshal(jsonanswer.Error{Code: "internal", Message: err.Error()})
 				name = "error"
 			}
 			write("id: %s\nevent: %s\ndata: %s\n\n", e.Cursor, name, data)
@@ -144,7 +145,7 @@ func (h rest) events(w http.ResponseWriter, events <-chan *viewspb.WatchResponse
 				return
 			}
 			// Without a reason the browser would not know that it must begin from now.
-			data, _ := json.Marshal(errorBody{codeFor(err).String(), err.Error()})
+			data, _ := json.Marshal(jsonanswer.Error{Code: codeFor(err).String(), Message: err.Error()})
 			write("event: error\ndata: %s\n\n", data)
 			return
 		}
@@ -167,12 +168,6 @@ func answer(w http.ResponseWriter, response proto.Message, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(append(data, '\n')) // a caller that is gone needs no answer
-}
-
-// errorBody is how every error is told: as connect does it.
-type errorBody struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
 }
 
 var httpStatus = map[connect.Code]int{
@@ -199,14 +194,7 @@ func fail(w http.ResponseWriter, err error) {
 	if !ok {
 		status = http.StatusInternalServerError
 	}
-	failWith(w, status, code.String(), message)
-}
-
-func failWith(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(errorBody{code, message})
+	jsonanswer.Fail(w, status, code.String(), message)
 }
 
 // query are the parameters of a request, each known and given once.

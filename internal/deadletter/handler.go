@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"kafkagrpc/internal/jsonanswer"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/wire"
 )
@@ -72,12 +73,9 @@ func (h *handler) oneByOne(serve func(context.Context, *http.Request) (any, erro
 			if !errors.As(err, &known) {
 				known = &failure{http.StatusServiceUnavailable, "unavailable", err.Error()}
 			}
-			status, answer = known.status, map[string]string{"code": known.code, "message": known.message}
+			status, answer = known.status, jsonanswer.Error{Code: known.code, Message: known.message}
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(answer) // who asked may be gone
+		jsonanswer.Write(w, status, answer)
 	}
 }
 

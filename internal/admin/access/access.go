@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kafkagrpc/internal/jsonanswer"
 )
 
 const (
@@ -88,19 +90,19 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 			case g.Clients:
 				message += ", or show a certificate of a client"
 			}
-			fail(w, http.StatusUnauthorized, "unauthenticated", message)
+			jsonanswer.Fail(w, http.StatusUnauthorized, "unauthenticated", message)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusForbidden, "permission_denied", "the request comes from a page of another origin")
+		jsonanswer.Fail(w, http.StatusForbidden, "permission_denied", "the request comes from a page of another origin")
 	}))
 	protected := crossOrigin.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.Loopback && !loopbackName(r.Host) {
-			fail(w, http.StatusForbidden, "permission_denied", fmt.Sprintf("the request names the host %q: only localhost and loopback addresses are served here", r.Host))
+			jsonanswer.Fail(w, http.StatusForbidden, "permission_denied", fmt.Sprintf("the request names the host %q: only localhost and loopback addresses are served here", r.Host))
 			return
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -148,15 +150,15 @@ func (g Guard) login(w http.ResponseWriter, r *http.Request) {
 		Token string `json:"token"`
 	}
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-		fail(w, http.StatusUnsupportedMediaType, "invalid_argument", "the body is JSON: {\"token\": \"...\"}")
+		jsonanswer.Fail(w, http.StatusUnsupportedMediaType, "invalid_argument", "the body is JSON: {\"token\": \"...\"}")
 		return
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 2*maxToken)).Decode(&body); err != nil {
-		fail(w, http.StatusBadRequest, "invalid_argument", "the body is JSON: {\"token\": \"...\"}")
+		jsonanswer.Fail(w, http.StatusBadRequest, "invalid_argument", "the body is JSON: {\"token\": \"...\"}")
 		return
 	}
 	if g.Token == "" || !same(strings.TrimSpace(body.Token), g.Token) {
-		fail(w, http.StatusUnauthorized, "unauthenticated", "the token is wrong")
+		jsonanswer.Fail(w, http.StatusUnauthorized, "unauthenticated", "the token is wrong")
 		return
 	}
 	ends := time.Now().Add(sessionTime)
@@ -179,11 +181,4 @@ func (g Guard) session(value string, now time.Time) bool {
 	text, _, _ := strings.Cut(value, ".")
 	ends, err := strconv.ParseInt(text, 10, 64)
 	return err == nil && now.Unix() < ends && same(value, g.sign(ends))
-}
-
-func fail(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": code, "message": message})
 }
