@@ -18,11 +18,10 @@ const classTooOld = "too_old"
 
 // age is how long ago the attempt's first record was written; 0 where that is not known, and for one from the future.
 func (a *attempt) age(now time.Time) time.Duration {
-	at := a.source.timestamp
-	if at.UnixMilli() <= 0 { // a record without a timestamp has -1
+	if !a.source.dated() {
 		return 0
 	}
-	return max(0, now.Sub(at))
+	return max(0, now.Sub(a.source.timestamp))
 }
 
 // tooOld reports whether no call is made for the attempt any more.

@@ -39,7 +39,9 @@ func (p *Processor) begin(a *attempt) {
 		return
 	}
 	a.read, a.result = time.Now(), telemetry.ResultRefused
-	p.telemetry.Metrics.Took(a.method, telemetry.StageTopic, a.read.Sub(a.source.timestamp))
+	if a.source.dated() {
+		p.telemetry.Metrics.Took(a.method, telemetry.StageTopic, a.read.Sub(a.source.timestamp))
+	}
 	if !p.telemetry.Tracing {
 		return
 	}
@@ -139,7 +141,9 @@ func (p *Processor) observeReply(a *attempt, status codes.Code, message string) 
 		}
 		now, method := time.Now(), a.method
 		p.telemetry.Metrics.Took(method, telemetry.StageReply, now.Sub(emitted))
-		p.telemetry.Metrics.Took(method, telemetry.StageWhole, now.Sub(a.source.timestamp))
+		if a.source.dated() {
+			p.telemetry.Metrics.Took(method, telemetry.StageWhole, now.Sub(a.source.timestamp))
+		}
 		p.telemetry.Metrics.Answered(method, a.source.topic, result, status)
 		p.telemetry.Events.Print(telemetry.Event{
 			Name: "request", Binding: p.remote.Binding, Method: method, CorrelationID: a.request.CorrelationID,

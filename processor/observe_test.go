@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -101,6 +102,25 @@ func TestMetricsFollowTheCalls(t *testing.T) {
 	i.stop()
 	if text := scrape(); strings.Contains(text, "kafka_grpc_consumer_lag{") {
 		t.Error("a group that has stopped is still observed")
+	}
+}
+
+// How long a request was on its topic is not known where its record does not say when it was written.
+func TestStagesOfARecordWithoutATimestamp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	_, scrape := b.watched()
+	b.started()
+	record := message(attempt("k", "1"), "hi")
+	record.Timestamp = time.UnixMilli(-1)
+	b.produce(record)
+	b.results(1)["1"].check(t, codes.OK, "", "hi")
+	const stage = `kafka_grpc_stage_duration_seconds_count{method="UnaryEcho",service="grpc.examples.echo.Echo",stage="`
+	b.has(scrape, stage+`call"} 1`, stage+`reply_produce"} 1`)
+	for _, unknown := range []string{"topic", "whole"} {
+		if strings.Contains(scrape(), stage+unknown) {
+			t.Errorf("the stage %s is measured", unknown)
+		}
 	}
 }
 

@@ -82,3 +82,6 @@ func parseSource(text string) (source, error) {
 	}
 	return source{topic: parts[3], partition: int32(partition), offset: offset, timestamp: time.UnixMilli(millis)}, nil
 }
+
+// dated reports whether it is known when the record was written: one without a timestamp has -1.
+func (s source) dated() bool { return s.timestamp.UnixMilli() > 0 }
