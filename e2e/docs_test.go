@@ -85,7 +85,8 @@ func (d *documented) shell(dir, text string) *exec.Cmd {
 	c := exec.Command("bash", "-o", "pipefail", "-c", text)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "PATH="+d.path+":"+os.Getenv("PATH"), "ECHO_SERVER_HOST=127.0.0.1", "ECHO_SERVER_PORT="+portOf(d.addr),
-		"KEYSTORE_PASSWORD="+password, "KAFKA_GRPC_BROKERS="+d.kafka.Brokers()[0], "KAFKA_GRPC_LISTEN=127.0.0.1", "KAFKA_GRPC_STATE_DIR="+d.state)
+		"KEYSTORE_PASSWORD="+password, "KAFKA_GRPC_BROKERS="+d.kafka.Brokers()[0], "KAFKA_GRPC_LISTEN=127.0.0.1", "KAFKA_GRPC_STATE_DIR="+d.state,
+		"KAFKA_GRPC_PPROF=true", "PPROF_TMPDIR="+d.state)
 	return c
 }
 
@@ -140,8 +141,10 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	d.do(d.dir, "./kafka-grpc check -c zilla.yaml")
 	d.do(d.dir, "kafka-grpc reset -c zilla.yaml --dry-run")
-	if set := d.do(d.dir, "kafka-consumer-groups.sh"); strings.Count(set, requestTopic) != 8 {
-		t.Errorf("the offsets of 8 partitions are to be set, not\n%s", set)
+	for _, c := range d.take("kafka-consumer-groups.sh") {
+		if set, errs, code := output(t, d.shell(d.dir, c.text)); code != 0 || strings.Count(set, requestTopic) != 8 {
+			t.Errorf("%s: exit code %d, and the offsets of 8 partitions are to be set, not\n%s%s", c.where, code, set, errs)
+		}
 	}
 
 	d.take("./kafka-grpc run -c zilla.yaml") // the next one, without its flags
@@ -152,6 +155,11 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 
 	d.do(d.dir, "curl -s 127.0.0.1:7190/readyz")
+	if goroutines := d.do(d.dir, "curl -s '127.0.0.1:7190/debug/pprof/goroutine"); !strings.Contains(goroutines, "goroutine profile: total") {
+		t.Errorf("the goroutines are %s", goroutines)
+	}
+	d.do(d.dir, "go tool pprof http://127.0.0.1:7190/debug/pprof/heap")
+	d.take("go tool pprof http://127.0.0.1:7190/debug/pprof/profile") // for half a minute; TestProfiles has a second of it
 	ask := func(key string) {
 		t.Helper()
 		if out, errs, code := d.grpcurl(plainAddress, "-plaintext", "-H", "idempotency-key: "+key, "-d", `{"message":"hi"}`); code != 0 {
@@ -261,6 +269,7 @@ var benchmarks = regexp.MustCompile(`-bench '?([^' ]+)'?`)
 func (d *documented) elsewhere(root string) {
 	d.t.Helper()
 	d.take("go run ./cmd/kafka-grpc demo") // task demo-once
+	d.take(".ci/run")                      // this test is a part of it
 	d.take("kubectl apply")                // the manifests are checked by their own tests
 	d.take("docker compose")               // so is the compose file
 	d.take("printf")                       // these three by TestKcat
