@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,11 +143,7 @@ func TestResetTellsWhatIsExecutedAgain(t *testing.T) {
 	}
 	calls := func(n int) {
 		t.Helper()
-		for deadline := time.Now().Add(patience); b.echo.Calls() < n; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d calls, want %d", b.echo.Calls(), n)
-			}
-		}
+		eventually(t, func() (string, bool) { return fmt.Sprintf("%d of %d calls", b.echo.Calls(), n), b.echo.Calls() >= n })
 	}
 	tells := func(want string, args ...string) {
 		t.Helper()
@@ -181,12 +178,27 @@ func TestResetTellsWhatIsExecutedAgain(t *testing.T) {
 	use("aging")
 	tells("topic echo-requests: no request is executed again at the next start\n")
 	defer b.run(b.file)()
-	for deadline := time.Now().Add(patience); len(b.list()) < 5; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("dead letters: %v", b.list())
-		}
-	}
+	eventually(t, func() (string, bool) {
+		letters := b.list()
+		return fmt.Sprintf("dead letters: %v", letters), len(letters) >= 5
+	})
 	if n := b.echo.Calls(); n != 8 {
 		t.Errorf("%d calls, want none more than 8", n)
+	}
+}
+
+// eventually looks again and again until what it sees is so, or it fails with what there is instead.
+func eventually(t *testing.T, see func() (what string, so bool)) {
+	t.Helper()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); ; <-again.C {
+		what, so := see()
+		if so {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
 	}
 }
