@@ -13,6 +13,9 @@ import (
 
 // Whatever is started finds a broker that answers, behind one that takes connections and says nothing.
 func TestCommandsPassASilentBroker(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a broker that does not answer")
+	}
 	b := newLettersBench(t)
 	silent := func() string {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

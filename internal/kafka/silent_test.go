@@ -275,8 +275,17 @@ func (leaver) ConsumeClaim(sarama.ConsumerGroupSession, sarama.ConsumerGroupClai
 	return nil
 }
 
+// patient leaves a test that waits for brokers which do not answer out of short runs.
+func patient(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("waits for brokers that do not answer")
+	}
+}
+
 // A broker of the list that takes connections and does not answer is passed by, wherever it stands, and whatever is asked.
 func TestSilentSeed(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	authority := pkitest.NewAuthority(t, "authority")
 	server := &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, "127.0.0.1")}}
@@ -306,6 +315,7 @@ func TestSilentSeed(t *testing.T) {
 
 // Several of them are, too.
 func TestSilentSeeds(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	_, good := start(t, map[string]int32{"t": 1})
 	useAll(t, func(t *testing.T, at int) kafka.Cluster {
@@ -337,6 +347,7 @@ func useAll(t *testing.T, cluster func(*testing.T, int) kafka.Cluster) {
 // A broker that the cluster counts among its own, and that does not answer, is passed by as well, where it leads nothing that
 // is asked for.
 func TestSilentBroker(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	useAll(t, func(t *testing.T, node int) kafka.Cluster {
 		k := startCrowd(t)
@@ -360,6 +371,7 @@ func leaveTo(t *testing.T, k *crowd, node int32) {
 // A leader that falls silent while it is used is waited for no longer than another one needs to take its place, whether it
 // answers on other connections or not.
 func TestLeaderFallsSilent(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	for name, fall := range falls {
 		t.Run(name, func(t *testing.T) {
@@ -416,6 +428,7 @@ var falls = map[string]func(*crowd, string){
 
 // A group goes on, with the records that come, when its coordinator falls silent and another broker takes its place.
 func TestCoordinatorFallsSilent(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	for name, fall := range falls {
 		t.Run(name, func(t *testing.T) {
@@ -515,6 +528,7 @@ func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Consum
 
 // Where nobody takes the place of a broker that is silent, all go on with it when it answers again.
 func TestSilentClusterComesBack(t *testing.T) {
+	patient(t)
 	t.Parallel()
 	k := startCrowd(t)
 	c := kafka.Cluster{Brokers: k.ListenAddrs()}

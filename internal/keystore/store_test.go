@@ -155,7 +155,7 @@ func TestPasswordOfAKeyAlone(t *testing.T) {
 // The stores that this machine's keytool and openssl write are read as those of testdata, under the names that Java tells.
 func TestStoresMadeHere(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	if testing.Short() { // CI runs all of it
 		t.Skip("takes half a minute")
 	}
 	for _, program := range []string{"keytool", "java", "openssl"} {
