@@ -32,6 +32,7 @@ type claim struct {
 	mu        sync.Mutex
 	progress  string // the metadata of commits
 	window    window
+	reached   int64               // the offset behind its finished prefix; 0: nothing was finished
 	next      int64               // offset of the next record to read; negative: not known yet
 	end       int64               // of the partition, when it was last asked for
 	waited    int64               // what next was then
@@ -388,6 +389,7 @@ func (c *claim) finished(to int64, longer bool) prefix {
 	if !longer {
 		return prefix{}
 	}
+	c.reached = max(c.reached, to)
 	return prefix{to, c.progress}
 }
 
@@ -486,6 +488,13 @@ func (c *claim) commitProgress() {
 	// own by one of these, and one that is not by the other.
 	c.session.MarkOffset(c.Topic(), c.Partition(), base, progress)
 	c.session.ResetOffset(c.Topic(), c.Partition(), base, progress)
+}
+
+// last is the longest finished prefix. Whoever finished the end of it may not have told sarama yet.
+func (c *claim) last() prefix {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return prefix{c.reached, c.progress}
 }
 
 // signal wakes the pump. It never waits: one pending wake-up is enough.

@@ -157,8 +157,10 @@ func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
 	for _, c := range h.session.claims {
+		// The last ones: sarama commits after this, and then no more.
+		c.commit(c.last())
 		if h.group.options.Committed != nil {
-			c.commitProgress() // the last one; sarama commits after this
+			c.commitProgress()
 		}
 		h.group.unregister(c)
 	}
