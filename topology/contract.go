@@ -7,14 +7,13 @@ import (
 // contract is the record contract that the options of a binding make of the default one.
 func (c *compiler) contract(o *contract) wire.Contract {
 	w := wire.DefaultContract()
-	h := &o.Correlation.Headers
 	names := map[string]bool{}
 	for _, n := range []struct {
 		given text
 		name  *string
 	}{
-		{h.Service.text, &w.Service}, {h.Method.text, &w.Method}, {h.ReplyTo.text, &w.ReplyTo}, {h.CorrelationID.text, &w.CorrelationID},
-		{o.Idempotency.Metadata.text, &w.IdempotencyMetadata},
+		{o.Service.text, &w.Service}, {o.Method.text, &w.Method}, {o.ReplyTo.text, &w.ReplyTo}, {o.CorrelationID.text, &w.CorrelationID},
+		{o.Idempotency.text, &w.IdempotencyMetadata},
 	} {
 		if n.given.ok {
 			*n.name = n.given.value
@@ -23,13 +22,13 @@ func (c *compiler) contract(o *contract) wire.Contract {
 	for _, n := range []struct {
 		given text
 		name  string
-	}{{h.Service.text, w.Service}, {h.Method.text, w.Method}, {h.ReplyTo.text, w.ReplyTo}, {h.CorrelationID.text, w.CorrelationID}} {
+	}{{o.Service.text, w.Service}, {o.Method.text, w.Method}, {o.ReplyTo.text, w.ReplyTo}, {o.CorrelationID.text, w.CorrelationID}} {
 		if names[n.name] && n.given.ok {
 			c.report.problem(n.given.position, "%s: another header has the name `%s` already; choose another", n.given.place, n.given.raw)
 		}
 		names[n.name] = true
 	}
-	for _, m := range o.Metadata.Allow {
+	for _, m := range o.AllowMetadata {
 		if m.ok {
 			w.AllowMetadata = append(w.AllowMetadata, m.value)
 		}

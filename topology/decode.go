@@ -12,7 +12,7 @@ import (
 // decoder fills the structs of schema.go from the YAML tree. It is strict, and it goes on after a problem, so
 // that one run finds all of them. Field tags carry the schema:
 //
-//	yaml:"key"        the key; a field without it is not read. An embedded struct belongs to its parent
+//	yaml:"key"        the key; a field without it is not read. An embedded struct belongs to its parent, and "a.b" is b in the mapping a
 //	need:"true"       the key must be there
 //	oneof:"a b"       the values that a scalar takes
 //	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
@@ -229,25 +229,48 @@ func fieldsOf(v reflect.Value) []field {
 	return fields
 }
 
+// within are the fields of the mapping that a key leads to.
+func within(fields []field, key string) (inner []field) {
+	for _, f := range fields {
+		if rest, ok := strings.CutPrefix(f.key, key+"."); ok {
+			inner = append(inner, field{f.StructField, rest, f.value})
+		}
+	}
+	return inner
+}
+
+// head is the key of a field in the mapping that it is in, or leads to.
+func (f field) head() string {
+	key, _, _ := strings.Cut(f.key, ".")
+	return key
+}
+
 func (d *decoder) mapping(n ast.Node, at position, into reflect.Value, p place) {
 	if pairs, ok := d.pairs(n, p); ok {
-		d.fields(pairs, at, into, p)
+		d.fields(pairs, at, fieldsOf(into), p)
 	}
 }
 
 func valueOf(spec any) reflect.Value { return reflect.ValueOf(spec).Elem() }
 
-func (d *decoder) fields(pairs []pair, at position, into reflect.Value, p place) {
-	fields := fieldsOf(into)
+// fields reads the keys of a mapping.
+func (d *decoder) fields(pairs []pair, at position, fields []field, p place) {
 	found := map[string]bool{}
 	for _, pair := range pairs {
-		i := slices.IndexFunc(fields, func(f field) bool { return f.key == pair.key.value })
+		inner := p.key(pair.key.value)
+		i := slices.IndexFunc(fields, func(f field) bool { return f.head() == pair.key.value })
 		if i < 0 {
 			d.unknownKey(pair.key, fields, p)
 			continue
 		}
-		f, inner := fields[i], p.key(pair.key.value)
-		found[f.key] = true
+		f := fields[i]
+		found[f.head()] = true
+		if f.key != f.head() {
+			if pairs, ok := d.pairs(pair.value, inner); ok {
+				d.fields(pairs, pair.key.position, within(fields, f.head()), inner)
+			}
+			continue
+		}
 		if f.Tag.Get("later") == "*" {
 			d.report.problem(pair.key.position, "%s is not supported yet; remove it", inner)
 			continue
@@ -270,7 +293,9 @@ func (d *decoder) fields(pairs []pair, at position, into reflect.Value, p place)
 func (d *decoder) unknownKey(key text, fields []field, p place) {
 	var known []string
 	for _, f := range fields {
-		known = append(known, f.key)
+		if !slices.Contains(known, f.head()) {
+			known = append(known, f.head())
+		}
 	}
 	where := ""
 	if p != (place{}) {
@@ -282,7 +307,7 @@ func (d *decoder) unknownKey(key text, fields []field, p place) {
 // missing reports the keys that must be there, also inside of structs that are not there at all.
 func (d *decoder) missing(fields []field, found map[string]bool, at position, p place) {
 	for _, f := range fields {
-		if found[f.key] {
+		if found[f.head()] {
 			continue
 		}
 		if f.Tag.Get("need") != "" {

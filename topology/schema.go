@@ -157,7 +157,7 @@ func (d *decoder) variant(n ast.Node, at position, p place, specs map[string]any
 		return nil
 	}
 	spec := specs[name]
-	d.fields(pairs, at, valueOf(spec), p)
+	d.fields(pairs, at, fieldsOf(valueOf(spec)), p)
 	return spec
 }
 

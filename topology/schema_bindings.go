@@ -54,7 +54,7 @@ func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
 		d.report.problem(at, "%s: a %s is not supported yet", p, b.kind)
 		return
 	}
-	d.fields(pairs, at, valueOf(spec), p)
+	d.fields(pairs, at, fieldsOf(valueOf(spec)), p)
 	b.spec = spec
 }
 
@@ -67,22 +67,18 @@ type kinded struct {
 // common are those of the bindings that record no metrics.
 type common struct {
 	kinded
-	Telemetry struct {
-		Metrics []text `yaml:"metrics" idle:"calls are measured, not what they go through; let the grpc bindings record grpc.*"`
-	} `yaml:"telemetry"`
+	Metrics []text `yaml:"telemetry.metrics" idle:"calls are measured, not what they go through; let the grpc bindings record grpc.*"`
 }
 
-func (c *common) selected() []text { return c.Telemetry.Metrics }
+func (c *common) selected() []text { return c.Metrics }
 
 // recording are those of the bindings that record metrics.
 type recording struct {
 	kinded
-	Telemetry struct {
-		Metrics []text `yaml:"metrics"`
-	} `yaml:"telemetry"`
+	Metrics []text `yaml:"telemetry.metrics"`
 }
 
-func (r *recording) selected() []text { return r.Telemetry.Metrics }
+func (r *recording) selected() []text { return r.Metrics }
 
 // route is what routes have in common. W is what their `when` may hold.
 type route[W any] struct {
@@ -209,17 +205,13 @@ type httpServer struct {
 }
 
 type accessControl struct {
-	Policy text `yaml:"policy" oneof:"same-origin cross-origin"`
-	Allow  struct {
-		Origins     anything `yaml:"origins"`
-		Methods     anything `yaml:"methods"`
-		Headers     anything `yaml:"headers"`
-		Credentials anything `yaml:"credentials"`
-	} `yaml:"allow"`
-	MaxAge anything `yaml:"max-age"`
-	Expose struct {
-		Headers anything `yaml:"headers"`
-	} `yaml:"expose"`
+	Policy      text     `yaml:"policy" oneof:"same-origin cross-origin"`
+	Origins     anything `yaml:"allow.origins"`
+	Methods     anything `yaml:"allow.methods"`
+	Headers     anything `yaml:"allow.headers"`
+	Credentials anything `yaml:"allow.credentials"`
+	MaxAge      anything `yaml:"max-age"`
+	Expose      anything `yaml:"expose.headers"`
 }
 
 func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
@@ -286,20 +278,12 @@ func (c *grpcClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
 // contract are the options that change names of the record contract.
 type contract struct {
-	Idempotency struct {
-		Metadata metadataName `yaml:"metadata"`
-	} `yaml:"idempotency"`
-	Correlation struct {
-		Headers struct {
-			Service       headerName `yaml:"service"`
-			Method        headerName `yaml:"method"`
-			ReplyTo       headerName `yaml:"reply-to"`
-			CorrelationID headerName `yaml:"correlation-id"`
-		} `yaml:"headers"`
-	} `yaml:"correlation"`
-	Metadata struct {
-		Allow []metadataName `yaml:"allow"`
-	} `yaml:"metadata"`
+	Idempotency   metadataName   `yaml:"idempotency.metadata"`
+	Service       headerName     `yaml:"correlation.headers.service"`
+	Method        headerName     `yaml:"correlation.headers.method"`
+	ReplyTo       headerName     `yaml:"correlation.headers.reply-to"`
+	CorrelationID headerName     `yaml:"correlation.headers.correlation-id"`
+	AllowMetadata []metadataName `yaml:"metadata.allow"`
 }
 
 type grpcKafka struct {
