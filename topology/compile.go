@@ -15,6 +15,7 @@ type compiler struct {
 	options Options
 	dir     string // relative paths start here
 	doc     *document
+	texts   map[any]text // of the decoder
 	graph   *graph
 	methods Methods
 	protos  Protos

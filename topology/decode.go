@@ -18,9 +18,12 @@ import (
 //	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
 //	instead:"what"    the key exists elsewhere, and what is written here in its place
 //	idle:"why"        the key is read but has no effect, which is a warning
+//
+// and those of option.go.
 type decoder struct {
 	report *report
 	lookup func(string) (string, bool)
+	texts  map[any]text // what the file says of options, by the address of the field
 }
 
 // place names a value for people: `options.port` of binding `x`.
@@ -134,9 +137,12 @@ func (d *decoder) value(n ast.Node, at position, into reflect.Value, p place, ta
 		d.scalar(n, v, p, tag)
 		return
 	}
-	switch into.Kind() {
-	case reflect.Slice:
+	k, isOption := kinds[tag.Get("is")]
+	switch {
+	case into.Kind() == reflect.Slice:
 		d.list(n, at, into, p, tag)
+	case isOption:
+		d.scalar(n, &option{d.texts, into, k}, p, tag)
 	default:
 		d.mapping(n, at, into, p)
 	}
@@ -190,6 +196,7 @@ func (d *decoder) text(n ast.Node, p place) text {
 
 func (d *decoder) list(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
 	if _, empty := n.(*ast.NullNode); empty || n == nil {
+		into.SetZero()
 		return
 	}
 	sequence, ok := n.(*ast.SequenceNode)

@@ -120,7 +120,7 @@ func keysOf(v reflect.Value, prefix string) (rows [][2]string) {
 
 // elementOf is what a list of mappings, or a mapping whose names are the user's, holds; invalid for anything else.
 func elementOf(v reflect.Value) (element reflect.Value, named bool) {
-	if v.Kind() != reflect.Slice {
+	if v.Kind() != reflect.Slice || v.Type().Elem().Kind() != reflect.Struct {
 		return reflect.Value{}, false
 	}
 	of := v.Type().Elem()

@@ -44,10 +44,10 @@ func load(r *report, path string, o Options) *Topology {
 	if !ok {
 		return nil
 	}
-	d := &decoder{report: r, lookup: o.LookupEnv}
+	d := &decoder{report: r, lookup: o.LookupEnv, texts: map[any]text{}}
 	doc := &document{}
 	d.mapping(root, nodePosition(root), valueOf(doc), place{})
-	c := &compiler{report: r, options: o, dir: filepath.Dir(path), doc: doc}
+	c := &compiler{report: r, options: o, dir: filepath.Dir(path), doc: doc, texts: d.texts}
 	return c.compile(path)
 }
 

@@ -1,87 +1,42 @@
 package topology
 
 import (
+	"cmp"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/wire"
 )
 
-// Defaults of what a kafka-grpc binding leaves out.
-const (
-	DefaultMaxInFlight           = 1000
-	DefaultMaxInFlightBytes      = 64 << 20
-	DefaultMaxInFlightTotal      = 10_000
-	DefaultMaxInFlightTotalBytes = 256 << 20
-	DefaultTimeout               = 30 * time.Second
-	DefaultStreamIdle            = 5 * time.Minute
-	DefaultDrain                 = 10 * time.Second
-
-	DefaultRetryInitial    = 50 * time.Millisecond
-	DefaultRetryMax        = 10 * time.Second
-	DefaultRetryMaxElapsed = 10 * time.Minute
-	DefaultBreakerFailures = 20
-	DefaultBreakerOpen     = 5 * time.Second
-
-	DefaultMaxMessage = 4 << 20 // bytes
-
-	DefaultExpiry    = 24 * time.Hour
-	DefaultMaxResult = 900 << 10 // bytes; leaves room for headers below Kafka's usual limit of 1 MiB a record
+// What counts where a Processing says 0.
+var (
+	DefaultMaxInFlight           = withDefaults(Processing{}).MaxInFlight
+	DefaultMaxInFlightBytes      = withDefaults(Processing{}).MaxInFlightBytes
+	DefaultMaxInFlightTotal      = withDefaults(Processing{}).MaxInFlightTotal
+	DefaultMaxInFlightTotalBytes = withDefaults(Processing{}).MaxInFlightTotalBytes
 )
 
 func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 	group := c.doc.Name.value + "-" + b.name
-	p := spec.Options.Processing
-	r := Remote{
-		Binding: b.name, Group: group, Table: group + "-table", Loop: group + "-loop",
-		Contract: c.contract(&spec.Options.contract),
-		Processing: Processing{
-			MaxInFlight:           p.MaxInFlight.or(DefaultMaxInFlight),
-			MaxInFlightBytes:      p.MaxInFlightBytes.or(DefaultMaxInFlightBytes),
-			MaxInFlightTotal:      p.MaxInFlightTotal.or(DefaultMaxInFlightTotal),
-			MaxInFlightTotalBytes: p.MaxInFlightTotalBytes.or(DefaultMaxInFlightTotalBytes),
-			Timeout:               p.Timeout.or(DefaultTimeout),
-			StreamIdle:            p.StreamIdle.or(DefaultStreamIdle),
-			Drain:                 p.Drain.or(DefaultDrain),
-			MaxAge:                p.MaxAge.value,
-			RetryCodes:            []codes.Code{codes.Unavailable},
-			DeadLetter:            group + "-dead-letters",
-
-			RetryInitial:    p.Retry.Initial.or(DefaultRetryInitial),
-			RetryMax:        p.Retry.Max.or(DefaultRetryMax),
-			RetryMaxElapsed: p.Retry.MaxElapsed.or(DefaultRetryMaxElapsed),
-			BreakerFailures: p.Breaker.Failures.or(DefaultBreakerFailures),
-			BreakerOpen:     p.Breaker.Open.or(DefaultBreakerOpen),
-
-			Standby: p.Standby.value,
-		},
-		Expiry:    spec.Options.Table.Expiry.or(DefaultExpiry),
-		MaxResult: spec.Options.Table.MaxResult.or(DefaultMaxResult),
-	}
+	r := spec.Options.Remote
+	r.Binding, r.Group, r.Table, r.Loop = b.name, group, group+"-table", group+"-loop"
+	r.Contract = c.contract(&spec.Options.contract)
+	p := &r.Processing
+	p.DeadLetter = cmp.Or(p.DeadLetter, group+"-dead-letters")
+	p.RetryCodes = distinct(p.RetryCodes, func(code codes.Code) codes.Code { return code })
 	if c.doc.Name.ok && !legalTopic(group+"-dead-letters") {
 		c.report.problem(b.at, "the group of %s is `%s`, which cannot be part of a Kafka topic name (up to 236 of a-z A-Z 0-9 . _ -); rename the binding or change `name` of the file",
 			b.place, group)
 	}
-	if p.Retry.Codes.given {
-		r.Processing.RetryCodes = nil
-		for _, code := range p.Retry.Codes.codes {
-			if code.ok && !slices.Contains(r.Processing.RetryCodes, code.value) {
-				r.Processing.RetryCodes = append(r.Processing.RetryCodes, code.value)
-			}
-		}
-	}
-	switch initial, most := p.Retry.Initial, p.Retry.Max; {
-	case initial.ok && most.ok && initial.value > most.value:
+	given := &spec.Options.Processing
+	switch initial, most := c.texts[&given.RetryInitial], c.texts[&given.RetryMax]; {
+	case initial.ok && most.ok && p.RetryInitial > p.RetryMax:
 		c.report.problem(initial.position, "%s must be at most `max`, which is `%s`, not `%s`", initial.place, most.raw, initial.raw)
 	case !most.ok: // a default gives way to what is given
-		r.Processing.RetryMax = max(r.Processing.RetryMax, r.Processing.RetryInitial)
+		p.RetryMax = max(p.RetryMax, p.RetryInitial)
 	case !initial.ok:
-		r.Processing.RetryInitial = min(r.Processing.RetryInitial, r.Processing.RetryMax)
-	}
-	if p.DeadLetter.ok {
-		r.Processing.DeadLetter = p.DeadLetter.value
+		p.RetryInitial = min(p.RetryInitial, p.RetryMax)
 	}
 	var topics []text
 	for _, route := range spec.Routes {
@@ -120,7 +75,7 @@ func (c *compiler) ownTopics(b *binding, spec *kafkaGRPC, r Remote) {
 			}
 		}
 	}
-	if n := spec.Options.Processing.DeadLetter; n.ok && (n.value == r.Table || n.value == r.Loop) {
+	if n := c.texts[&spec.Options.Processing.DeadLetter]; n.ok && (n.value == r.Table || n.value == r.Loop) {
 		c.report.problem(n.position, "%s: `%s` is also the table or the loop of %s; dead letters need a topic of their own", n.place, n.raw, b.place)
 	}
 }
@@ -142,13 +97,9 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 		for _, w := range route.When {
 			before, ways := len(all), 0
 			for _, f := range c.follow(client, grpc.Routes, grpc.Exit) {
-				target, ok := c.target(route, f.to)
+				target, ok := c.target(grpc.Options.Target, route, f.to)
 				if !ok {
 					continue
-				}
-				target.MaxMessage = grpc.Options.MaxMessage.or(DefaultMaxMessage)
-				if compression := grpc.Options.Compression; compression.value != "identity" {
-					target.Compression = compression.value
 				}
 				ways++
 				for _, method := range f.methods {

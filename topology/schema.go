@@ -7,8 +7,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// document is the whole file. The structs of schema*.go are the configuration language: a key that they do not
-// name is unknown.
+// document is the whole file. The structs of schema*.go, with the options that they embed, are the configuration language: a key
+// that they do not name is unknown.
 type document struct {
 	Name      text           `yaml:"name" need:"true"`
 	Guards    anything       `yaml:"guards" later:"*"`
@@ -110,7 +110,7 @@ type stdoutExporter struct {
 type otlpExporter struct {
 	Type    text `yaml:"type"`
 	Options struct {
-		Interval count  `yaml:"interval"`
+		Interval int    `yaml:"interval" is:"count" default:"30"` // seconds
 		Signals  []text `yaml:"signals" oneof:"metrics logs traces"`
 		Endpoint struct {
 			Protocol  text `yaml:"protocol" oneof:"http grpc"`
@@ -156,7 +156,12 @@ func (d *decoder) variant(n ast.Node, at position, p place, specs map[string]any
 	if !ok {
 		return nil
 	}
-	spec := specs[name]
+	return d.fill(specs[name], pairs, at, p)
+}
+
+// fill reads the keys of a mapping into the struct that is chosen for it, and returns it.
+func (d *decoder) fill(spec any, pairs []pair, at position, p place) any {
+	setDefaults(valueOf(spec))
 	d.fields(pairs, at, fieldsOf(valueOf(spec)), p)
 	return spec
 }

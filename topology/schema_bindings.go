@@ -54,8 +54,7 @@ func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
 		d.report.problem(at, "%s: a %s is not supported yet", p, b.kind)
 		return
 	}
-	d.fields(pairs, at, fieldsOf(valueOf(spec)), p)
-	b.spec = spec
+	b.spec = d.fill(spec, pairs, at, p)
 }
 
 // kinded are the keys of every binding.
@@ -163,7 +162,7 @@ type tlsServer struct {
 		SNI          []text   `yaml:"sni"`
 		ALPN         []text   `yaml:"alpn"`
 		Trust        []text   `yaml:"trust"`
-		TrustCACerts toggle   `yaml:"trustcacerts"`
+		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
 		Signers      anything `yaml:"signers" later:"*"`
 		Mutual       text     `yaml:"mutual" oneof:"required requested none"`
 	} `yaml:"options"`
@@ -182,7 +181,7 @@ type tlsClient struct {
 		SNI          []text   `yaml:"sni"`
 		ALPN         []text   `yaml:"alpn"`
 		Trust        []text   `yaml:"trust"`
-		TrustCACerts toggle   `yaml:"trustcacerts"`
+		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
 		Signers      anything `yaml:"signers" later:"*"`
 		Mutual       anything `yaml:"mutual" idle:"the server decides whether it asks for a certificate"`
 	} `yaml:"options"`
@@ -245,16 +244,8 @@ type grpcServer struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
-		Services              anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
-		MaxMessage            size     `yaml:"max-message"`
-		MaxConcurrentStreams  count    `yaml:"max-concurrent-streams"`
-		MaxConnectionAge      duration `yaml:"max-connection-age"`
-		MaxConnectionAgeGrace duration `yaml:"max-connection-age-grace"`
-		Keepalive             struct {
-			Time    duration `yaml:"time"`
-			Timeout duration `yaml:"timeout"`
-			MinTime pause    `yaml:"min-time"`
-		} `yaml:"keepalive"`
+		Services anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
+		Server
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`
 	Exit   text                `yaml:"exit"`
@@ -266,9 +257,8 @@ type grpcClient struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
-		Services    anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
-		MaxMessage  size     `yaml:"max-message"`
-		Compression text     `yaml:"compression" oneof:"identity gzip"`
+		Services anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
+		Target
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`
 	Exit   text                `yaml:"exit"`
@@ -367,47 +357,11 @@ type kafkaGRPC struct {
 	Entry   text `yaml:"entry" need:"true"`
 	Options struct {
 		contract
-		Acks       text `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
-		Processing struct {
-			MaxInFlight           count     `yaml:"max-in-flight"`
-			MaxInFlightBytes      size      `yaml:"max-in-flight-bytes"`
-			MaxInFlightTotal      count     `yaml:"max-in-flight-total"`
-			MaxInFlightTotalBytes size      `yaml:"max-in-flight-total-bytes"`
-			Timeout               bound     `yaml:"timeout"`
-			Drain                 duration  `yaml:"drain"`
-			DeadLetter            topicName `yaml:"dead-letter"`
-			Retry                 struct {
-				Codes      codeList `yaml:"codes"`
-				Initial    duration `yaml:"initial"`
-				Max        duration `yaml:"max"`
-				MaxElapsed duration `yaml:"max-elapsed"`
-			} `yaml:"retry"`
-			Breaker struct {
-				Failures count    `yaml:"failures"`
-				Open     duration `yaml:"open"`
-			} `yaml:"breaker"`
-			Standby    toggle   `yaml:"standby"`
-			StreamIdle duration `yaml:"stream-idle"`
-			MaxAge     bound    `yaml:"max-age"`
-		} `yaml:"processing"`
-		Table struct {
-			Expiry    duration `yaml:"expiry"`
-			MaxResult size     `yaml:"max-result"`
-		} `yaml:"table"`
+		Acks text `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
+		Remote
 	} `yaml:"options"`
 	Routes []kafkaGRPCRoute `yaml:"routes" need:"true"`
 	Exit   text             `yaml:"exit"`
-}
-
-// codeList tells an empty list, which makes every result final, from one that is not there.
-type codeList struct {
-	given bool
-	codes []code
-}
-
-func (c *codeList) decode(d *decoder, n ast.Node, at position, p place) {
-	c.given = true
-	d.value(n, at, valueOf(&c.codes), p, "")
 }
 
 type kafkaGRPCRoute struct {

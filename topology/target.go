@@ -6,13 +6,16 @@ import (
 	"strings"
 )
 
-// target is the service behind an http client, as a route names it.
-func (c *compiler) target(route kafkaGRPCRoute, http *binding) (Target, bool) {
+// target is the service behind an http client, as a route names it. t has the options of the grpc client.
+func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target, bool) {
 	next := c.ahead(http)
 	if next == nil {
 		return Target{}, false
 	}
-	t := Target{Scheme: "http"}
+	if t.Compression == "identity" {
+		t.Compression = ""
+	}
+	t.Scheme = "http"
 	if through, ok := next.spec.(*tlsClient); ok {
 		t.Scheme, t.TLS = "https", c.clientTLS(next, through)
 		next = c.ahead(next)

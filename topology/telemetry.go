@@ -57,10 +57,7 @@ func (c *compiler) telemetry() Telemetry {
 }
 
 func (c *compiler) otlp(name string, e exporter, spec *otlpExporter) OTLP {
-	o := OTLP{Name: name, GRPC: spec.Options.Endpoint.Protocol.value == "grpc", Interval: 30 * time.Second}
-	if i := spec.Options.Interval; i.ok {
-		o.Interval = time.Duration(i.value) * time.Second
-	}
+	o := OTLP{Name: name, GRPC: spec.Options.Endpoint.Protocol.value == "grpc", Interval: time.Duration(spec.Options.Interval) * time.Second}
 	location := spec.Options.Endpoint.Location
 	if !location.given {
 		c.report.problem(e.at, "%s has no `options.endpoint.location`; add the address of the collector, such as http://localhost:4318", e.place)

@@ -81,18 +81,10 @@ func (r RemoteRoute) conditions() string {
 	if r.Key != nil {
 		all += fmt.Sprintf(" key %q", r.Key)
 	}
-	if names := r.headerNames(); len(names) > 0 {
+	if names := headerNames(r.Headers); len(names) > 0 {
 		all += " headers " + strings.Join(names, ", ")
 	}
 	return all
-}
-
-func (r RemoteRoute) headerNames() []string {
-	var names []string
-	for _, h := range r.Headers {
-		names = append(names, h.Name)
-	}
-	return names
 }
 
 // Clusters are the clusters that the listeners and remotes use, each once, in that order.

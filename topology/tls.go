@@ -151,12 +151,12 @@ func (c *compiler) certificates(vault text, v *vault, aliases []text) []tls.Cert
 }
 
 // trustsSystem: the authorities of the system count where `trustcacerts` says so, or where nothing says whom to trust.
-func trustsSystem(aliases []text, system toggle) bool {
-	return system.value || !system.given && len(aliases) == 0
+func trustsSystem(aliases []text, system text) bool {
+	return system.value == "true" || !system.given && len(aliases) == 0
 }
 
 // roots are the authorities that a binding trusts: those that it names, and the system's where it says so or names none.
-func (c *compiler) roots(b *binding, vault text, aliases []text, system toggle) *x509.CertPool {
+func (c *compiler) roots(b *binding, vault text, aliases []text, system text) *x509.CertPool {
 	pool := x509.NewCertPool()
 	if trustsSystem(aliases, system) {
 		var err error
@@ -166,7 +166,7 @@ func (c *compiler) roots(b *binding, vault text, aliases []text, system toggle) 
 		}
 	}
 	if len(aliases) == 0 {
-		if system.ok && !system.value {
+		if system.ok && system.value == "false" {
 			c.report.problem(system.position, "%s trusts nobody: `trustcacerts` is false and `options.trust` is missing; add it", b.place)
 		}
 		return pool

@@ -122,16 +122,17 @@ type Cluster struct {
 
 // Remote is one kafka-grpc remote_server binding: a consumer group that calls services.
 type Remote struct {
-	Binding    string
-	Group      string // <namespace>-<binding>
-	Table      string // <group>-table, the changelog of processed idempotency keys
-	Loop       string // <group>-loop, for records that must be re-keyed
-	Cluster    *Cluster
-	Routes     []RemoteRoute
-	Contract   wire.Contract
-	Processing Processing
-	Expiry     time.Duration // how long a result answers its key, default 24h
-	MaxResult  int           // bytes of a result that a row may hold, default 900KiB
+	Binding  string
+	Group    string // <namespace>-<binding>
+	Table    string // <group>-table, the changelog of processed idempotency keys
+	Loop     string // <group>-loop, for records that must be re-keyed
+	Cluster  *Cluster
+	Routes   []RemoteRoute
+	Contract wire.Contract
+
+	Processing Processing    `yaml:"processing"`
+	Expiry     time.Duration `yaml:"table.expiry" is:"duration" default:"24h" json:"expiry"`        // how long a result answers its key
+	MaxResult  int           `yaml:"table.max-result" is:"size" default:"900KiB" json:"max-result"` // bytes in a row; headers fit below 1 MiB too
 }
 
 // Inputs are the request topics of all routes, each once, in the order of the file.
@@ -144,16 +145,17 @@ func (r Remote) Outputs() []string {
 	return distinct(r.Routes, func(t RemoteRoute) string { return t.ReplyTo })
 }
 
-func distinct(routes []RemoteRoute, name func(RemoteRoute) string) []string {
-	var names []string
-	seen := map[string]bool{}
-	for _, r := range routes {
-		if n := name(r); n != "" && !seen[n] {
-			seen[n] = true
-			names = append(names, n)
+// distinct are the values that are not zero, each once.
+func distinct[T any, V comparable](all []T, of func(T) V) (values []V) {
+	var zero V
+	seen := map[V]bool{zero: true}
+	for _, t := range all {
+		if v := of(t); !seen[v] {
+			seen[v] = true
+			values = append(values, v)
 		}
 	}
-	return names
+	return values
 }
 
 // RemoteRoute calls one target for the requests of one topic. The first route that matches is taken.
@@ -187,33 +189,33 @@ type Target struct {
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
 
-	MaxMessage  int    // bytes, in either direction, default 4 MiB
-	Compression string // of request messages: "" or "gzip"
+	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB"`                          // bytes, in either direction
+	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty"` // of request messages: "" or "gzip"
 }
 
 // Processing bounds the work of a remote binding.
 type Processing struct {
-	MaxInFlight      int // requests per partition, default 1000
-	MaxInFlightBytes int // of their records, per partition, default 64 MiB
+	MaxInFlight      int `yaml:"max-in-flight" is:"count" default:"1000"`       // requests per partition
+	MaxInFlightBytes int `yaml:"max-in-flight-bytes" is:"size" default:"64MiB"` // of their records, per partition
 
 	// The same for all partitions of a process; of several remotes in one process the smallest counts.
-	MaxInFlightTotal      int // default 10000
-	MaxInFlightTotalBytes int // default 256 MiB
+	MaxInFlightTotal      int `yaml:"max-in-flight-total" is:"count" default:"10000"`
+	MaxInFlightTotalBytes int `yaml:"max-in-flight-total-bytes" is:"size" default:"256MiB"`
 
-	Timeout    time.Duration // of each attempt of a call that carries no deadline, default 30s; 0: none, StreamIdle bounds it
-	StreamIdle time.Duration // after which a stream without messages either way ends, and a call without a deadline, default 5m
-	Drain      time.Duration // what calls in flight get when a partition is given up, default 10s
-	MaxAge     time.Duration // of a request that no call was made for; older ones become dead letters; 0, the default: none is too old
-	RetryCodes []codes.Code  // results with these codes do not become final, default UNAVAILABLE
-	DeadLetter string        // topic, default <group>-dead-letters
+	Timeout    time.Duration `yaml:"timeout" is:"bound" default:"30s"`       // of each attempt of a call without a deadline; 0: none, StreamIdle bounds it
+	StreamIdle time.Duration `yaml:"stream-idle" is:"duration" default:"5m"` // ends a stream without messages either way, and a call without a deadline
+	Drain      time.Duration `yaml:"drain" is:"duration" default:"10s"`      // what calls in flight get when a partition is given up
+	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty"`   // older requests become dead letters without a call; 0: none is too old
+	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-"`        // default <group>-dead-letters
 
-	// Attempts that end with one of RetryCodes are made again.
-	RetryInitial    time.Duration // longest pause after the first attempt, which doubles, default 50ms
-	RetryMax        time.Duration // up to this, default 10s
-	RetryMaxElapsed time.Duration // no attempt begins after this, default 10m; time held by the breaker does not count
+	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
+	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable"`
+	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms"`    // longest pause after the first attempt, which doubles
+	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s"`         // up to this
+	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m"` // no attempt begins after this, without time held by the breaker
 
-	BreakerFailures int           // failed attempts in a row that open the breaker of a target, default 20
-	BreakerOpen     time.Duration // how long no call is made then, default 5s
+	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20"` // failed attempts in a row that open the breaker of a target
+	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s"`  // how long no call is made then
 
-	Standby bool // each instance also keeps copies of the partitions that it does not own
+	Standby bool `yaml:"standby" is:"toggle"` // each instance also keeps copies of the partitions that it does not own
 }

@@ -1,0 +1,143 @@
+package topology
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/wire"
+)
+
+// kind is what the value of an option can be: how it is read, or what is wrong with it as the end of a sentence, and how JSON shows it.
+type kind struct {
+	read func(value string) (v any, wrong string)
+	show func(v any) any
+}
+
+// kinds are those that the tag `is` names, with the type of their fields.
+var kinds = map[string]kind{
+	"count":    {readCount, asItIs},                                                        // int
+	"size":     {readSize, asItIs},                                                         // int, in bytes
+	"toggle":   {readToggle, asItIs},                                                       // bool
+	"word":     {func(value string) (any, string) { return value, "" }, asItIs},            // string
+	"topic":    {readTopic, asItIs},                                                        // string
+	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }},            // codes.Code
+	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }},      // time.Duration
+	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }},       // time.Duration, 0 for none
+	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }}, // time.Duration, -1 for 0
+}
+
+func asItIs(v any) any { return v }
+
+// readCount reads a whole number from 1 to 1,000,000.
+func readCount(value string) (any, string) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > 1_000_000 {
+		return nil, "must be a whole number from 1 to 1000000"
+	}
+	return n, ""
+}
+
+var units = []struct {
+	suffix string
+	bytes  int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}, {"", 1}}
+
+// readSize reads a positive number of bytes, at most 1 GiB.
+func readSize(value string) (any, string) {
+	for _, unit := range units {
+		number, found := strings.CutSuffix(value, unit.suffix)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if err != nil || n <= 0 || n > math.MaxInt64/unit.bytes || n*unit.bytes > 1<<30 {
+			break
+		}
+		return int(n * unit.bytes), ""
+	}
+	return nil, "must be a number of bytes from 1 to 1GiB, such as 4096, 900KiB or 1MiB"
+}
+
+func readToggle(value string) (any, string) {
+	if value != "true" && value != "false" {
+		return nil, "must be true or false"
+	}
+	return value == "true", ""
+}
+
+func readTopic(value string) (any, string) { return value, (&topicName{}).parse(value) }
+
+// readCode reads a gRPC status code by name; case and the choice of - or _ do not matter.
+func readCode(value string) (any, string) {
+	v, ok := wire.StatusOf(value)
+	switch {
+	case !ok:
+		var names []string
+		for _, name := range wire.StatusNames[1:] {
+			names = append(names, hyphened(name))
+		}
+		slices.Sort(names)
+		return nil, "must be the name of a gRPC status code such as `" + cmp.Or(nearest(hyphened(value), names), "unavailable") + "`"
+	case v == codes.OK:
+		return nil, "must be the code of an error: a call that went well is never made again"
+	}
+	return v, ""
+}
+
+// codeName is the name of a code as a configuration writes it.
+func codeName(c codes.Code) string {
+	if c == codes.Canceled {
+		return "canceled" // either spelling is read
+	}
+	return hyphened(wire.StatusName(c))
+}
+
+// hyphened is the name of a status as a configuration writes it.
+func hyphened(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+
+// readDuration reads a positive Go duration.
+func readDuration(value string) (any, string) {
+	v, err := time.ParseDuration(value)
+	if err != nil || v <= 0 {
+		return nil, "must be a positive duration with a unit, such as 500ms, 30s or 24h"
+	}
+	return v, ""
+}
+
+// readBound reads a positive Go duration, or none.
+func readBound(value string) (any, string) {
+	if value == "none" {
+		return time.Duration(0), ""
+	}
+	v, wrong := readDuration(value)
+	if wrong != "" {
+		wrong += ", or none"
+	}
+	return v, wrong
+}
+
+// boundText is a duration that may be none, as the file writes it.
+func boundText(d time.Duration) string {
+	if d == 0 {
+		return "none"
+	}
+	return d.String()
+}
+
+// readPause reads a Go duration that may be 0, which is -1 then: 0 has a default.
+func readPause(value string) (any, string) {
+	v, err := time.ParseDuration(value)
+	if err != nil || v < 0 {
+		return nil, "must be 0 or a duration with a unit, such as 500ms or 5s"
+	}
+	if v == 0 {
+		v = AnyKeepalive
+	}
+	return v, ""
+}
