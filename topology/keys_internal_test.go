@@ -148,5 +148,8 @@ func supported(f field) string {
 	if values := strings.Fields(f.Tag.Get("later")); len(values) > 0 {
 		text += "; not supported yet: `" + strings.Join(values, "`, `") + "`"
 	}
+	if given := f.Tag.Get("default"); given != "" {
+		text += ", default `" + given + "`"
+	}
 	return text
 }
