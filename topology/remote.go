@@ -1,20 +1,9 @@
 package topology
 
 import (
-	"cmp"
 	"slices"
 
-	"google.golang.org/grpc/codes"
-
 	"kafkagrpc/wire"
-)
-
-// What counts where a Processing says 0.
-var (
-	DefaultMaxInFlight           = withDefaults(Processing{}).MaxInFlight
-	DefaultMaxInFlightBytes      = withDefaults(Processing{}).MaxInFlightBytes
-	DefaultMaxInFlightTotal      = withDefaults(Processing{}).MaxInFlightTotal
-	DefaultMaxInFlightTotalBytes = withDefaults(Processing{}).MaxInFlightTotalBytes
 )
 
 func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
@@ -22,21 +11,10 @@ func (c *compiler) remote(b *binding, spec *kafkaGRPC) Remote {
 	r := spec.Options.Remote
 	r.Binding, r.Group, r.Table, r.Loop = b.name, group, group+"-table", group+"-loop"
 	r.Contract = c.contract(&spec.Options.contract)
-	p := &r.Processing
-	p.DeadLetter = cmp.Or(p.DeadLetter, group+"-dead-letters")
-	p.RetryCodes = distinct(p.RetryCodes, func(code codes.Code) codes.Code { return code })
+	r.Processing = c.processing(&spec.Options.Processing, group)
 	if c.doc.Name.ok && !legalTopic(group+"-dead-letters") {
 		c.report.problem(b.at, "the group of %s is `%s`, which cannot be part of a Kafka topic name (up to 236 of a-z A-Z 0-9 . _ -); rename the binding or change `name` of the file",
 			b.place, group)
-	}
-	given := &spec.Options.Processing
-	switch initial, most := c.texts[&given.RetryInitial], c.texts[&given.RetryMax]; {
-	case initial.ok && most.ok && p.RetryInitial > p.RetryMax:
-		c.report.problem(initial.position, "%s must be at most `max`, which is `%s`, not `%s`", initial.place, most.raw, initial.raw)
-	case !most.ok: // a default gives way to what is given
-		p.RetryMax = max(p.RetryMax, p.RetryInitial)
-	case !initial.ok:
-		p.RetryInitial = min(p.RetryInitial, p.RetryMax)
 	}
 	var topics []text
 	for _, route := range spec.Routes {

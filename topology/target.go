@@ -6,6 +6,17 @@ import (
 	"strings"
 )
 
+// Target is a gRPC service. Equal targets share one connection.
+type Target struct {
+	Scheme    string     // http, or https where TLS is set
+	Authority string     // the :authority that calls carry
+	Address   string     // host:port to connect to
+	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
+
+	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB"`                          // bytes, in either direction
+	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty"` // of request messages: "" or "gzip"
+}
+
 // target is the service behind an http client, as a route names it. t has the options of the grpc client.
 func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target, bool) {
 	next := c.ahead(http)

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"kafkagrpc/wire"
 )
 
@@ -180,42 +178,4 @@ func (r RemoteRoute) Matches(method string, record wire.Record) bool {
 		}
 	}
 	return allMatch(r.Methods, method)
-}
-
-// Target is a gRPC service. Equal targets share one connection.
-type Target struct {
-	Scheme    string     // http, or https where TLS is set
-	Authority string     // the :authority that calls carry
-	Address   string     // host:port to connect to
-	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
-
-	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB"`                          // bytes, in either direction
-	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty"` // of request messages: "" or "gzip"
-}
-
-// Processing bounds the work of a remote binding.
-type Processing struct {
-	MaxInFlight      int `yaml:"max-in-flight" is:"count" default:"1000"`       // requests per partition
-	MaxInFlightBytes int `yaml:"max-in-flight-bytes" is:"size" default:"64MiB"` // of their records, per partition
-
-	// The same for all partitions of a process; of several remotes in one process the smallest counts.
-	MaxInFlightTotal      int `yaml:"max-in-flight-total" is:"count" default:"10000"`
-	MaxInFlightTotalBytes int `yaml:"max-in-flight-total-bytes" is:"size" default:"256MiB"`
-
-	Timeout    time.Duration `yaml:"timeout" is:"bound" default:"30s"`       // of each attempt of a call without a deadline; 0: none, StreamIdle bounds it
-	StreamIdle time.Duration `yaml:"stream-idle" is:"duration" default:"5m"` // ends a stream without messages either way, and a call without a deadline
-	Drain      time.Duration `yaml:"drain" is:"duration" default:"10s"`      // what calls in flight get when a partition is given up
-	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty"`   // older requests become dead letters without a call; 0: none is too old
-	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-"`        // default <group>-dead-letters
-
-	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
-	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable"`
-	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms"`    // longest pause after the first attempt, which doubles
-	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s"`         // up to this
-	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m"` // no attempt begins after this, without time held by the breaker
-
-	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20"` // failed attempts in a row that open the breaker of a target
-	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s"`  // how long no call is made then
-
-	Standby bool `yaml:"standby" is:"toggle"` // each instance also keeps copies of the partitions that it does not own
 }

@@ -1,0 +1,59 @@
+package topology
+
+import (
+	"cmp"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Processing bounds the work of a remote binding.
+type Processing struct {
+	MaxInFlight      int `yaml:"max-in-flight" is:"count" default:"1000"`       // requests per partition
+	MaxInFlightBytes int `yaml:"max-in-flight-bytes" is:"size" default:"64MiB"` // of their records, per partition
+
+	// The same for all partitions of a process; of several remotes in one process the smallest counts.
+	MaxInFlightTotal      int `yaml:"max-in-flight-total" is:"count" default:"10000"`
+	MaxInFlightTotalBytes int `yaml:"max-in-flight-total-bytes" is:"size" default:"256MiB"`
+
+	Timeout    time.Duration `yaml:"timeout" is:"bound" default:"30s"`       // of each attempt of a call without a deadline; 0: none, StreamIdle bounds it
+	StreamIdle time.Duration `yaml:"stream-idle" is:"duration" default:"5m"` // ends a stream without messages either way, and a call without a deadline
+	Drain      time.Duration `yaml:"drain" is:"duration" default:"10s"`      // what calls in flight get when a partition is given up
+	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty"`   // older requests become dead letters without a call; 0: none is too old
+	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-"`        // default <group>-dead-letters
+
+	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
+	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable"`
+	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms"`    // longest pause after the first attempt, which doubles
+	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s"`         // up to this
+	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m"` // no attempt begins after this, without time held by the breaker
+
+	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20"` // failed attempts in a row that open the breaker of a target
+	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s"`  // how long no call is made then
+
+	Standby bool `yaml:"standby" is:"toggle"` // each instance also keeps copies of the partitions that it does not own
+}
+
+// What counts where a Processing says 0.
+var (
+	DefaultMaxInFlight           = withDefaults(Processing{}).MaxInFlight
+	DefaultMaxInFlightBytes      = withDefaults(Processing{}).MaxInFlightBytes
+	DefaultMaxInFlightTotal      = withDefaults(Processing{}).MaxInFlightTotal
+	DefaultMaxInFlightTotalBytes = withDefaults(Processing{}).MaxInFlightTotalBytes
+)
+
+// processing is what the options of a kafka-grpc binding say, whose consumer group is given.
+func (c *compiler) processing(given *Processing, group string) Processing {
+	p := *given
+	p.DeadLetter = cmp.Or(p.DeadLetter, group+"-dead-letters")
+	p.RetryCodes = distinct(p.RetryCodes, func(code codes.Code) codes.Code { return code })
+	switch initial, most := c.texts[&given.RetryInitial], c.texts[&given.RetryMax]; {
+	case initial.ok && most.ok && p.RetryInitial > p.RetryMax:
+		c.report.problem(initial.position, "%s must be at most `max`, which is `%s`, not `%s`", initial.place, most.raw, initial.raw)
+	case !most.ok: // a default gives way to what is given
+		p.RetryMax = max(p.RetryMax, p.RetryInitial)
+	case !initial.ok:
+		p.RetryInitial = min(p.RetryInitial, p.RetryMax)
+	}
+	return p
+}
