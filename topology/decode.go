@@ -3,7 +3,6 @@ package topology
 import (
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -25,30 +24,6 @@ type decoder struct {
 	lookup func(string) (string, bool)
 	texts  map[any]text // what the file says of options, by the address of the field
 }
-
-// place names a value for people: `options.port` of binding `x`.
-type place struct{ owner, path string }
-
-func (p place) String() string {
-	switch {
-	case p.path == "" && p.owner == "":
-		return "the file"
-	case p.path == "":
-		return p.owner
-	case p.owner == "":
-		return "`" + p.path + "`"
-	}
-	return "`" + p.path + "` of " + p.owner
-}
-
-func (p place) key(name string) place {
-	if p.path != "" {
-		name = p.path + "." + name
-	}
-	return place{p.owner, name}
-}
-
-func (p place) index(i int) place { return place{p.owner, p.path + "[" + strconv.Itoa(i) + "]"} }
 
 // text is a scalar of the file.
 type text struct {
@@ -75,55 +50,10 @@ type decodable interface {
 	decode(d *decoder, n ast.Node, at position, p place)
 }
 
-// located structs learn where their key or list entry stands.
-type located interface{ locate(at position, p place) }
-
-// spot is embedded by structs that take part in messages.
-type spot struct {
-	at    position
-	place place
-}
-
-func (s *spot) locate(at position, p place) { s.at, s.place = at, p }
-
 // anything is a part of the file that is not looked into.
 type anything struct{}
 
 func (anything) decode(*decoder, ast.Node, position, place) {}
-
-// named is a mapping whose keys are chosen by the user, in the order of the file.
-type named[T any] []entry[T]
-
-type entry[T any] struct {
-	name  text
-	value T
-}
-
-func (e *named[T]) decode(d *decoder, n ast.Node, at position, p place) {
-	pairs, _ := d.pairs(n, p)
-	for _, pair := range pairs {
-		v := entry[T]{name: pair.key}
-		d.value(pair.value, pair.key.position, reflect.ValueOf(&v.value).Elem(), p.key(pair.key.value), "")
-		*e = append(*e, v)
-	}
-}
-
-func (e named[T]) names() []string {
-	var names []string
-	for _, v := range e {
-		names = append(names, v.name.value)
-	}
-	return names
-}
-
-func (e named[T]) get(name string) (*T, bool) {
-	for i := range e {
-		if e[i].name.value == name {
-			return &e[i].value, true
-		}
-	}
-	return nil, false
-}
 
 func (d *decoder) value(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
 	if l, ok := into.Addr().Interface().(located); ok {
@@ -212,44 +142,6 @@ func (d *decoder) list(n ast.Node, at position, into reflect.Value, p place, tag
 		}
 		d.value(v, element, into.Index(i), p.index(i), tag)
 	}
-}
-
-// field is one key of a struct's schema.
-type field struct {
-	reflect.StructField
-	key   string
-	value reflect.Value
-}
-
-func fieldsOf(v reflect.Value) []field {
-	var fields []field
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Anonymous && f.Tag.Get("yaml") == "" {
-			if f.Type.Kind() == reflect.Struct {
-				fields = append(fields, fieldsOf(v.Field(i))...)
-			}
-		} else if key := f.Tag.Get("yaml"); key != "" {
-			fields = append(fields, field{f, key, v.Field(i)})
-		}
-	}
-	return fields
-}
-
-// within are the fields of the mapping that a key leads to.
-func within(fields []field, key string) (inner []field) {
-	for _, f := range fields {
-		if rest, ok := strings.CutPrefix(f.key, key+"."); ok {
-			inner = append(inner, field{f.StructField, rest, f.value})
-		}
-	}
-	return inner
-}
-
-// head is the key of a field in the mapping that it is in, or leads to.
-func (f field) head() string {
-	key, _, _ := strings.Cut(f.key, ".")
-	return key
 }
 
 func (d *decoder) mapping(n ast.Node, at position, into reflect.Value, p place) {
