@@ -10,25 +10,7 @@ import (
 const maxPorts = 100
 
 func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
-	var ports []int
-	at := map[int]text{}
-	for _, r := range spec.Options.Port {
-		if !r.ok {
-			continue
-		}
-		if r.high-r.low >= maxPorts || len(ports) >= maxPorts {
-			c.report.problem(r.position, "%s: a tcp server takes at most %d ports", r.place, maxPorts)
-			return nil
-		}
-		for port := r.low; port <= r.high; port++ {
-			if _, twice := at[port]; twice {
-				c.report.problem(r.position, "%s: port %d is in the list twice; remove one", r.place, port)
-				continue
-			}
-			at[port] = r.text
-			ports = append(ports, port)
-		}
-	}
+	ports, at := c.ports(spec)
 	for _, r := range spec.Routes {
 		for _, w := range r.When {
 			if len(ports) > 0 {
@@ -64,6 +46,29 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 		all = append(all, l)
 	}
 	return all
+}
+
+// ports are those of a tcp server, in the order of the file, and where it names them. There are none where there are too many.
+func (c *compiler) ports(spec *tcpServer) (ports []int, at map[int]text) {
+	at = map[int]text{}
+	for _, r := range spec.Options.Port {
+		if !r.ok {
+			continue
+		}
+		if r.high-r.low >= maxPorts || len(ports) >= maxPorts {
+			c.report.problem(r.position, "%s: a tcp server takes at most %d ports", r.place, maxPorts)
+			return nil, nil
+		}
+		for port := r.low; port <= r.high; port++ {
+			if _, twice := at[port]; twice {
+				c.report.problem(r.position, "%s: port %d is in the list twice; remove one", r.place, port)
+				continue
+			}
+			at[port] = r.text
+			ports = append(ports, port)
+		}
+	}
+	return ports, at
 }
 
 // servedPorts reports ports of a route that the server does not listen on.

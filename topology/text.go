@@ -21,58 +21,47 @@ func (t *Topology) Text() string {
 		_ = texttable.Write(&b, rows, 0) // a builder takes all
 	}
 	if len(t.Listeners) > 0 {
-		var listeners, routes [][]string
-		for _, l := range t.Listeners {
-			listeners = append(listeners, []string{l.Address(), transport(l.TLS), l.Binding})
-		}
-		section("listeners", listeners)
-		for _, r := range t.northRoutes() {
-			replies := "replies from " + r.ReplyTo
-			if r.ReplyTo == "" {
-				replies = "one-way"
-			}
-			routes = append(routes, []string{methods(r.Methods), "-> " + r.Topic, replies, r.Binding})
-		}
-		section("north routes", routes)
+		section("listeners", each(t.Listeners, func(l Listener) []string { return []string{l.Address(), transport(l.TLS), l.Binding} }))
+		section("north routes", each(t.northRoutes(), NorthRoute.row))
 	}
-	var clusters [][]string
-	for _, c := range t.Clusters() {
-		clusters = append(clusters, []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()})
-	}
-	section("Kafka clusters", clusters)
+	section("Kafka clusters", each(t.Clusters(), func(c *Cluster) []string { return []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()} }))
 	for _, r := range t.Remotes {
-		rows := [][]string{
-			{"group", r.Group},
-			{"cluster", r.Cluster.Binding},
-			{"inputs", strings.Join(r.Inputs(), ", ")},
-			{"outputs", strings.Join(r.Outputs(), ", ")},
-			{"table", r.Table},
-			{"loop", r.Loop},
-			{"dead letters", r.Processing.DeadLetter},
-		}
-		if r.Processing.MaxAge > 0 {
-			rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
-		}
-		for _, route := range r.Routes {
-			rows = append(rows, []string{"target", fmt.Sprintf("%s%s %s -> %s", route.Topic, route.conditions(), methods(route.Methods), route.Target)})
-		}
-		section("remote "+r.Binding, rows)
+		section("remote "+r.Binding, r.rows())
 	}
-	if len(t.Telemetry.Recorded) > 0 {
-		var rows [][]string
-		for _, r := range t.Telemetry.Recorded {
-			rows = append(rows, []string{r.Binding, strings.Join(r.Names, ", ")})
-		}
-		section("metrics of bindings", rows)
+	if recorded := t.Telemetry.Recorded; len(recorded) > 0 {
+		section("metrics of bindings", each(recorded, func(r Recorded) []string { return []string{r.Binding, strings.Join(r.Names, ", ")} }))
 	}
 	if len(t.Warnings) > 0 {
-		var rows [][]string
-		for _, p := range t.Warnings {
-			rows = append(rows, []string{p.Error()})
-		}
-		section("warnings", rows)
+		section("warnings", each(t.Warnings, func(p Problem) []string { return []string{p.Error()} }))
 	}
 	return b.String()
+}
+
+func (r NorthRoute) row() []string {
+	replies := "replies from " + r.ReplyTo
+	if r.ReplyTo == "" {
+		replies = "one-way"
+	}
+	return []string{methods(r.Methods), "-> " + r.Topic, replies, r.Binding}
+}
+
+func (r Remote) rows() [][]string {
+	rows := [][]string{
+		{"group", r.Group},
+		{"cluster", r.Cluster.Binding},
+		{"inputs", strings.Join(r.Inputs(), ", ")},
+		{"outputs", strings.Join(r.Outputs(), ", ")},
+		{"table", r.Table},
+		{"loop", r.Loop},
+		{"dead letters", r.Processing.DeadLetter},
+	}
+	if r.Processing.MaxAge > 0 {
+		rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
+	}
+	for _, route := range r.Routes {
+		rows = append(rows, []string{"target", fmt.Sprintf("%s%s %s -> %s", route.Topic, route.conditions(), methods(route.Methods), route.Target)})
+	}
+	return rows
 }
 
 // conditions are what a route wants of a record besides its method. Of headers only the names are told.

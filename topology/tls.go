@@ -37,32 +37,29 @@ func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
 			c.report.warn(name.position, "%s: no certificate of `options.keys` is for `%s`; clients that ask for it will refuse what they get", name.place, name.raw)
 		}
 	}
-	// As the original: a trust store means that clients must show a certificate, unless `mutual` says otherwise.
-	mutual := "none"
-	if len(o.Trust) > 0 {
-		mutual = "required"
-	}
-	if o.Mutual.given {
-		mutual = o.Mutual.value
-	}
-	t.ClientAuth = map[string]tls.ClientAuthType{
-		"required": tls.RequireAndVerifyClientCert, "requested": tls.VerifyClientCertIfGiven,
-	}[mutual]
-	if t.ClientAuth == tls.NoClientCert {
+	if t.ClientAuth = clientAuth(spec); t.ClientAuth == tls.NoClientCert {
 		for _, alias := range o.Trust {
 			c.report.warn(alias.position, "%s has no effect: `mutual` is none, so clients are not asked for a certificate", alias.place)
 		}
-		watched.constant = *t
-		t.Renew = watched.renew
-		return t
+	} else {
+		t.ClientCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
+		if len(o.Trust) == 0 && o.Mutual.ok {
+			c.report.warn(o.Mutual.position, "%s: without `trust` every client with a certificate of the system's authorities is let in; name yours", o.Mutual.place)
+		}
+		watched.system = trustsSystem(o.Trust, o.TrustCACerts)
 	}
-	t.ClientCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
-	if len(o.Trust) == 0 && o.Mutual.ok {
-		c.report.warn(o.Mutual.position, "%s: without `trust` every client with a certificate of the system's authorities is let in; name yours", o.Mutual.place)
-	}
-	watched.system, watched.constant = trustsSystem(o.Trust, o.TrustCACerts), *t
+	watched.constant = *t
 	t.Renew = watched.renew
 	return t
+}
+
+// clientAuth is what clients must show. As in the original a trust store means a certificate, unless `mutual` says otherwise.
+func clientAuth(spec *tlsServer) tls.ClientAuthType {
+	mutual := spec.Options.Mutual.value
+	if !spec.Options.Mutual.given && len(spec.Options.Trust) > 0 {
+		mutual = "required"
+	}
+	return map[string]tls.ClientAuthType{"required": tls.RequireAndVerifyClientCert, "requested": tls.VerifyClientCertIfGiven}[mutual]
 }
 
 // clientTLS is how connections through a tls client are secured. It is made once for each binding.
