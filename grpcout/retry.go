@@ -120,7 +120,7 @@ func (c *Caller) make(ctx context.Context, t Target, method string, attempt func
 		r, answered, again = attempt(observer.Attempt(ctx, method, attempts, p.probe), v)
 		r.Attempts = attempts
 		observer.Attempted(method, t, r)
-		retryable := slices.Contains(c.policy.Retry.Codes, r.Status)
+		retryable := c.Retryable(r.Status)
 		open := v.leave(verdictOn(ctx, r, answered, retryable), r)
 		if !retryable || !again || errors.Is(ctx.Err(), context.Canceled) {
 			return r
@@ -218,6 +218,9 @@ func (c *Caller) breaker(t Target) *breaker {
 	}
 	return b
 }
+
+// Retryable reports whether another attempt, or another call, may cure what a status says: a result with it is not final.
+func (c *Caller) Retryable(status codes.Code) bool { return slices.Contains(c.policy.Retry.Codes, status) }
 
 // Open are the targets whose calls have been made so far, and whether their breakers are open.
 func (c *Caller) Open() map[Target]bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/wire"
 )
 
@@ -114,20 +115,12 @@ func (c *count) topic(ctx context.Context, reader *kafka.Reader, topic string, s
 }
 
 func (c *count) record(record wire.Record) error {
-	r := c.reset.Remote
-	if record.Topic == r.Loop {
-		var err error
-		if record, _, err = unlooped(record); err != nil {
-			return nil // a dead letter
-		}
+	known := c.reset.Remote.Expiry
+	if c.reset.Table {
+		known = 0
 	}
-	request, _ := r.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a := attempt{request: request, source: source{timestamp: record.Timestamp}}
-	age := a.age(c.now)
-	if record.Value == nil || request.CorrelationID == "" || a.late(c.now) ||
-		!c.reset.Table && age <= r.Expiry || r.Processing.MaxAge > 0 && age > r.Processing.MaxAge {
-		return nil
+	if key, again := partition.ExecutedAgain(c.reset.Remote, record, known, c.now); again {
+		c.keys[key] = true
 	}
-	c.keys[r.Contract.TableKey(request)] = true
 	return nil
 }

@@ -39,11 +39,11 @@ func (p *Processor) count(ctx context.Context, s *tablestore.Store, rows *atomic
 			return
 		}
 		if err != nil {
-			p.log.Error("the rows of the table were not counted", "partition", s.Partition, "error", err)
+			p.config.Log.Error("the rows of the table were not counted", "partition", s.Partition, "error", err)
 		} else {
 			rows.Store(n)
 		}
-		if !pause(ctx, max(min(countInterval, p.sweepInterval), countShare*time.Since(begun))) {
+		if !pause(ctx, max(min(countInterval, p.config.SweepInterval), countShare*time.Since(begun))) {
 			return
 		}
 	}

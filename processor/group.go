@@ -14,6 +14,8 @@ import (
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
+	"kafkagrpc/processor/outbox"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/wire"
 )
 
@@ -24,26 +26,26 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 	reader := p.cluster.On(client)
 	partitions := p.partitions.Load()
 	var producer *kafka.Producer // once goka runs
-	groupConfig := p.cluster.GroupConfig(p.instance, p.remote.Processing.Drain)
+	groupConfig := p.cluster.GroupConfig(p.config.InstanceID, p.config.Remote.Processing.Drain)
 	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, partitions}}
-	if p.tells != "" {
-		groupConfig.Consumer.Group.Member.UserData = []byte(p.tells)
+	if p.config.Advertise != "" {
+		groupConfig.Consumer.Group.Member.UserData = []byte(p.config.Advertise)
 	}
-	drain := p.remote.Processing.Drain
+	drain := p.config.Remote.Processing.Drain
 	if defect.Planted == defect.NoDrain {
 		drain = 1
 	}
-	if p.session > 0 {
-		groupConfig.Consumer.Group.Session.Timeout = p.session
-		groupConfig.Consumer.Group.Heartbeat.Interval = p.session / 10
+	if p.config.SessionTimeout > 0 {
+		groupConfig.Consumer.Group.Session.Timeout = p.config.SessionTimeout
+		groupConfig.Consumer.Group.Heartbeat.Interval = p.config.SessionTimeout / 10
 	}
 	group := consumergroup.New(consumergroup.Options{
-		MaxInFlight:      p.remote.Processing.MaxInFlight,
-		MaxInFlightBytes: p.remote.Processing.MaxInFlightBytes,
-		MaxUncommitted:   p.ahead,
-		Budget:           p.budget,
+		MaxInFlight:      p.config.Remote.Processing.MaxInFlight,
+		MaxInFlightBytes: p.config.Remote.Processing.MaxInFlightBytes,
+		MaxUncommitted:   p.config.MaxUncommitted,
+		Budget:           p.config.Budget,
 		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
-			return p.cluster.Committed(p.remote.Group, claims)
+			return p.cluster.Committed(p.config.Remote.Group, claims)
 		},
 		Offsets:        reader,
 		Gone:           p.gap,
@@ -53,27 +55,27 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 		Heartbeat:      member.Heartbeat,
 		Partitions:     partitions,
 		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { p.passOn(producer, m, done) },
-		Log:            p.log,
+		Log:            p.config.Log,
 	})
-	changelog := newChangelog(ctx, reader, p.log)
+	changelog := newChangelog(ctx, reader, p.config.Log)
 	p.mu.Lock()
 	p.group, p.changelog = group, changelog
 	p.mu.Unlock()
-	records := newHandoff()
+	records := outbox.NewCodec()
 	codec := group.Codec()
 
 	edges := []goka.Edge{
 		goka.Loop(loopCodec{records, codec}, p.handle),
-		goka.Persist(rowCodec{}),
-		goka.Output(goka.Stream(p.remote.Processing.DeadLetter), records),
+		goka.Persist(partition.Codec{}),
+		goka.Output(goka.Stream(p.config.Remote.Processing.DeadLetter), records),
 	}
 	for _, topic := range p.inputs {
 		edges = append(edges, goka.Input(goka.Stream(topic), codec, p.handle))
 	}
-	for _, topic := range p.remote.Outputs() {
+	for _, topic := range p.config.Remote.Outputs() {
 		edges = append(edges, goka.Output(goka.Stream(topic), records))
 	}
-	graph := goka.DefineGroup(goka.Group(p.remote.Group), edges...)
+	graph := goka.DefineGroup(goka.Group(p.config.Remote.Group), edges...)
 
 	stores := tablestore.Stores{
 		Dir:    p.storeDir(),
@@ -83,12 +85,12 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 		Tend:   func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
 		Failed: end,
 		Keep:   true,
-		Log:    p.log,
+		Log:    p.config.Log,
 	}
 
 	options := []goka.ProcessorOption{
-		goka.WithClientID(p.remote.Group),
-		goka.WithLogger(gokalog.New(p.log)),
+		goka.WithClientID(p.config.Remote.Group),
+		goka.WithLogger(gokalog.New(p.config.Log)),
 		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithRebalanceCallback(p.assigned),
@@ -104,25 +106,50 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 		}),
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
 			cluster := p.cluster
-			cluster.KeyPartitions = map[string]int32{p.remote.Table: partitions, p.remote.Loop: partitions}
+			cluster.KeyPartitions = map[string]int32{p.config.Remote.Table: partitions, p.config.Remote.Loop: partitions}
 			var err error
 			if producer, err = kafka.NewFencedProducer(cluster, group.Lost); err != nil {
 				return nil, err
 			}
-			return &outbox{producer: producer, handoff: records, table: p.remote.Table, gone: p.gone,
-				letters: p.remote.Processing.DeadLetter, stalled: group.Stalled}, nil
+			return &outbox.Outbox{
+				Producer: producer, Codec: records, Table: p.config.Remote.Table, DeadLetters: p.config.Remote.Processing.DeadLetter, Missing: p.missing,
+				Stalled: group.Stalled,
+			}, nil
 		}),
 	}
-	if p.remote.Processing.Standby {
+	if p.config.Remote.Processing.Standby {
 		// A copy follows the partitions of the others, and is made before the group is joined, which would wait for it.
 		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
 	}
-	processor, err := goka.NewProcessor(p.remote.Cluster.Brokers, graph, options...)
+	processor, err := goka.NewProcessor(p.config.Remote.Cluster.Brokers, graph, options...)
 	if err != nil {
-		return nil, fmt.Errorf("group %s: %w", p.remote.Group, err)
+		return nil, fmt.Errorf("group %s: %w", p.config.Remote.Group, err)
 	}
 	return processor, nil
 }
+
+// handle is goka's callback for every topic of the group.
+func (p *Processor) handle(ctx goka.Context, message any) {
+	d, _ := message.(*consumergroup.Delivery)
+	switch {
+	case d == nil: // of a session that is over: its record comes again
+	case ctx.Context().Err() != nil:
+		// goka is shutting down: its context answers with nothing instead of failing, which would look like "no row". A
+		// hold that is never released keeps the record uncommitted.
+		d.Hold()
+	default:
+		p.partition(ctx.Partition()).Handle(ctx, d)
+	}
+}
+
+// loopCodec is the codec of the loop topic, which is written as records and read as deliveries.
+type loopCodec struct {
+	*outbox.Codec
+	deliveries consumergroup.Codec
+}
+
+// Decode implements goka.Codec.
+func (c loopCodec) Decode(b []byte) (any, error) { return c.deliveries.Decode(b) }
 
 // topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
 // replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.

@@ -1,6 +1,7 @@
 package processor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -177,11 +178,14 @@ func (b *testbench) ready(i *instance) {
 	}
 }
 
-// testWriter passes log lines to the test until it ends.
+// testWriter passes log lines to the test until it ends. None may tell of a mistake of the program.
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(string(b))
+	if bytes.Contains(b, []byte("a mistake of the program")) {
+		w.t.Error("an attempt was to leave its state against the rules")
+	}
 	return len(b), nil
 }
 

@@ -33,9 +33,9 @@ func (p *Processor) leaveOut(topics *kafka.Topics, needs *kafka.Needs) error {
 		}
 	}
 	needs.Outputs = without(needs.Outputs)
-	p.gone.close(unusable)
+	p.missing.LeaveOut(unusable)
 	for topic, why := range unusable {
-		p.log.Warn("a topic is left out until it can be used: requests in it wait, and requests that it should take the replies of become dead letters",
+		p.config.Log.Warn("a topic is left out until it can be used: requests in it wait, and requests that it should take the replies of become dead letters",
 			"topic", topic, "error", why)
 	}
 	p.mu.Lock()
@@ -70,7 +70,7 @@ func (p *Processor) watchLeftOut(ctx context.Context, end context.CancelCauseFun
 		}
 		unusable, err := p.unusable()
 		if err != nil {
-			p.log.Debug("the topics that are left out could not be looked at", "error", err)
+			p.config.Log.Debug("the topics that are left out could not be looked at", "error", err)
 			continue
 		}
 		for _, topic := range slices.Sorted(maps.Keys(left)) {
@@ -95,8 +95,8 @@ func (p *Processor) unusable() (_ map[string]error, err error) {
 // needs are the topics of the binding.
 func (p *Processor) needs() kafka.Needs {
 	return kafka.Needs{
-		Inputs: p.remote.Inputs(), Outputs: p.remote.Outputs(),
-		Table: p.remote.Table, Loop: p.remote.Loop, DeadLetters: p.remote.Processing.DeadLetter,
-		Create: p.create, TableID: p.tableID, Partitions: int(p.partitions.Load()),
+		Inputs: p.config.Remote.Inputs(), Outputs: p.config.Remote.Outputs(),
+		Table: p.config.Remote.Table, Loop: p.config.Remote.Loop, DeadLetters: p.config.Remote.Processing.DeadLetter,
+		Create: p.config.CreateTopics, TableID: p.tableID, Partitions: int(p.partitions.Load()),
 	}
 }

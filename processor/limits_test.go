@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/processor"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/topology"
 )
 
@@ -110,7 +110,7 @@ func TestLimitsThatDoNotFitTogether(t *testing.T) {
 			if err := limits.Learn(topics, append(written, requests)...); err != nil {
 				t.Fatal(err)
 			}
-			problems, warnings := processor.Limits(b.remote, limits, written)
+			problems, warnings := partition.Limits(b.remote, limits, written)
 			if test.problem == "" && len(problems) > 0 || test.problem != "" && (len(problems) != 1 || !strings.Contains(problems[0].Error(), test.problem)) {
 				t.Errorf("problems: %v, want %q", problems, test.problem)
 			}

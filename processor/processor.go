@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/lovoo/goka"
-	"go.opentelemetry.io/otel/trace"
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/processor/outbox"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
@@ -66,26 +66,12 @@ type Config struct {
 // Processor runs the consumer group of one remote binding. Its methods are safe for concurrent use; Run is
 // called once.
 type Processor struct {
-	remote   topology.Remote
-	methods  topology.Methods
-	caller   *grpcout.Caller
-	gone     *gone
-	state    *statedir.Dir
-	log      *slog.Logger
-	create   int
-	ahead    int
-	instance string
-	tells    string
-	session  time.Duration
-	budget   *consumergroup.Budget
-	cluster  kafka.Cluster
-	limits   *kafka.Limits // of the topics that are written
-
-	telemetry *telemetry.Telemetry
-	tracer    trace.Tracer
-	logged    *loglimit.Kinds
-
-	sweepInterval time.Duration
+	config  Config // with its defaults
+	binding *partition.Binding
+	caller  *grpcout.Caller
+	missing *outbox.MissingTopics
+	cluster kafka.Cluster
+	limits  *kafka.Limits // of the topics that are written
 
 	// Set by prepare, before the callbacks run.
 	inputs     []string     // the request topics that can be used
@@ -93,13 +79,10 @@ type Processor struct {
 	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
-	calls   sync.WaitGroup // calls in flight
-	replies keptReplies
-
 	reading sync.RWMutex // held by those who read rows, and by assigned; taken before mu
 
 	mu        sync.RWMutex                        // never held while something is waited for, such as the disk
-	parts     map[int32]*partition                // of the current assignment
+	parts     map[int32]*partition.Partition      // of the current assignment
 	current   *goka.Processor                     // nil while there is none
 	group     *consumergroup.Group                // of the current one
 	changelog *changelog                          // as the current one sees it; nil before the first
@@ -113,68 +96,46 @@ type Processor struct {
 	counts    map[string]int                      // partitions of topics that have more than the group
 }
 
-// partition is what one partition of the group has in flight. Only its goka goroutine touches it; a rebalance begins
-// with new ones, and what the old ones had in flight comes to nothing.
-type partition struct {
-	calls    map[string]*call       // by table key
-	open     map[attemptID]*attempt // streams whose request has not ended; bounded by the claim's in-flight bound
-	answered answered
-	outdated answered // unary ones that were too old
-	openStreams
-	flight *flight
-	spans  openSpans
-}
-
 // ErrNotReady is returned while the table is not recovered, or not running.
 var ErrNotReady = errors.New("the processor is not ready: its partitions are not assigned or not recovered yet")
 
 // New checks the topics of the binding, creates the group's own, and returns a processor that does nothing before Run.
 func New(ctx context.Context, c Config) (*Processor, error) {
-	p := &Processor{
-		remote:    c.Remote,
-		methods:   c.Methods,
-		state:     c.State,
-		log:       c.Log,
-		create:    c.CreateTopics,
-		ahead:     c.MaxUncommitted,
-		instance:  c.InstanceID,
-		tells:     c.Advertise,
-		session:   c.SessionTimeout,
-		budget:    c.Budget,
-		cluster:   kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
-		limits:    new(kafka.Limits),
-		gone:      newGone(),
-		parts:     make(map[int32]*partition),
-		stores:    make(map[*tablestore.Store]*atomic.Int64),
-		ends:      make(map[int32]changelogEnd),
-		telemetry: c.Telemetry,
-		logged:    loglimit.NewKinds(logInterval),
-
-		changed: make(chan struct{}),
+	if c.SweepInterval <= 0 {
+		c.SweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
 	}
-	if p.sweepInterval = c.SweepInterval; p.sweepInterval <= 0 {
-		p.sweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
+	if c.Log == nil {
+		c.Log = slog.Default()
 	}
-	p.cluster.Limits = p.limits
-	p.replies.limit = half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
-	if p.log == nil {
-		p.log = slog.Default()
+	c.Log = c.Log.With("group", c.Remote.Group)
+	if c.Telemetry == nil {
+		c.Telemetry = telemetry.Off()
 	}
-	p.log = p.log.With("group", c.Remote.Group)
-	if p.telemetry == nil {
-		p.telemetry = telemetry.Off()
+	if c.Budget == nil {
+		c.Budget = NewBudget(c.Remote)
 	}
-	p.tracer = p.telemetry.Tracers.Tracer("kafkagrpc/processor")
-	p.caller = grpcout.NewCaller(c.Client, p.policy())
-	if p.budget == nil {
-		p.budget = NewBudget(c.Remote)
-	}
-	if p.instance == "" {
+	if c.InstanceID == "" {
 		var err error
-		if p.instance, err = c.State.InstanceID(); err != nil {
+		if c.InstanceID, err = c.State.InstanceID(); err != nil {
 			return nil, err
 		}
 	}
+	p := &Processor{
+		config:  c,
+		cluster: kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
+		limits:  new(kafka.Limits),
+		missing: outbox.NewMissingTopics(),
+		parts:   make(map[int32]*partition.Partition),
+		stores:  make(map[*tablestore.Store]*atomic.Int64),
+		ends:    make(map[int32]changelogEnd),
+		changed: make(chan struct{}),
+	}
+	p.cluster.Limits = p.limits
+	p.caller = grpcout.NewCaller(c.Client, p.policy())
+	p.binding = partition.NewBinding(partition.Config{
+		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Limits: p.limits, Partitions: p.partitions.Load,
+		Telemetry: c.Telemetry, Log: c.Log,
+	})
 	if err := p.prepare(ctx, false); err != nil {
 		return nil, err
 	}
@@ -207,18 +168,18 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	if err := p.limits.Learn(topics, append(needs.Inputs, p.written(needs)...)...); err != nil {
 		return err
 	}
-	problems, warnings := Limits(p.remote, p.limits, p.written(needs))
+	problems, warnings := partition.Limits(p.config.Remote, p.limits, p.written(needs))
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
 	for _, w := range warnings {
-		p.log.Warn(w)
+		p.config.Log.Warn(w)
 	}
-	retention, err := topics.DeleteRetention(p.remote.Table)
+	retention, err := topics.DeleteRetention(p.config.Remote.Table)
 	if err != nil {
 		return err
 	}
-	if p.tableID, err = topics.ID(p.remote.Table); err != nil {
+	if p.tableID, err = topics.ID(p.config.Remote.Table); err != nil {
 		return err
 	}
 	if !again {
@@ -274,8 +235,8 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 	switch v := value.(type) {
 	case *rowpb.Row:
 		return v, nil
-	case unreadableRow:
-		return nil, fmt.Errorf("reading the row of key %q: %w", key, v.err)
+	case partition.UnreadableRow:
+		return nil, fmt.Errorf("reading the row of key %q: %w", key, v.Err)
 	default:
 		return nil, nil
 	}
@@ -287,7 +248,7 @@ func (p *Processor) Owns(key string) bool {
 }
 
 // partition is the state of an assigned partition.
-func (p *Processor) partition(id int32) *partition {
+func (p *Processor) partition(id int32) *partition.Partition {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.parts[id]
@@ -295,9 +256,9 @@ func (p *Processor) partition(id int32) *partition {
 
 // assigned begins a generation of the group.
 func (p *Processor) assigned(a goka.Assignment) {
-	parts := make(map[int32]*partition, len(a))
+	parts := make(map[int32]*partition.Partition, len(a))
 	for id := range a {
-		parts[id] = &partition{calls: make(map[string]*call), open: make(map[attemptID]*attempt), flight: &flight{calls: make(map[*call]time.Time)}}
+		parts[id] = p.binding.Assign()
 	}
 	p.reading.Lock()
 	p.mu.Lock()
@@ -306,11 +267,18 @@ func (p *Processor) assigned(a goka.Assignment) {
 	p.mu.Unlock()
 	p.reading.Unlock()
 	for _, part := range before {
-		part.spans.giveUp()
+		part.GiveUp()
 	}
-	p.telemetry.Metrics.Rebalanced(p.remote.Group)
-	p.log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
+	p.config.Telemetry.Metrics.Rebalanced(p.config.Remote.Group)
+	p.config.Log.Info("partitions assigned", "partitions", slices.Sorted(maps.Keys(a)))
 }
 
 // storeDir is where the local stores of the table live.
-func (p *Processor) storeDir() string { return filepath.Join(p.state.Path(), p.remote.Group) }
+func (p *Processor) storeDir() string {
+	return filepath.Join(p.config.State.Path(), p.config.Remote.Group)
+}
+
+// written are the topics of needs that the processor writes to.
+func (p *Processor) written(needs kafka.Needs) []string {
+	return append(slices.Clone(needs.Outputs), needs.Table, needs.Loop, needs.DeadLetters)
+}

@@ -27,7 +27,7 @@ func TestRestEndsWhenKafkaIsBack(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &Processor{log: slog.New(slog.DiscardHandler)}
+				p := &Processor{config: Config{Log: slog.New(slog.DiscardHandler)}}
 				begun, pings := time.Now(), 0
 				back := p.rest(t.Context(), fault, test.wait, func(context.Context) error {
 					if pings++; pings <= test.silent {
@@ -51,7 +51,7 @@ func TestRestEndsWithItsContext(t *testing.T) {
 	for name, answer := range map[string]error{"Kafka answers": nil, "Kafka does not": errors.New("no broker")} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &Processor{log: slog.New(slog.DiscardHandler)}
+				p := &Processor{config: Config{Log: slog.New(slog.DiscardHandler)}}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*pingInterval+1)
 				defer cancel()
 				if p.rest(ctx, errors.New("ended"), time.Hour, func(context.Context) error { return answer }) {

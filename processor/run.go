@@ -15,6 +15,7 @@ import (
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/tablestore"
+	"kafkagrpc/processor/partition"
 )
 
 // The waits between two goka processors: twice the last one, and from the first again after one that was ready for
@@ -45,12 +46,12 @@ const reportInterval = 10 * time.Second
 // faults that it cannot handle, such as a long outage of the brokers or a full disk; a new one takes its place, after 1s to 30s
 // or as soon as Kafka answers again and the disk takes something, and State says why and when. Run answers nil.
 func (p *Processor) Run(ctx context.Context) error {
-	defer p.telemetry.Metrics.ObserveGroup(p.remote.Group, p.look)()
+	defer p.config.Telemetry.Metrics.ObserveGroup(p.config.Remote.Group, p.look)()
 	var following sync.WaitGroup
 	defer following.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	following.Go(func() { p.limits.Follow(ctx, p.cluster, p.log) })
+	following.Go(func() { p.limits.Follow(ctx, p.cluster, p.config.Log) })
 	wait := firstWait
 	for prepared := true; ; prepared = false { // by New
 		var ready time.Duration
@@ -64,7 +65,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			if err != nil {
-				p.log.Warn("the processor did not stop in order", "error", err)
+				p.config.Log.Warn("the processor did not stop in order", "error", err)
 			}
 			return nil
 		}
@@ -77,7 +78,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		if disk := (*tablestore.DiskError)(nil); errors.As(err, &disk) {
 			wait = min(wait, longestDiskWait)
 		}
-		p.log.Error("the processor ended, another one follows", "error", err, "wait", wait)
+		p.config.Log.Error("the processor ended, another one follows", "error", err, "wait", wait)
 		switch back := p.rest(ctx, err, wait, p.needed); {
 		case ctx.Err() != nil:
 			return nil
@@ -92,7 +93,7 @@ func (p *Processor) Run(ctx context.Context) error {
 // needed answers what a goka processor cannot do without, and is not there. It is not in the group meanwhile, so that other
 // instances get its partitions.
 func (p *Processor) needed(ctx context.Context) error {
-	if err := tablestore.Check(p.state.Path()); err != nil {
+	if err := tablestore.Check(p.config.State.Path()); err != nil {
 		return err
 	}
 	return p.cluster.Ping(ctx)
@@ -136,12 +137,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	config := p.cluster.ConsumerConfig()
 	config.Net.ReadTimeout = questionTimeout
-	client, err := sarama.NewClient(p.remote.Cluster.Brokers, config)
+	client, err := sarama.NewClient(p.config.Remote.Cluster.Brokers, config)
 	if err != nil {
-		return 0, fmt.Errorf("group %s: %w", p.remote.Group, err)
+		return 0, fmt.Errorf("group %s: %w", p.config.Remote.Group, err)
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	member, err := kafka.NewMember(p.cluster, p.remote.Group, p.instance, heartbeatTimeout)
+	member, err := kafka.NewMember(p.cluster, p.config.Remote.Group, p.config.InstanceID, heartbeatTimeout)
 	if err != nil {
 		return 0, err
 	}
@@ -166,13 +167,13 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	watching.Go(func() { since = p.watch(watch, g) })
 	watching.Go(func() { p.watchLeftOut(watch, end) })
 	watching.Go(func() { p.watchPartitions(watch, counter, end) })
-	if p.remote.Processing.Standby {
+	if p.config.Remote.Processing.Standby {
 		watching.Go(func() { p.followEnds(watch, p.cluster.On(client)) })
 	}
 	err = g.Run(ctx)
 	if cause := context.Cause(ctx); cause != nil && asked.Err() == nil { // we have ended it, and what goka says follows from that
 		if err != nil {
-			p.log.Debug("goka's processor did not end in order", "error", gokalog.Brief(err))
+			p.config.Log.Debug("goka's processor did not end in order", "error", gokalog.Brief(err))
 		}
 		err = cause
 	}
@@ -180,9 +181,9 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	watching.Wait()
 	err = errors.Join(err, p.closeStores())
 	before := p.setCurrent(nil)
-	p.calls.Wait() // their claims are closed, which cancels them
+	p.binding.Wait() // their claims are closed, which cancels them
 	for _, part := range before {
-		part.spans.giveUp()
+		part.GiveUp()
 	}
 	if !since.IsZero() {
 		ready = time.Since(since)
@@ -216,7 +217,7 @@ func (p *Processor) watch(ctx context.Context, g *goka.Processor) (since time.Ti
 				attributes = append(attributes, tablestore.Pace(s.Read-read, reportInterval, s.Total-s.Read)...)
 			}
 			read = s.Read
-			p.log.Info("the processor is not ready yet", attributes...)
+			p.config.Log.Info("the processor is not ready yet", attributes...)
 		}
 	}
 }
@@ -256,11 +257,11 @@ func (p *Processor) setEnded(err error, nextTry time.Time) {
 }
 
 // setCurrent begins or ends the life of a goka processor. It answers the partitions that there were.
-func (p *Processor) setCurrent(g *goka.Processor) (before map[int32]*partition) {
+func (p *Processor) setCurrent(g *goka.Processor) (before map[int32]*partition.Partition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.current, p.nextTry = g, time.Time{}
-	before, p.parts = p.parts, make(map[int32]*partition)
+	before, p.parts = p.parts, make(map[int32]*partition.Partition)
 	p.setRunningLocked(nil)
 	return before
 }
@@ -271,7 +272,7 @@ func (p *Processor) setRunning(g *goka.Processor) {
 	p.setRunningLocked(g)
 	partitions := len(p.parts)
 	p.mu.Unlock()
-	p.log.Info("the processor is ready", "partitions", partitions)
+	p.config.Log.Info("the processor is ready", "partitions", partitions)
 }
 
 func (p *Processor) setRunningLocked(g *goka.Processor) {

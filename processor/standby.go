@@ -25,7 +25,7 @@ type changelogEnd struct {
 
 // standbyCopies are the copies that follow partitions of other instances.
 func (p *Processor) standbyCopies() (copies []*tablestore.Store) {
-	if !p.remote.Processing.Standby {
+	if !p.config.Remote.Processing.Standby {
 		return nil
 	}
 	p.mu.RLock()
@@ -50,16 +50,16 @@ func (p *Processor) followEnds(ctx context.Context, reader *kafka.Reader) {
 			end := changelogEnd{at: time.Now(), copy: s.Next()}
 			end.passed = end.copy
 			var err error
-			end.offset, err = reader.End(p.remote.Table, s.Partition)
+			end.offset, err = reader.End(p.config.Remote.Table, s.Partition)
 			if err == nil && end.copy < end.offset && end.copy == before.copy {
 				// It stands still: the rest may be the markers of transactions, or what aborted ones have written.
-				end.passed, _, err = reader.Next(p.remote.Table, s.Partition, max(before.passed, end.copy))
+				end.passed, _, err = reader.Next(p.config.Remote.Table, s.Partition, max(before.passed, end.copy))
 			}
 			if ctx.Err() != nil {
 				return
 			}
 			if err != nil {
-				p.log.Debug("the lag of the standby copies is not known", "topic", p.remote.Table, "partition", s.Partition, "error", err)
+				p.config.Log.Debug("the lag of the standby copies is not known", "topic", p.config.Remote.Table, "partition", s.Partition, "error", err)
 				break
 			}
 			p.mu.Lock()

@@ -11,7 +11,7 @@ import (
 // The read of a row may wait for the disk, and a rebalance for the read: who asks for the state must not wait, too.
 func TestStateDoesNotWaitForARebalance(t *testing.T) {
 	t.Parallel()
-	p := &Processor{log: slog.New(slog.NewTextHandler(t.Output(), nil)), telemetry: telemetry.Off()}
+	p := &Processor{config: Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Telemetry: telemetry.Off()}}
 	p.reading.RLock() // as Row does
 	assigned := make(chan struct{})
 	go func() {

@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/wire"
 )
 
 // The table has its rows in so many partitions, and a key stays in its own. A request topic that gets more partitions is
@@ -69,46 +67,13 @@ func (b balance) Plan(members map[string]sarama.ConsumerGroupMemberMetadata, top
 
 // passOn sends a record of a partition that the table lacks through the loop topic, and calls done when it is there.
 func (p *Processor) passOn(producer *kafka.Producer, m *sarama.ConsumerMessage, done func(error)) {
-	record := kafka.RecordOf(m)
-	send := func(topic string, r wire.Record, sent func(int64, error)) {
-		r.Topic = topic
-		producer.Send(r, func(offset int64, err error) {
-			if sent != nil {
-				sent(offset, err)
-			}
-			if err != nil {
-				err = fmt.Errorf("passing on %s/%d@%d: %w", m.Topic, m.Partition, m.Offset, err)
-			}
-			done(err)
-		})
-	}
-	if record.Topic == p.remote.Loop { // of a version that did not know the table's partitions
-		send(p.remote.Loop, record, nil)
-		return
-	}
-	at := source{topic: record.Topic, partition: record.Partition, offset: record.Offset, timestamp: record.Timestamp}
-	request, _ := p.remote.Contract.DecodeRequest(record.Headers, record.Timestamp) // whoever reads the loop topic refuses it
-	key := p.remote.Contract.TableKey(request)
-	again := looped(record, key, at)
-	tooLarge := p.limits.Check(p.remote.Loop, kafka.Size(again))
-	if tooLarge == nil {
-		send(p.remote.Loop, again, nil)
-		return
-	}
-	a := &attempt{request: request, method: request.FullMethod(), record: record, source: at, key: key}
-	a.spans = new(openSpans)
-	message := tooLargeToRekey(tooLarge)
-	var ok bool
-	if a.replyTo, ok = p.replyTopic(at.topic, request.ReplyTo); !ok || request.CorrelationID == "" || record.Value == nil {
-		send(p.remote.Processing.DeadLetter, p.letter(a, at.cause(message), "too_large"), nil)
-		return
-	}
-	end := p.replyRecords(a, outcome{status: codes.ResourceExhausted, message: message}, true)[0]
-	sent := p.observeReply(a, codes.ResourceExhausted, message)
-	send(a.replyTo, end, func(offset int64, err error) { sent(-1, offset, err) })
+	p.binding.PassOn(kafka.RecordOf(m), producer.Send, func(err error) {
+		if err != nil {
+			err = fmt.Errorf("passing on %s/%d@%d: %w", m.Topic, m.Partition, m.Offset, err)
+		}
+		done(err)
+	})
 }
-
-func tooLargeToRekey(err error) string { return fmt.Sprintf("the request cannot be re-keyed: %v", err) }
 
 // errPartitions ends a goka processor whose topics have fewer partitions than it works with.
 var errPartitions = errors.New("a topic has fewer partitions than before")
@@ -119,7 +84,7 @@ func (p *Processor) watchPartitions(ctx context.Context, counter *kafka.Counter,
 	p.mu.RLock()
 	group := p.group
 	p.mu.RUnlock()
-	topics := append(slices.Clone(p.inputs), p.remote.Table, p.remote.Loop)
+	topics := append(slices.Clone(p.inputs), p.config.Remote.Table, p.config.Remote.Loop)
 	tick := time.NewTicker(partitionsInterval)
 	defer tick.Stop()
 	for {
@@ -130,7 +95,7 @@ func (p *Processor) watchPartitions(ctx context.Context, counter *kafka.Counter,
 		}
 		counts, err := counter.Count(topics)
 		if err != nil {
-			p.log.Debug("the partitions of the topics could not be counted", "error", err)
+			p.config.Log.Debug("the partitions of the topics could not be counted", "error", err)
 			continue
 		}
 		for topic, n := range counts {
@@ -182,9 +147,9 @@ func (p *Processor) counted(counts map[string]int) (more bool) {
 	p.mu.Unlock()
 	slices.Sort(grown)
 	for _, topic := range grown {
-		p.log.Warn("a topic has more partitions than the group: "+p.surplus(topic, counts[topic]),
+		p.config.Log.Warn("a topic has more partitions than the group: "+p.surplus(topic, counts[topic]),
 			"topic", topic, "partitions", counts[topic], "partitions_of_the_group", most)
-		more = more || topic != p.remote.Table
+		more = more || topic != p.config.Remote.Table
 	}
 	return more
 }
@@ -193,7 +158,7 @@ func (p *Processor) counted(counts map[string]int) (more bool) {
 func (p *Processor) surplus(topic string, n int) string {
 	most := p.partitions.Load()
 	switch topic {
-	case p.remote.Table, p.remote.Loop:
+	case p.config.Remote.Table, p.config.Remote.Loop:
 		return fmt.Sprintf("it has %d, of which %d are used, as before: each key stays where its result is. "+
 			"Never add partitions to it: docs/operations.md tells how their number is changed", n, most)
 	default:

@@ -6,11 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lovoo/goka"
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/tablestore"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/processor/rowpb"
 )
 
@@ -33,12 +31,6 @@ const (
 	maxSweep        = time.Hour
 )
 
-// expired is injected under a key whose row has expired. The last one of a step carries it.
-type expired struct{ step chan struct{} }
-
-// swept is injected when the removal of the last row of a step is acknowledged.
-type swept struct{ step chan struct{} }
-
 // tend sweeps the store of a partition and counts its rows now and then once it is recovered, until ctx ends.
 func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
 	rows := new(atomic.Int64)
@@ -59,14 +51,14 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 	var counting sync.WaitGroup
 	counting.Go(func() { p.count(ctx, s, rows) })
 	defer counting.Wait()
-	sweep := time.NewTimer(p.sweepInterval)
+	sweep := time.NewTimer(p.config.SweepInterval)
 	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			sweep.Reset(max(p.sweepInterval, time.Until(p.sweep(ctx, group, s))))
+			sweep.Reset(max(p.config.SweepInterval, time.Until(p.sweep(ctx, group, s))))
 		}
 	}
 }
@@ -75,22 +67,19 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 // the partition's owner.
 func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) (next time.Time) {
 	begun := time.Now()
-	next = begun.Add(p.remote.Expiry)
+	next = begun.Add(p.config.Remote.Expiry)
 	if p.partition(s.Partition) == nil {
 		return begun
 	}
 	removed := 0
 	step := make([]string, 0, sweepStep)
 	remove := func() bool {
-		begun, done := time.Now(), make(chan struct{})
-		for i, key := range step {
-			payload := expired{}
-			if i == len(step)-1 {
-				payload.step = done
-			}
-			if !group.Inject(p.remote.Loop, s.Partition, key, payload) {
-				return false
-			}
+		begun := time.Now()
+		done, ok := partition.Expire(step, func(key string, payload any) bool {
+			return group.Inject(p.config.Remote.Loop, s.Partition, key, payload)
+		})
+		if !ok {
+			return false
 		}
 		select {
 		case <-done:
@@ -108,7 +97,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 	}
 	whole := true
 	err := s.Each(func(key, row []byte) bool {
-		switch ms := expiryOf(row); {
+		switch ms := rowpb.Expiry(row); {
 		case ctx.Err() != nil:
 			whole = false
 		case ms == 0: // unreadable: not known to be expired
@@ -124,7 +113,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 		return whole
 	})
 	if err != nil {
-		p.log.Error("the table was not swept", "partition", s.Partition, "error", err)
+		p.config.Log.Error("the table was not swept", "partition", s.Partition, "error", err)
 	}
 	if whole && len(step) > 0 {
 		whole = remove()
@@ -133,41 +122,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 		next = begun
 	}
 	if removed > 0 {
-		p.log.Debug("expired rows were removed", "partition", s.Partition, "rows", removed, "took", time.Since(begun))
+		p.config.Log.Debug("expired rows were removed", "partition", s.Partition, "rows", removed, "took", time.Since(begun))
 	}
 	return next
-}
-
-// expire removes a row that the sweep found, unless it has been written again since, or is about to be.
-func (p *Processor) expire(ctx goka.Context, d *consumergroup.Delivery, part *partition, e expired) {
-	row, _ := ctx.Value().(*rowpb.Row)
-	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && part.calls[ctx.Key()] == nil {
-		ctx.Delete()
-	}
-	if e.step != nil {
-		d.Then(ctx.Key(), swept(e))
-	}
-}
-
-var expiresField = (*rowpb.Row)(nil).ProtoReflect().Descriptor().Fields().ByName("expires_ms").Number()
-
-// expiryOf reads only the expiry of an encoded row, in Unix milliseconds; 0 when there is none. A row may have
-// messages of a megabyte, and most rows of a sweep are only looked at.
-func expiryOf(row []byte) (ms int64) {
-	for len(row) > 0 {
-		field, kind, n := protowire.ConsumeTag(row)
-		if n < 0 {
-			return 0
-		}
-		row = row[n:]
-		if n = protowire.ConsumeFieldValue(field, kind, row); n < 0 {
-			return 0
-		}
-		if field == expiresField && kind == protowire.VarintType {
-			v, _ := protowire.ConsumeVarint(row)
-			ms = int64(v)
-		}
-		row = row[n:]
-	}
-	return ms
 }

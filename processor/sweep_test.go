@@ -95,7 +95,7 @@ func TestSweepUnderLoad(t *testing.T) {
 		var records []wire.Record
 		for key := range keys {
 			r := attempt(strconv.Itoa(key), fmt.Sprintf("%d-%d", round, key))
-			records = append(records, message(r, strconv.Itoa(key)), end(r))
+			records = append(records, nth(r, 0, strconv.Itoa(key)), ends(r, 1)) // numbered: an end that comes when the row is gone asks for nothing
 		}
 		b.produce(records...)
 		got := b.results(keys)

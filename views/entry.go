@@ -20,9 +20,6 @@ import (
 	"kafkagrpc/wire"
 )
 
-// rowVersion is the layout that this program reads.
-const rowVersion = 1
-
 // row is what a key has in the table.
 type row struct {
 	pb         *rowpb.Row // nil: removed, or unreadable
@@ -33,12 +30,9 @@ func parseRow(value []byte) row {
 	if value == nil {
 		return row{}
 	}
-	pb := new(rowpb.Row)
-	if err := proto.Unmarshal(value, pb); err != nil {
+	pb, err := rowpb.Decode(value)
+	if err != nil {
 		return row{unreadable: err.Error()}
-	}
-	if pb.Version != rowVersion {
-		return row{unreadable: fmt.Sprintf("row version %d, this program reads %d", pb.Version, rowVersion)}
 	}
 	return row{pb: pb}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/processor"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/topology"
 )
 
@@ -114,7 +114,7 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 		if err := limits.Learn(inspector, append(r.Inputs(), written...)...); err != nil {
 			return all, err
 		}
-		problems, warnings := processor.Limits(r, limits, written)
+		problems, warnings := partition.Limits(r, limits, written)
 		for _, p := range problems {
 			all = append(all, Finding{"limit", "of " + r.Binding, Failed, p.Error()})
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/e2e/chaos/history"
 	"kafkagrpc/processor/rowpb"
@@ -143,8 +142,8 @@ func (w *Observer) row(k *kgo.Record, e history.Event) error {
 	if k.Value == nil {
 		return nil // an expired row
 	}
-	var row rowpb.Row
-	if err := proto.Unmarshal(k.Value, &row); err != nil {
+	row, err := rowpb.Decode(k.Value)
+	if err != nil {
 		return err
 	}
 	e.Kind, e.Key = history.Row, string(k.Key)

@@ -1,0 +1,48 @@
+package partition
+
+import (
+	"log/slog"
+	"sync"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/loglimit"
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/topology"
+)
+
+// Config is what a Binding needs. All of it is set.
+type Config struct {
+	Remote     topology.Remote
+	Methods    topology.Methods // of the catalogs: tells which methods are unary
+	Caller     *grpcout.Caller
+	Limits     *kafka.Limits // of the topics that are written
+	Partitions func() int32  // of the group's table. Safe for concurrent use
+	Telemetry  *telemetry.Telemetry
+	Log        *slog.Logger
+}
+
+// Binding is what all partitions of a kafka-grpc binding share. Safe for concurrent use.
+type Binding struct {
+	config     Config
+	tracer     trace.Tracer
+	logged     *loglimit.Kinds
+	inFlight   sync.WaitGroup // calls
+	allStreams openStreams
+	replies    keptReplies
+}
+
+// NewBinding makes a binding without partitions.
+func NewBinding(c Config) *Binding {
+	return &Binding{
+		config:  c,
+		tracer:  c.Telemetry.Tracers.Tracer("kafkagrpc/processor"),
+		logged:  loglimit.NewKinds(logInterval),
+		replies: keptReplies{limit: half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)},
+	}
+}
+
+// Wait returns when no call is in flight any more. Those whose claim is closed are cancelled.
+func (b *Binding) Wait() { b.inFlight.Wait() }

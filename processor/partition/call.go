@@ -1,0 +1,251 @@
+package partition
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/wire"
+)
+
+// call is the one execution of a key that is in flight.
+type call struct {
+	*attempt
+	cancel  context.CancelCauseFunc
+	started time.Time
+	parked  []*attempt // bounded by the claim's in-flight bound: each holds a record
+}
+
+// start calls the service on a goroutine of its own. The hold keeps the request's offset.
+func (p *Partition) start(a *attempt, hold *consumergroup.Hold, now time.Time) *call {
+	a.advance(callStarts)
+	// Not goka's context, which ends with the session while the claim still drains.
+	ctx, cancel := context.WithCancelCause(p.config.Telemetry.WithBinding(a.traced(a.delivery.Context()), a.route.GRPC))
+	c := &call{attempt: a, cancel: cancel, started: now}
+	a.hold = hold
+	p.calls[a.key] = c
+	p.load.begin(c)
+	a.result = telemetry.ResultExecuted
+	p.config.Telemetry.Metrics.Took(a.method, telemetry.StageQueue, now.Sub(a.read))
+	if a.stream != nil {
+		a.stream.execute(c)
+	}
+	p.inFlight.Go(func() { p.make(ctx, c) })
+	return c
+}
+
+// make makes the call, and injects its result.
+func (b *Binding) make(ctx context.Context, c *call) {
+	defer c.cancel(nil)
+	if deadline := c.request.Deadline; !deadline.IsZero() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadlineCause(ctx, deadline, errLate)
+		defer stop()
+	}
+	done := callReturns{call: c}
+	if c.stream == nil {
+		done.result = b.config.Caller.Unary(ctx, targetOf(c.route.Target), grpcout.Call{
+			Method:   c.method,
+			Metadata: c.request.Metadata.MD(),
+			Message:  c.message,
+		})
+	} else {
+		done.result, done.reply = b.flow(ctx, c)
+	}
+	c.hold.Charge(resultSize(done.result))
+	done.cause = endingOf(ctx, done.result)
+	b.config.Telemetry.Metrics.Took(c.method, telemetry.StageCall, time.Since(c.started))
+	if !c.hold.Inject(c.key, done) {
+		c.abandon(errGivenUp)
+		b.repeats(slog.LevelInfo, "lost", "the result of a call came after its partition was given up: the request is delivered again",
+			c.attempt, "status", wire.StatusName(done.result.Status))
+		b.replies.give(done.reply)
+	}
+}
+
+// resultSize is what a result counts against the bounds.
+func resultSize(r grpcout.Result) int {
+	n := len(r.Message)
+	for _, m := range r.Messages {
+		n += len(m)
+	}
+	for _, md := range []metadata.MD{r.Header, r.Trailer} {
+		for name, values := range md {
+			for _, v := range values {
+				n += len(name) + len(v)
+			}
+		}
+	}
+	return n
+}
+
+// park lets the attempt of this turn wait for the result of the call in flight.
+func (t *turn) park(c *call, a *attempt) {
+	a.advance(attemptParks)
+	a.hold = t.delivery.Hold()
+	if deadline := a.request.Deadline; !deadline.IsZero() {
+		a.deadline = time.AfterFunc(time.Until(deadline), func() { a.hold.Inject(a.key, deadlinePasses{a}) })
+	}
+	c.parked = append(c.parked, a)
+	t.load.parked.Add(1)
+}
+
+// unpark takes an attempt from those that wait for the call of its key. It reports whether it was one of them.
+func (p *Partition) unpark(a *attempt) bool {
+	c := p.calls[a.key]
+	if c == nil {
+		return false
+	}
+	i := slices.Index(c.parked, a)
+	if i < 0 {
+		return false
+	}
+	c.parked = slices.Delete(c.parked, i, i+1)
+	p.load.parked.Add(-1)
+	a.advance(attemptUnparks)
+	a.stopDeadline()
+	return true
+}
+
+// waiting is the attempt that is executed, or waits for the one that is; nil: none has that id.
+func (p *Partition) waiting(key string, id attemptID) *attempt {
+	c := p.calls[key]
+	if c == nil {
+		return nil
+	}
+	if c.id() == id {
+		return c.attempt
+	}
+	if i := slices.IndexFunc(c.parked, func(a *attempt) bool { return a.id() == id }); i >= 0 {
+		return c.parked[i]
+	}
+	return nil
+}
+
+// cancel ends what an attempt whose caller has gone waits for. Nothing is in flight for it: nothing happens.
+func (t *turn) cancel(key string, id attemptID) {
+	if a := t.waiting(key, id); a != nil {
+		t.delivery.Follow(a.hold)
+		t.happens(a, cancelComes, errCanceled)
+	}
+}
+
+// complete writes the row of a call that has ended. The reply follows when the changelog has acknowledged it.
+func (t *turn) complete(done callReturns) {
+	c := done.call
+	c.advance(callEnds)
+	delete(t.calls, c.key)
+	t.load.end(c)
+	t.load.parked.Add(-int64(len(c.parked)))
+	for _, a := range c.parked {
+		a.advance(attemptUnparks)
+	}
+	if e := done.cause; e != nil {
+		done.result.Exhausted = false
+		done.result.Status = e.status
+		if e.message != "" {
+			done.result.Message = e.message
+		}
+	}
+	row := t.newRow(c, done, time.Now())
+	t.replies.give(done.reply)
+	next := answer{attempt: c.attempt, outcome: outcomeOf(row)}
+	if done.callersOwn() {
+		t.executeNext(c.parked)
+	} else {
+		next.parked, next.shared = c.parked, next.outcome
+	}
+	if done.reply != nil && done.reply.flows {
+		next.outcome = endOf(row)
+	}
+	if e := done.cause; e != nil {
+		next.lost = e.lost
+	}
+	if done.result.Attempts == 0 {
+		// The service saw nothing of it: there is no result to keep.
+		t.answer(next)
+		return
+	}
+	if done.result.Exhausted {
+		next.letter = c.exhausted(done.result)
+	}
+	if defect.Planted == defect.ReplyFirst {
+		t.answer(next)
+		t.delivery.Then(c.key, lateRow{row})
+		return
+	}
+	if defect.Planted != defect.ForgetRow {
+		t.ctx.SetValue(row)
+	}
+	t.delivery.Then(c.key, next)
+}
+
+// callersOwn reports whether the attempt's own doing ended the call, or its reply found no topic. That says nothing about the key: others that
+// wait for it are not given this result.
+func (e callReturns) callersOwn() bool { return e.cause != nil && (e.cause.own || e.cause.lost != nil) }
+
+// executeNext starts the call of one of those that waited for one that its own caller has ended.
+func (p *Partition) executeNext(parked []*attempt) {
+	now := time.Now()
+	for i, a := range parked {
+		if a.late(now) || p.tooOld(a, now) || a.stream != nil && !a.startable() {
+			continue
+		}
+		a.stopDeadline()
+		c := p.start(a, a.hold, now)
+		for _, other := range slices.Delete(parked, i, i+1) {
+			other.advance(attemptParks)
+			c.parked = append(c.parked, other)
+		}
+		p.load.parked.Add(int64(len(c.parked)))
+		return
+	}
+	for _, a := range parked {
+		next := answer{outcome: outcome{status: codes.Unavailable, message: "the call that this request waited for was ended by its own caller: try again"}}
+		switch {
+		case a.late(now):
+			next.outcome = tooLate
+		case p.tooOld(a, now):
+			next = p.tooOldAnswer(a, now)
+		}
+		p.pass(a, next)
+	}
+}
+
+// answer settles the attempt that the delivery belongs to, and passes the shared outcome on to the parked ones, whose
+// own deliveries must carry theirs.
+func (t *turn) answer(done answer) {
+	a := done.attempt
+	if done.lost != nil {
+		cause := a.source.cause(done.lost.Error())
+		cause.Attempts, cause.Partial = done.outcome.attempts, a.partial()
+		t.deadLetter(a, cause, "reply_lost")
+		a.abandon(done.lost)
+		t.conclude(a)
+	} else {
+		t.settle(a, done.outcome)
+	}
+	if done.letter != nil {
+		t.deadLetter(a, done.letter.cause, done.letter.class)
+	}
+	for _, a := range done.parked {
+		t.pass(a, answer{outcome: done.shared})
+	}
+}
+
+// pass injects its answer for an attempt that was parked.
+func (p *Partition) pass(a *attempt, next answer) {
+	a.stopDeadline()
+	next.attempt = a
+	if !a.hold.Inject(a.key, next) {
+		p.repeats(slog.LevelDebug, "parked", "a parked request is answered already, or after its partition is read again", a)
+	}
+}

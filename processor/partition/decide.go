@@ -1,0 +1,77 @@
+package partition
+
+import (
+	"bytes"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/processor/rowpb"
+)
+
+// mismatch is the outcome for a request that has the key of another one.
+var mismatch = outcome{status: codes.FailedPrecondition, message: "idempotency key was used with another request"}
+
+// decide answers the attempt from the table, parks it behind the call in flight for its key, or starts the call. Of a
+// stream only the first message is known yet.
+func (t *turn) decide(a *attempt) {
+	t.begin(a)
+	now := time.Now()
+	var row *rowpb.Row
+	switch value := t.ctx.Value().(type) {
+	case *rowpb.Row:
+		row = value
+	case UnreadableRow:
+		t.repeats(slog.LevelError, "row", "a row of the table cannot be read: its key is answered DATA_LOSS until the row is deleted", a, "error", value.Err)
+		t.settle(a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
+		return
+	}
+	inFlight := t.calls[a.key]
+	own := inFlight == nil && executed(row, a, now)
+	switch {
+	case own && row.State == rowpb.State_STATE_OPEN:
+		t.interrupted(a, row, true)
+	case own:
+		a.result = telemetry.ResultExecuted
+		a.link(executionOf(row))
+		// It was executed before a restart, and its messages are out.
+		t.rewrite(row)
+		t.delivery.Then(a.key, answer{attempt: a, outcome: endOf(row)})
+	case usable(row, now) && defect.Planted != defect.IgnoreRow:
+		if !bytes.Equal(openingOf(row), a.opening) {
+			t.mismatched(a)
+			return
+		}
+		a.result = telemetry.ResultStored
+		a.link(executionOf(row))
+		t.rewrite(row)
+		t.delivery.Charge(proto.Size(row))
+		t.delivery.Then(a.key, answer{attempt: a, outcome: outcomeOf(row)})
+	case inFlight != nil:
+		if !bytes.Equal(inFlight.opening, a.opening) {
+			t.mismatched(a)
+			return
+		}
+		a.result = telemetry.ResultParked
+		a.link(inFlight.execution())
+		t.park(inFlight, a)
+	case interrupted(row, now):
+		t.interrupted(a, row, false)
+	case a.late(now):
+		t.settle(a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
+	case t.tooOld(a, now):
+		t.discard(a, now)
+	default:
+		t.start(a, t.delivery.Hold(), now)
+	}
+}
+
+// mismatched answers an attempt that has the key of another request.
+func (t *turn) mismatched(a *attempt) {
+	a.result = telemetry.ResultMismatch
+	t.settle(a, mismatch)
+}

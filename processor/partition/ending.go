@@ -1,0 +1,73 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/grpcout"
+)
+
+// ending is why a call was ended here and not by the service. It is the cause with which its context ends.
+type ending struct {
+	status  codes.Code
+	message string // "": what the call itself says
+
+	// The attempt's own doing says nothing about the key: others that wait for it are not given this result.
+	own bool
+	// The reply found no topic: the request becomes a dead letter.
+	lost error
+}
+
+func (e *ending) Error() string { return e.message }
+
+var (
+	errCanceled = &ending{status: codes.Canceled, message: "the caller cancelled the call", own: true}
+	errLate     = &ending{status: codes.DeadlineExceeded, own: true}
+	errIdle     = &ending{status: codes.DeadlineExceeded, own: true}
+	errBlocking = &ending{status: codes.ResourceExhausted, message: "the stream was open for so long that too many requests behind it in its partition " +
+		"could not be committed: end streams sooner, or give long ones a request topic of their own; use another idempotency key"}
+	errSecond = &ending{status: codes.Internal, message: "the service answered more than one message to a method that answers one"}
+)
+
+// missing is for a stream whose next message Kafka did not take, but one behind it: that would be another request.
+func missing(n int) *ending {
+	return &ending{
+		status:  codes.Unavailable,
+		message: fmt.Sprintf("message %d of the request is missing in its topic: try again", n),
+		own:     true,
+	}
+}
+
+func idle(limit time.Duration) *ending {
+	return &ending{
+		status:  codes.DeadlineExceeded,
+		message: fmt.Sprintf("no message came for %s (processing.stream-idle)", limit),
+		own:     true,
+	}
+}
+
+// endingOf tells whether a call was ended here; nil: the result is the service's, or of the way to it.
+func endingOf(ctx context.Context, r grpcout.Result) *ending {
+	if r.Idle {
+		return errIdle
+	}
+	if r.Status != codes.Canceled && r.Status != codes.DeadlineExceeded {
+		return nil
+	}
+	if ctx.Err() == nil {
+		// The service has the same deadline, and may be faster than the timer here.
+		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+			return errLate
+		}
+		return nil
+	}
+	var e *ending
+	if !errors.As(context.Cause(ctx), &e) {
+		return nil // the partition was given up
+	}
+	return e
+}

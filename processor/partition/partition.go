@@ -1,0 +1,101 @@
+package partition
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lovoo/goka"
+
+	"kafkagrpc/internal/consumergroup"
+)
+
+// Partition is what one partition of a group has in flight. Only the goroutine of the partition touches it, but for what is said otherwise; a
+// rebalance begins with new ones, and what the old ones had in flight comes to nothing.
+type Partition struct {
+	*Binding
+	calls    map[string]*call       // by table key
+	open     map[attemptID]*attempt // streams whose request is open; bounded by the claim's in-flight bound
+	outlived outlivedRequests
+	outdated outlivedRequests // unary ones that were too old
+	streams  openStreams
+	load     load
+	spans    openSpans
+}
+
+// Assign begins a partition of a new assignment.
+func (b *Binding) Assign() *Partition {
+	return &Partition{Binding: b, calls: make(map[string]*call), open: make(map[attemptID]*attempt), load: load{calls: make(map[*call]time.Time)}}
+}
+
+// GiveUp ends what is left of a partition whose goroutine has ended: nothing in it is answered any more.
+func (p *Partition) GiveUp() {
+	p.allStreams.subtract(&p.streams)
+	p.spans.giveUp()
+}
+
+// Handle is goka's callback for every topic of the group. It is called by the goroutine of the partition alone, and goka's Context is valid only
+// in it.
+func (p *Partition) Handle(ctx goka.Context, d *consumergroup.Delivery) {
+	t := &turn{Partition: p, ctx: ctx, delivery: d}
+	if e, injected := d.Payload.(event); injected {
+		e.happen(t)
+		return
+	}
+	t.read()
+}
+
+// turn is one callback on the goroutine of a partition. Whatever writes to the table or emits is a method of it: it cannot be called from
+// anywhere else.
+type turn struct {
+	*Partition
+	ctx      goka.Context
+	delivery *consumergroup.Delivery
+}
+
+// Load is how much a partition has in flight.
+type Load struct {
+	Calls   int
+	Oldest  time.Time // when the first of the calls began; zero without any
+	Parked  int       // requests that wait for the result of a call
+	Streams int       // that are open
+}
+
+// Load looks on. Safe for concurrent use.
+func (p *Partition) Load() Load {
+	l := p.load.look()
+	l.Parked, l.Streams = int(p.load.parked.Load()), int(p.streams.count.Load())
+	return l
+}
+
+// load is what a partition has in flight, for those who look on: its own goroutine has the same elsewhere. Safe for concurrent use.
+type load struct {
+	mu    sync.Mutex
+	calls map[*call]time.Time // when each began
+
+	parked atomic.Int64
+}
+
+func (l *load) begin(c *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls[c] = c.started
+}
+
+func (l *load) end(c *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, c)
+}
+
+func (l *load) look() Load {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := Load{Calls: len(l.calls)}
+	for _, t := range l.calls {
+		if now.Oldest.IsZero() || t.Before(now.Oldest) {
+			now.Oldest = t
+		}
+	}
+	return now
+}

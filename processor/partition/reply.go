@@ -1,0 +1,115 @@
+package partition
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/lovoo/goka"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor/outbox"
+	"kafkagrpc/wire"
+)
+
+// replyAll emits the records that answer an attempt: its messages, then the terminal record.
+func (t *turn) replyAll(a *attempt, o outcome) {
+	t.emit(a, o, true)
+	t.conclude(a)
+}
+
+// replyMessages emits only the messages. Where they do not fit their topic, that is the end of the reply.
+func (t *turn) replyMessages(a *attempt, o outcome) {
+	if len(o.messages) > 0 && t.emit(a, o, false) {
+		t.conclude(a)
+	}
+}
+
+// emit emits the records of a reply, and reports whether the terminal one is among them.
+func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
+	records := t.replyRecords(a, o, end)
+	status, message := o.status, o.message
+	for _, r := range records {
+		if err := t.config.Limits.Check(a.replyTo, kafka.Size(r)); err != nil {
+			if less, left, ok := o.within(t.maxReply(a.replyTo)); ok && left > 0 {
+				t.clipped(a, left, t.config.Limits.Of(a.replyTo))
+				return t.emit(a, less, end)
+			}
+			t.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a, "error", err)
+			status, message = codes.ResourceExhausted, replyTooLarge(a.replyTo, err)
+			records, end = t.replyRecords(a, outcome{status: status, message: message}, true), true
+			break
+		}
+	}
+	var pin *wire.Pin
+	switch {
+	case a.stream != nil:
+		pin = &a.stream.pin
+	case a.process != nil:
+		pin = new(wire.Pin) // it tells where the records lie
+	}
+	reply := outbox.NewReply(len(records), pin, func(reason string) wire.Record {
+		cause := a.source.cause(reason)
+		if cause.Attempts = o.attempts; cause.Attempts > 0 {
+			cause.Code = o.status
+		}
+		return t.letter(a, cause, "reply_lost")
+	})
+	for _, r := range records {
+		out := outbox.Record{Record: r, Reply: reply}
+		if r.Value == nil {
+			out.Sent = t.observeReply(a, status, message)
+		}
+		t.ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, out)
+	}
+	return end
+}
+
+// replyTooLarge is the status message where a record of a reply does not fit its topic.
+func replyTooLarge(topic string, err error) string {
+	return fmt.Sprintf("a reply does not fit topic %s: %v", topic, err)
+}
+
+// replyOf is what all records of the reply to an attempt say. Safe for concurrent use.
+func (b *Binding) replyOf(a *attempt, m wire.Metadata) wire.Reply {
+	return wire.Reply{CorrelationID: a.request.CorrelationID, Call: a.request.Call, Trace: b.replyTrace(a), Metadata: m}
+}
+
+// replyMessage is the record of the nth message of a reply. Safe for concurrent use.
+func (b *Binding) replyMessage(a *attempt, m wire.Metadata, n int, message []byte) wire.Record {
+	reply := b.replyOf(a, m)
+	reply.Number = wire.Nth(n)
+	return wire.Record{Key: []byte(a.request.CorrelationID), Value: message, Headers: b.config.Remote.Contract.EncodeReplyMessage(reply)}
+}
+
+// replyRecords are the messages, and the terminal record if that is wanted.
+func (b *Binding) replyRecords(a *attempt, o outcome, end bool) []wire.Record {
+	b.begin(a)
+	records := make([]wire.Record, 0, len(o.messages)+1)
+	for i, m := range o.messages {
+		if m == nil {
+			m = []byte{} // an empty message; null would end the call
+		}
+		records = append(records, b.replyMessage(a, o.metadata, i, m))
+	}
+	if defect.Planted == defect.TornReply {
+		for i := range records {
+			records[i].Headers = slices.DeleteFunc(records[i].Headers, wire.IsNumber)
+		}
+		records = append(records, records...)
+	}
+	if !end {
+		return records
+	}
+	reply := b.replyOf(a, o.metadata)
+	if len(o.messages) > 0 {
+		reply.Metadata = nil // it is on the messages
+	}
+	reply.Status, reply.Message, reply.Trailers = o.status, o.message, o.trailers
+	if o.status == codes.OK { // of a reply that was cut, nobody knows how much is out
+		reply.Number = wire.Nth(o.count)
+	}
+	return append(records, wire.Record{Key: []byte(a.request.CorrelationID), Headers: b.config.Remote.Contract.EncodeReplyEnd(reply)})
+}

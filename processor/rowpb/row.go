@@ -1,0 +1,46 @@
+package rowpb
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Version is the layout of the rows that this program writes, and the only one that it reads.
+const Version = 1
+
+// Decode reads a row of the table. A row of another layout is an error: what it means is not known.
+func Decode(b []byte) (*Row, error) {
+	row := new(Row)
+	if err := proto.Unmarshal(b, row); err != nil {
+		return nil, err
+	}
+	if row.Version != Version {
+		return nil, fmt.Errorf("row version %d, this program reads %d", row.Version, Version)
+	}
+	return row, nil
+}
+
+const expiresField protowire.Number = 17 // expires_ms
+
+// Expiry reads only the expiry of an encoded row, in Unix milliseconds; 0 when there is none. A row may have
+// messages of a megabyte, and most rows of a sweep are only looked at.
+func Expiry(row []byte) (ms int64) {
+	for len(row) > 0 {
+		field, kind, n := protowire.ConsumeTag(row)
+		if n < 0 {
+			return 0
+		}
+		row = row[n:]
+		if n = protowire.ConsumeFieldValue(field, kind, row); n < 0 {
+			return 0
+		}
+		if field == expiresField && kind == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(row)
+			ms = int64(v)
+		}
+		row = row[n:]
+	}
+	return ms
+}
