@@ -26,24 +26,23 @@ type Reply struct {
 
 // EncodeReplyMessage writes the headers of a record that carries a reply message. Status, message and trailers
 // are not part of it.
-func (c Contract) EncodeReplyMessage(r Reply) []Header {
-	headers := make([]Header, 0, 1+len(r.Metadata)+5)
-	headers = append(headers, Header{c.CorrelationID, []byte(r.CorrelationID)})
-	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
-	headers = appendText(headers, callHeader, r.Call)
-	return r.Number.appendTo(r.Trace.appendTo(headers))
-}
+func (c Contract) EncodeReplyMessage(r Reply) []Header { return c.encodeReply(r, false) }
 
 // EncodeReplyEnd writes the headers of the null record that ends a call. Initial metadata belongs on messages;
 // set it here only where the call has none, so that it is not lost.
-func (c Contract) EncodeReplyEnd(r Reply) []Header {
+func (c Contract) EncodeReplyEnd(r Reply) []Header { return c.encodeReply(r, true) }
+
+func (c Contract) encodeReply(r Reply, end bool) []Header {
 	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+5)
-	headers = append(headers,
-		Header{c.CorrelationID, []byte(r.CorrelationID)},
-		Header{statusHeader, strconv.AppendUint(nil, uint64(ValidStatus(r.Status)), 10)})
-	headers = appendText(headers, messageHeader, EncodeMessage(r.Message))
+	headers = append(headers, Header{c.CorrelationID, []byte(r.CorrelationID)})
+	if end {
+		headers = append(headers, Header{statusHeader, strconv.AppendUint(nil, uint64(ValidStatus(r.Status)), 10)})
+		headers = appendText(headers, messageHeader, EncodeMessage(r.Message))
+	}
 	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
-	headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
+	if end {
+		headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
+	}
 	headers = appendText(headers, callHeader, r.Call)
 	return r.Number.appendTo(r.Trace.appendTo(headers))
 }

@@ -39,5 +39,5 @@ func (t *turn) discard(a *attempt, now time.Time) {
 	if a.stream == nil { // an end may follow, which could be young enough to be taken for a request without a message
 		t.outdated.add(a.id(), nil, now, t.config.Remote.Processing.StreamIdle)
 	}
-	t.answer(old)
+	t.give(old)
 }

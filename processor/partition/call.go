@@ -58,7 +58,7 @@ func (b *Binding) make(ctx context.Context, c *call) {
 			Message:  c.message,
 		})
 	} else {
-		done.result, done.reply = b.flow(ctx, c)
+		done.result, done.reply = b.callStream(ctx, c)
 	}
 	c.hold.Charge(resultSize(done.result))
 	done.cause = endingOf(ctx, done.result)
@@ -171,14 +171,14 @@ func (t *turn) complete(done callReturns) {
 	}
 	if done.result.Attempts == 0 {
 		// The service saw nothing of it: there is no result to keep.
-		t.answer(next)
+		t.give(next)
 		return
 	}
 	if done.result.Exhausted {
 		next.letter = c.exhausted(done.result)
 	}
 	if defect.Planted == defect.ReplyFirst {
-		t.answer(next)
+		t.give(next)
 		t.delivery.Then(c.key, lateRow{row})
 		return
 	}
@@ -220,9 +220,9 @@ func (p *Partition) executeNext(parked []*attempt) {
 	}
 }
 
-// answer settles the attempt that the delivery belongs to, and passes the shared outcome on to the parked ones, whose
+// give settles the attempt that the delivery belongs to, and passes the shared outcome on to the parked ones, whose
 // own deliveries must carry theirs.
-func (t *turn) answer(done answer) {
+func (t *turn) give(done answer) {
 	a := done.attempt
 	if done.lost != nil {
 		cause := a.source.cause(done.lost.Error())

@@ -31,10 +31,10 @@ func (t *turn) decide(a *attempt) {
 		return
 	}
 	inFlight := t.calls[a.key]
-	own := inFlight == nil && executed(row, a, now)
+	own := inFlight == nil && isRowOf(row, a, now)
 	switch {
 	case own && row.State == rowpb.State_STATE_OPEN:
-		t.interrupted(a, row, true)
+		t.answerInterrupted(a, row, true)
 	case own:
 		a.result = telemetry.ResultExecuted
 		a.link(executionOf(row))
@@ -60,7 +60,7 @@ func (t *turn) decide(a *attempt) {
 		a.link(inFlight.execution())
 		t.park(inFlight, a)
 	case interrupted(row, now):
-		t.interrupted(a, row, false)
+		t.answerInterrupted(a, row, false)
 	case a.late(now):
 		t.settle(a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
 	case t.tooOld(a, now):

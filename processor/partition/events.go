@@ -40,8 +40,8 @@ func (e messageFlows) Acknowledged() { e.window.give(e.bytes) }
 type callReturns struct {
 	call   *call
 	result grpcout.Result
-	reply  *flowed // of a stream, else nil
-	cause  *ending // nil: it ended by itself
+	reply  *flowedReply // of a stream, else nil
+	cause  *ending      // nil: it ended by itself
 }
 
 func (e callReturns) happen(t *turn) { t.complete(e) }
@@ -57,7 +57,7 @@ type answer struct {
 	shared outcome
 }
 
-func (e answer) happen(t *turn) { t.answer(e) }
+func (e answer) happen(t *turn) { t.give(e) }
 
 // deadlinePasses comes to a parked attempt.
 type deadlinePasses struct{ attempt *attempt }

@@ -18,7 +18,7 @@ func (k *keptReplies) take(bytes int) bool {
 }
 
 // give drops what is kept of a reply, nil for none.
-func (k *keptReplies) give(f *flowed) {
+func (k *keptReplies) give(f *flowedReply) {
 	if f == nil {
 		return
 	}

@@ -48,8 +48,8 @@ func interrupted(row *rowpb.Row, now time.Time) bool {
 	return row != nil && row.State == rowpb.State_STATE_OPEN && now.UnixMilli() < row.ExpiresMs
 }
 
-// executed reports whether the row is that of the attempt itself, whose messages went out already, if it had any.
-func executed(row *rowpb.Row, a *attempt, now time.Time) bool {
+// isRowOf reports whether the row is that of the attempt itself, whose messages went out already, if it had any.
+func isRowOf(row *rowpb.Row, a *attempt, now time.Time) bool {
 	return row != nil && row.Streamed && now.UnixMilli() < row.ExpiresMs &&
 		row.Source.GetTopic() == a.source.topic && row.Source.GetPartition() == a.source.partition &&
 		row.Source.GetOffset() == a.source.offset && row.Source.GetTimestampMs() == a.source.timestamp.UnixMilli()

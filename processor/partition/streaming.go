@@ -27,11 +27,11 @@ type streaming struct {
 	collect bool // the method answers with one message: it is written with the end, as that of a unary call
 	begun   bool // the row is open
 	whole   bool // all messages are kept
-	reply   flowed
+	reply   flowedReply
 }
 
-// flowed is what went out of a reply.
-type flowed struct {
+// flowedReply is what went out of a reply.
+type flowedReply struct {
 	flows    bool     // the messages are out already
 	count    int      // how many
 	messages [][]byte // nil when they are larger than a row may be
@@ -41,8 +41,8 @@ type flowed struct {
 // errGivenUp ends a stream whose partition has another owner, and the spans of all requests that wait in it.
 var errGivenUp = errors.New("the partition was given up before the request was answered: its next owner reads it again")
 
-// flow makes the call of a stream, and waits until all its reply messages are acknowledged.
-func (b *Binding) flow(ctx context.Context, c *call) (grpcout.Result, *flowed) {
+// callStream makes the call of a stream, and waits until all its reply messages are acknowledged.
+func (b *Binding) callStream(ctx context.Context, c *call) (grpcout.Result, *flowedReply) {
 	known, isKnown := b.config.Methods[c.method]
 	f := &streaming{Binding: b, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
 	f.reply.flows, f.whole = !f.collect, true
@@ -58,7 +58,7 @@ func (b *Binding) flow(ctx context.Context, c *call) (grpcout.Result, *flowed) {
 	}
 	if f.collect && r.Status != codes.OK {
 		b.replies.give(&f.reply)
-		f.reply = flowed{}
+		f.reply = flowedReply{}
 	}
 	// With the claim's context: messages that are out are waited for whatever ended the call.
 	_ = f.window.none(c.delivery.Context()) // else nothing is injected any more
@@ -145,8 +145,8 @@ func (f *streaming) keep(message []byte) {
 	f.reply.messages = append(f.reply.messages, message)
 }
 
-// interrupted answers an attempt at a key whose reply had begun before a restart. What the service did is not known.
-func (t *turn) interrupted(a *attempt, row *rowpb.Row, own bool) {
+// answerInterrupted answers an attempt at a key whose reply had begun before a restart. What the service did is not known.
+func (t *turn) answerInterrupted(a *attempt, row *rowpb.Row, own bool) {
 	row.State = rowpb.State_STATE_RETRYABLE
 	row.Status = int32(codes.Unavailable)
 	row.Message = "the call was interrupted by a restart when a part of its reply was out already: try again"
