@@ -55,11 +55,9 @@ func tryConnections(c *cobra.Command, t *topology.Topology, output string) error
 		}
 	}
 	if output == "json" {
-		b, err := json.MarshalIndent(found, "", "  ")
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(c.OutOrStdout(), string(b)); err != nil {
+		encoder := json.NewEncoder(c.OutOrStdout())
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(found); err != nil {
 			return err
 		}
 	} else {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -153,11 +152,6 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 		"              <- %s <- %s <- kafka-grpc <-\n\n",
 		d.app.listeners[0].Addr().String(), route.Topic, d.echo.Addr(), d.app.listeners[0].Addr().String(), route.ReplyTo)
 
-	watched, err := watchTopics(ctx, route.Cluster, route.Topic, route.ReplyTo)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, watched.tail.Close()) }()
 	client := grpcout.New(grpcout.Options{})
 	defer func() { err = errors.Join(err, client.Close()) }()
 
@@ -179,11 +173,13 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 		return fmt.Errorf("the service was called %d times, not once", n)
 	}
 	d.printf("   The service was called once: the second reply is the stored result.\n\n")
-	// Each call is a message and an end, and so is each reply.
 	for _, topic := range []string{route.Topic, route.ReplyTo} {
-		records, err := watched.take(ctx, topic, 4)
+		records, err := recordsOf(ctx, route.Cluster, topic)
 		if err != nil {
 			return err
+		}
+		if len(records) != 4 { // each call is a message and an end, and so is each reply
+			return fmt.Errorf("topic %s has %d records, not 4", topic, len(records))
 		}
 		d.records(topic, records)
 	}
@@ -255,43 +251,21 @@ func typed(arg0 string) string {
 	return arg0
 }
 
-// watchedTopics collects what is written to some topics from now on.
-type watchedTopics struct {
-	tail    *kafka.Tail
-	mu      sync.Mutex
-	records map[string][]wire.Record
-	changed chan struct{} // has room for one: something was added
-}
-
-func watchTopics(ctx context.Context, cluster *topology.Cluster, topics ...string) (_ *watchedTopics, err error) {
-	w := &watchedTopics{records: make(map[string][]wire.Record), changed: make(chan struct{}, 1)}
-	w.tail, err = kafka.NewTail(ctx, kafka.ClusterOf(cluster, "kafka-grpc-demo"), topics, func(r wire.Record) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.records[r.Topic] = append(w.records[r.Topic], r)
-		select {
-		case w.changed <- struct{}{}:
-		default:
-		}
-	}, slog.New(slog.DiscardHandler))
-	return w, err
-}
-
-// take waits for n records of a topic.
-func (w *watchedTopics) take(ctx context.Context, topic string, n int) ([]wire.Record, error) {
-	for {
-		w.mu.Lock()
-		records := w.records[topic]
-		w.mu.Unlock()
-		if len(records) >= n {
-			return records, nil
-		}
-		select {
-		case <-w.changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("topic %s has %d records of %d: %w", topic, len(records), n, ctx.Err())
-		}
+// recordsOf reads a topic from its beginning to its end.
+func recordsOf(ctx context.Context, cluster *topology.Cluster, topic string) (records []wire.Record, err error) {
+	reader, err := kafka.NewReader(kafka.ClusterOf(cluster, "kafka-grpc-demo"))
+	if err != nil {
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	spans, err := reader.Spans(topic)
+	for _, span := range spans {
+		err = errors.Join(err, reader.Read(ctx, topic, span, func(r wire.Record) error {
+			records = append(records, r)
+			return nil
+		}))
+	}
+	return records, err
 }
 
 // echoMessage is an EchoRequest, or an EchoResponse.
