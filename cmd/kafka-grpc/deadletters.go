@@ -18,21 +18,12 @@ import (
 )
 
 func newDeadLettersCommand(env func(string) (string, bool)) *cobra.Command {
-	c := &cobra.Command{
+	return commandsOnly(&cobra.Command{
 		Use:   "dead-letters",
 		Short: "Show the requests that could not be answered, and send them again",
 		Long: `A request that cannot be answered is kept on its binding's dead-letter topic, with the reason. These commands need the
 configuration and Kafka; whether kafka-grpc is running meanwhile makes no difference to them.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q of dead-letters: it is list or replay", args[0])}
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(newDeadLettersListCommand(env), newDeadLettersReplayCommand(env))
-	return c
+	}, "list or replay", newDeadLettersListCommand(env), newDeadLettersReplayCommand(env))
 }
 
 func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {

@@ -86,6 +86,19 @@ Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFK
 	return root
 }
 
+// commandsOnly makes c a command that does nothing but through its own commands.
+func commandsOnly(c *cobra.Command, names string, own ...*cobra.Command) *cobra.Command {
+	c.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q of %s: it is %s", args[0], c.Name(), names)}
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	c.AddCommand(own...)
+	return c
+}
+
 // noArguments refuses positional arguments as a usage error.
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {

@@ -176,7 +176,7 @@ func (a *app) localView(remote topology.Remote, p *processor.Processor, o viewOp
 	transport := &http.Transport{TLSClientConfig: secured, ForceAttemptHTTP2: true, MaxConnsPerHost: 16, IdleConnTimeout: time.Minute}
 	return views.NewLocal(views.LocalConfig{
 		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Input: remote.Inputs()[0], Cluster: kafka.ClusterOf(remote.Cluster, remote.Group+"-views"),
-		Rows: ownRows{p}, Address: a.advertised(o), Peers: bearer{transport, token}, Protos: a.topology.Protos, Masked: o.masked,
+		Rows: ownRows{p}, Address: a.advertised(o), Peers: access.Bearer{Next: transport, Token: token}, Protos: a.topology.Protos, Masked: o.masked,
 	}), nil
 }
 

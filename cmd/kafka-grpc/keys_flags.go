@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"kafkagrpc/internal/admin/access"
+	"kafkagrpc/views/viewspb"
+	"kafkagrpc/wire"
+)
+
+// keysFlags are those of all commands that ask for keys.
+type keysFlags struct {
+	addr, tokenFile, group, output string
+	tls                            access.Files
+}
+
+func (f *keysFlags) define(c *cobra.Command) {
+	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as its ready line has it")
+	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with the token of the admin address, where it takes one")
+	c.Flags().StringVar(&f.tls.CA, "admin-ca-file", "", "PEM file with the CA of the admin address, where it is HTTPS")
+	c.Flags().StringVar(&f.tls.Certificate, "admin-client-cert-file", "", "PEM file with a certificate to show, where it takes one")
+	c.Flags().StringVar(&f.tls.Key, "admin-client-key-file", "", "PEM file with the key of that certificate")
+	c.Flags().StringVar(&f.group, "group", "", "the consumer group whose table is asked, where the instance has several")
+	c.Flags().StringVarP(&f.output, "output", "o", "table", "format: table or json")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// client checks the flags and answers who is asked.
+func (f *keysFlags) client() (viewspb.ViewsClient, error) {
+	if f.output != "table" && f.output != "json" {
+		return nil, usageError{fmt.Errorf("unknown output format %q: it is table or json", f.output)}
+	}
+	if _, port, err := net.SplitHostPort(f.addr); err != nil || port == "0" {
+		return nil, usageError{fmt.Errorf("--admin-addr %q: it is host:port of the instance to ask", f.addr)}
+	}
+	token := ""
+	if f.tokenFile != "" {
+		var err error
+		if token, err = access.ReadToken(f.tokenFile); err != nil {
+			return nil, usageError{fmt.Errorf("--admin-token-file: %w", err)}
+		}
+	}
+	secured, err := f.tls.Client()
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--admin-ca-file, --admin-client-cert-file, --admin-client-key-file: %w", err)}
+	}
+	scheme := "http://"
+	if secured != nil {
+		scheme = "https://"
+	}
+	transport := &http.Transport{
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: keysTime,
+		TLSClientConfig: secured, ForceAttemptHTTP2: true,
+		DisableKeepAlives: true, // no connection stays behind
+	}
+	return viewspb.NewViewsClient(&http.Client{Transport: access.Bearer{Next: transport, Token: token}}, scheme+f.addr), nil
+}
+
+// told is an error of the API for the terminal.
+func (f *keysFlags) told(err error) error {
+	var coded *connect.Error
+	if !errors.As(err, &coded) {
+		return err
+	}
+	switch coded.Code() {
+	case connect.CodeUnavailable:
+		if !connect.IsWireError(err) {
+			return fmt.Errorf("no answer from %s; is an instance running there, and is it --admin-addr? %w", f.addr, err)
+		}
+	case connect.CodeUnauthenticated:
+		return fmt.Errorf("%s wants a token: name the file with --admin-token-file: %w", f.addr, err)
+	case connect.CodeInvalidArgument:
+		return usageError{errors.New(coded.Message())}
+	}
+	return errors.New(coded.Message())
+}
+
+// completeKeys offers the keys that begin with what is there.
+func (f *keysFlags) completeKeys(c *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+	const stop = cobra.ShellCompDirectiveNoFileComp
+	client, err := f.client()
+	if err != nil || len(args) > 0 {
+		return nil, stop
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Second)
+	defer cancel()
+	response, err := client.List(ctx, connect.NewRequest(&viewspb.ListRequest{Group: f.group, Filter: &viewspb.Filter{Prefix: begin}, Limit: 50}))
+	if err != nil {
+		return nil, stop
+	}
+	var keys []string
+	for _, e := range response.Msg.Entries {
+		if len(e.RawKey) == 0 { // else a shell could not say it
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys, stop
+}
+
+// filterFlags are those of commands that ask for many keys.
+type filterFlags struct {
+	filter       viewspb.Filter
+	since, until string
+}
+
+func (f *filterFlags) define(c *cobra.Command) {
+	l := c.Flags()
+	l.StringVar(&f.filter.Prefix, "prefix", "", "only keys that begin with this")
+	l.StringVar(&f.filter.Service, "service", "", "only calls of this service, such as grpc.examples.echo.Echo")
+	l.StringVar(&f.filter.Method, "method", "", "only calls of this method, such as UnaryEcho")
+	l.StringVar(&f.filter.Status, "status", "", "only results with this gRPC status, such as NOT_FOUND")
+	l.StringVar(&f.filter.State, "state", "", "only keys in this state: open, final or retryable")
+	l.StringVar(&f.since, "since", "", "only results from then on: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m")
+	l.StringVar(&f.until, "until", "", "only results before then, as --since")
+	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"open", "final", "retryable"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(wire.StatusNames, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (f *filterFlags) parse(now time.Time) (*viewspb.Filter, error) {
+	for _, of := range []struct{ flag, text string }{{"--prefix", f.filter.Prefix}, {"--service", f.filter.Service}, {"--method", f.filter.Method}} {
+		if !utf8.ValidString(of.text) {
+			return nil, usageError{fmt.Errorf("%s %q: it is not UTF-8, and a filter is: give the part of it that is", of.flag, of.text)}
+		}
+	}
+	filter := proto.CloneOf(&f.filter)
+	for _, at := range []struct {
+		flag, text string
+		to         **timestamppb.Timestamp
+	}{{"--since", f.since, &filter.Since}, {"--until", f.until, &filter.Until}} {
+		if at.text == "" {
+			continue
+		}
+		moment, err := time.Parse(time.RFC3339, at.text)
+		if ago, errAgo := time.ParseDuration(at.text); errAgo == nil && ago >= 0 {
+			moment, err = now.Add(-ago), nil
+		}
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s %q: it is a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m", at.flag, at.text)}
+		}
+		*at.to = timestamppb.New(moment)
+	}
+	return filter, nil
+}
