@@ -49,7 +49,7 @@ the width in COLUMNS; -o json has everything of each letter. Values of authoriza
 				return err
 			}
 			l := listing{out: c.OutOrStdout(), notes: c.ErrOrStderr(), json: output == "json", limit: limit, all: all, columns: columnsOf(env, c.OutOrStdout())}
-			return l.print(c.Context(), remotes)
+			return l.print(c.Context(), deadletter.Sources(remotes))
 		},
 	}
 	file.define(c)
@@ -85,8 +85,9 @@ Letters are named as list shows them, such as 0@12. Exit code 1 says that a lett
 			if len(remotes) > 1 {
 				return usageError{fmt.Errorf("letters of which binding? name it with --binding: %s", bindingNames(remotes))}
 			}
-			r := deadletter.Replay{Inputs: remotes[0].Inputs(), Force: force, DryRun: dryRun, Named: len(pick.positions) > 0, Out: c.OutOrStdout()}
-			return replay(c.Context(), remotes[0], &r, pick)
+			source := deadletter.Sources(remotes)[0]
+			r := deadletter.Replay{Inputs: source.Inputs, Force: force, DryRun: dryRun, Named: len(pick.positions) > 0, Out: c.OutOrStdout()}
+			return replay(c.Context(), source, &r, pick)
 		},
 	}
 	file.define(c)
@@ -127,37 +128,21 @@ func bindingNames(remotes []topology.Remote) string {
 	return strings.Join(names, ", ")
 }
 
-// contractOf is the contract with which a letter of a remote's topic was read, which other remotes may share.
-func contractOf(remotes []topology.Remote, remote topology.Remote, shares func(topology.Remote) bool) func(deadletter.Letter) wire.Contract {
-	return func(letter deadletter.Letter) wire.Contract {
-		for _, r := range remotes {
-			if shares(r) && slices.Contains(r.Inputs(), letter.Cause.Topic) {
-				return r.Contract
-			}
-		}
-		return remote.Contract
-	}
-}
-
-// withLetters opens the dead-letter topic of a remote.
-func withLetters(ctx context.Context, remote topology.Remote, use func(*deadletter.Topic) error) (err error) {
-	reader, err := kafka.NewReader(lettersCluster(remote))
+// withLetters opens a dead-letter topic.
+func withLetters(ctx context.Context, source deadletter.Source, use func(*deadletter.Topic) error) (err error) {
+	reader, err := kafka.NewReader(source.Cluster)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	topic, err := deadletter.Open(ctx, reader, remote.Processing.DeadLetter)
+	topic, err := deadletter.Open(ctx, reader, source.Topic)
 	if err != nil {
-		return fmt.Errorf("dead letters of binding %s: %w", remote.Binding, err)
+		return fmt.Errorf("dead letters of binding %s: %w", source.Binding, err)
 	}
 	return use(topic)
 }
 
-func lettersCluster(remote topology.Remote) kafka.Cluster {
-	return kafka.ClusterOf(remote.Cluster, "kafka-grpc-dead-letters")
-}
-
-// listing prints the letters of some remotes.
+// listing prints the letters of some topics.
 type listing struct {
 	out, notes io.Writer
 	json, all  bool
@@ -165,32 +150,25 @@ type listing struct {
 	columns    int
 }
 
-func (l listing) print(ctx context.Context, remotes []topology.Remote) error {
+func (l listing) print(ctx context.Context, sources []deadletter.Source) error {
 	var objects [][]byte
-	for i, remote := range remotes {
-		sharesTopic := func(r topology.Remote) bool {
-			return r.Processing.DeadLetter == remote.Processing.DeadLetter && slices.Equal(r.Cluster.Brokers, remote.Cluster.Brokers)
-		}
-		if slices.ContainsFunc(remotes[:i], sharesTopic) {
-			continue // printed with the first of them
-		}
-		contract := contractOf(remotes, remote, sharesTopic)
-		err := withLetters(ctx, remote, func(topic *deadletter.Topic) error {
+	for _, source := range sources {
+		err := withLetters(ctx, source, func(topic *deadletter.Topic) error {
 			found, err := topic.Newest(ctx, l.limit, l.all, l.json)
 			if err != nil {
 				return err
 			}
-			if l.json {
-				for _, letter := range found.Letters {
-					object, err := letter.JSON(contract(letter))
-					if err != nil {
-						return err
-					}
-					objects = append(objects, object)
-				}
-				return nil
+			if !l.json {
+				return l.table(topic.Name, found, source.Contract)
 			}
-			return l.table(topic.Name, found, contract)
+			for _, letter := range found.Letters {
+				object, err := letter.JSON(source.Contract(letter))
+				if err != nil {
+					return err
+				}
+				objects = append(objects, object)
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -283,14 +261,14 @@ func (s *selection) spans(ctx context.Context, topic *deadletter.Topic) ([]kafka
 	return spans, errors.Join(problems...)
 }
 
-func replay(ctx context.Context, remote topology.Remote, r *deadletter.Replay, pick selection) error {
-	return withLetters(ctx, remote, func(topic *deadletter.Topic) (err error) {
+func replay(ctx context.Context, source deadletter.Source, r *deadletter.Replay, pick selection) error {
+	return withLetters(ctx, source, func(topic *deadletter.Topic) (err error) {
 		spans, err := pick.spans(ctx, topic)
 		if err != nil {
 			return err
 		}
 		if !r.DryRun {
-			producer, errOpen := deadletter.NewProducer(lettersCluster(remote), r.Inputs)
+			producer, errOpen := deadletter.NewProducer(source.Cluster, r.Inputs)
 			if errOpen != nil {
 				return errOpen
 			}

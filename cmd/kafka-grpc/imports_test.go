@@ -38,7 +38,7 @@ var rules = []rule{
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
 	{"internal/kafka", "wire topology internal/loglimit", "sarama", "clients of Kafka; it knows no calls and no rows"},
-	{"internal/deadletter", "wire internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
+	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},
 	{"processor/outbox", "wire internal/consumergroup internal/kafka", "goka sarama", "how records get to Kafka; it knows nothing of requests, calls and rows"},

@@ -135,7 +135,7 @@ func (a *app) startViews(ctx context.Context, o viewOptions) error {
 	for _, path := range views.Paths() {
 		a.admin.Handle(path, h)
 	}
-	letters := deadletter.Handler(letterSources(a.topology.Remotes))
+	letters := deadletter.Handler(deadletter.Sources(a.topology.Remotes))
 	a.admin.Handle("/v1/dead-letters", letters)
 	a.admin.Handle("/v1/dead-letters:replay", letters)
 	page := views.Page{Topology: a.topology, Ports: a.ports, Traces: o.traces(), Letters: true, Metrics: a.telemetry != nil && a.telemetry.Scraped != nil}
@@ -189,27 +189,6 @@ func (r ownRows) Row(key string) (*rowpb.Row, error) {
 		err = &views.NotReadyError{Reason: r.State().Reason}
 	}
 	return row, err
-}
-
-// letterSources are the dead-letter topics, each once, as bindings may share one.
-func letterSources(remotes []topology.Remote) []deadletter.Source {
-	var out []deadletter.Source
-	for i, remote := range remotes {
-		shares := func(r topology.Remote) bool {
-			return r.Processing.DeadLetter == remote.Processing.DeadLetter && slices.Equal(r.Cluster.Brokers, remote.Cluster.Brokers)
-		}
-		if slices.ContainsFunc(remotes[:i], shares) {
-			continue
-		}
-		source := deadletter.Source{Topic: remote.Processing.DeadLetter, Cluster: lettersCluster(remote), Contract: contractOf(remotes, remote, shares)}
-		for _, r := range remotes {
-			if shares(r) {
-				source.Inputs = append(source.Inputs, r.Inputs()...)
-			}
-		}
-		out = append(out, source)
-	}
-	return out
 }
 
 func newViewsCommand(env func(string) (string, bool)) *cobra.Command {

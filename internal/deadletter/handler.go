@@ -12,7 +12,6 @@ import (
 
 	"kafkagrpc/internal/jsonanswer"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/wire"
 )
 
 const (
@@ -21,15 +20,6 @@ const (
 	handlerTime     = 25 * time.Second
 	handlerBodySize = 64 << 10
 )
-
-// Source is a dead-letter topic with the requests that it may have.
-type Source struct {
-	Topic   string
-	Cluster kafka.Cluster
-	Inputs  []string // the request topics that letters may go to
-	// Contract reads the request of a letter.
-	Contract func(Letter) wire.Contract
-}
 
 // Handler serves GET /v1/dead-letters, the newest that were not replayed, and POST /v1/dead-letters:replay. Each reads the topics, so
 // that one request is worked on at a time, and others are told to come again.
