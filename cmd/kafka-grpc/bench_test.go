@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
 )
@@ -36,16 +37,16 @@ func BenchmarkOneInFlight(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a, err := startApp(b.Context(), t, appOptions{stateDir: filepath.Join(dir, "state"), createTopics: 4, log: slog.New(slog.DiscardHandler)})
+	a, err := app.Start(b.Context(), app.Config{Topology: t, StateDir: filepath.Join(dir, "state"), CreateTopics: 4, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer func() {
-		if err := a.stop(); err != nil {
+		if err := a.Stop(); err != nil {
 			b.Error(err)
 		}
 	}()
-	if err := a.waitReady(b.Context()); err != nil {
+	if err := a.WaitReady(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	client := grpcout.New(grpcout.Options{})
@@ -71,7 +72,7 @@ func BenchmarkOneInFlight(b *testing.B) {
 		return took[len(took)/2]
 	}
 	b.ResetTimer()
-	direct, through := median(echo.Addr()), median(a.listeners[0].Addr().String())
+	direct, through := median(echo.Addr()), median(a.Addrs()[0].String())
 	b.ReportMetric(float64(direct.Microseconds())/1000, "direct-p50-ms")
 	b.ReportMetric(float64(through.Microseconds())/1000, "through-p50-ms")
 	b.ReportMetric(float64((through-direct).Microseconds())/1000, "added-p50-ms")

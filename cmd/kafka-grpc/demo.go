@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/kafka"
@@ -70,17 +71,18 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := startApp(ctx, t, appOptions{
-		stateDir: filepath.Join(dir, "state"), createTopics: 1, adminAddr: "127.0.0.1:0", views: viewOptions{mode: "all"}, log: newLog(stderr, slog.LevelWarn),
+	a, err := app.Start(ctx, app.Config{
+		Topology: t, StateDir: filepath.Join(dir, "state"), CreateTopics: 1, Admin: &app.Admin{Addr: "127.0.0.1:0"}, Views: app.Views{Mode: app.All},
+		Version: versionText(), Log: newLog(stderr, slog.LevelWarn),
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.stop()) }()
+	defer func() { err = errors.Join(err, a.Stop()) }()
 
 	show, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
-	if err := a.waitReady(show); err != nil {
+	if err := a.WaitReady(show); err != nil {
 		return err
 	}
 	d := &demonstration{out: out, app: a, echo: echo, topology: t}
@@ -91,7 +93,7 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 		return nil
 	}
 	d.suggest(broker)
-	return a.wait(ctx)
+	return a.Wait(ctx)
 }
 
 // demoTopology is the seed's configuration on the demo's Kafka and service, with free ports where its own are taken.
@@ -135,7 +137,7 @@ func demoTopology(dir string, broker *embedded.Kafka, service string) (*topology
 // demonstration makes the calls and checks everything that it prints.
 type demonstration struct {
 	out      io.Writer
-	app      *app
+	app      *app.App
 	echo     *embedded.Echo
 	topology *topology.Topology
 }
@@ -146,18 +148,18 @@ func (d *demonstration) printf(format string, args ...any) {
 }
 
 func (d *demonstration) run(ctx context.Context) (err error) {
-	route := d.topology.Listeners[0].Routes[0]
+	route, address := d.topology.Listeners[0].Routes[0], d.app.Addrs()[0].String()
 	d.printf("A gRPC call goes through Kafka to the service, and its reply comes back:\n\n"+
 		"  gRPC client -> %s -> %s -> kafka-grpc -> echo service %s\n"+
 		"              <- %s <- %s <- kafka-grpc <-\n\n",
-		d.app.listeners[0].Addr().String(), route.Topic, d.echo.Addr(), d.app.listeners[0].Addr().String(), route.ReplyTo)
+		address, route.Topic, d.echo.Addr(), address, route.ReplyTo)
 
 	client := grpcout.New(grpcout.Options{})
 	defer func() { err = errors.Join(err, client.Close()) }()
 
 	for _, title := range []string{"1. " + demoMethod, "2. the same call again"} {
 		begun := time.Now()
-		result := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: d.app.listeners[0].Addr().String()}, grpcout.Call{
+		result := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: address}, grpcout.Call{
 			Method:   demoMethod,
 			Metadata: metadata.Pairs("idempotency-key", demoKey),
 			Message:  echoMessage("hi"),
@@ -213,7 +215,7 @@ func (d *demonstration) records(topic string, records []wire.Record) {
 func (d *demonstration) row(route topology.NorthRoute) error {
 	service, method, _ := strings.Cut(demoMethod, "/")
 	key := route.Contract.ScopeID(demoKey, service, method, route.ReplyTo, nil)
-	row, err := d.app.processors[0].Row(key)
+	row, err := d.app.Processors()[0].Row(key)
 	if err != nil {
 		return err
 	}
@@ -230,6 +232,7 @@ func (d *demonstration) row(route topology.NorthRoute) error {
 }
 
 func (d *demonstration) suggest(broker *embedded.Kafka) {
+	url := d.app.AdminURL()
 	d.printf("Now you, in another terminal (Ctrl-C here ends it):\n\n")
 	for i, l := range d.topology.Listeners {
 		security := "-plaintext"
@@ -237,10 +240,10 @@ func (d *demonstration) suggest(broker *embedded.Kafka) {
 			security = "-insecure -authority localhost"
 		}
 		d.printf("  grpcurl %s -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
-			security, d.app.listeners[i].Addr(), demoMethod)
+			security, d.app.Addrs()[i], demoMethod)
 	}
 	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
-	d.printf("  %s keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", typed(os.Args[0]), d.app.admin.Addr(), d.app.admin.URL())
+	d.printf("  %s keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", typed(os.Args[0]), strings.TrimPrefix(url, "http://"), url)
 }
 
 // typed is what to type for this program, which was started as arg0: go run starts one that it has built somewhere else.

@@ -2,19 +2,19 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
+	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
 )
 
 func newRunCommand(env func(string) (string, bool)) *cobra.Command {
 	var file fileFlags
-	var o appOptions
+	var o instanceFlags
 	var embeddedKafka bool
-	var level string
 	c := &cobra.Command{
 		Use:   "run -c zilla.yaml",
 		Short: "Run a configuration until SIGTERM or SIGINT",
@@ -26,16 +26,20 @@ SIGHUP ends nothing: certificates whose keystores have changed are read again, a
 configuration takes a restart.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var l slog.Level
-			if err := l.UnmarshalText([]byte(level)); err != nil {
-				return usageError{fmt.Errorf("--log-level: %w", err)}
-			}
-			if err := o.views.check(); err != nil {
+			if err := o.check(); err != nil {
 				return err
 			}
-			o.log, o.stdout = newLog(c.ErrOrStderr(), l), c.OutOrStdout()
-			var running atomic.Pointer[app]
-			defer onHangup(func() { running.Load().readAgain(o.log) })()
+			if err := o.checkMode(); err != nil {
+				return err
+			}
+			log := newLog(c.ErrOrStderr(), o.level)
+			var running atomic.Pointer[app.App]
+			defer onHangup(func() {
+				log.Info("SIGHUP: certificates whose stores have changed are read again; another configuration takes a restart")
+				if a := running.Load(); a != nil {
+					a.ReadCertificates()
+				}
+			})()
 			if embeddedKafka {
 				kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
 				if err != nil {
@@ -43,8 +47,8 @@ configuration takes a restart.`,
 				}
 				defer kafka.Close()
 				file.brokers = kafka.Brokers()
-				o.createTopics = max(o.createTopics, 1)
-				o.log.Warn("the embedded Kafka keeps its topics in memory: they are gone when this process ends", "brokers", file.brokers)
+				o.CreateTopics = max(o.CreateTopics, 1)
+				log.Warn("the embedded Kafka keeps its topics in memory: they are gone when this process ends", "brokers", file.brokers)
 			}
 			t, err := file.load(env)
 			if err != nil {
@@ -56,29 +60,57 @@ configuration takes a restart.`,
 				}
 			}
 			for _, w := range t.Warnings {
-				o.log.Warn(w.String())
+				log.Warn(w.String())
 			}
-			a, err := startApp(c.Context(), t, o)
+			if o.StateDir == "" {
+				o.StateDir = defaultStateDir(t)
+			}
+			o.Stdout = c.OutOrStdout()
+			if err := o.complete(t, log); err != nil {
+				return err
+			}
+			a, err := app.Start(c.Context(), o.Config)
 			if err != nil {
 				return err
 			}
 			running.Store(a)
-			if err := a.waitReady(c.Context()); err == nil {
-				fmt.Fprintln(c.ErrOrStderr(), a.readyLine())
+			if err := a.WaitReady(c.Context()); err == nil {
+				fmt.Fprintln(c.ErrOrStderr(), readyLine(a, o.Config))
 			}
-			return a.wait(c.Context())
+			return a.Wait(c.Context())
 		},
 	}
 	file.define(c)
 	f := c.Flags()
-	f.StringVar(&o.stateDir, "state-dir", "", "folder for the local copy of the table, one per instance; default ~/.local/state/kafka-grpc/<name of the file>")
-	f.StringVar(&o.instanceID, "instance-id", "", "static member id in the consumer group; default: made once and kept in the state folder")
-	f.IntVar(&o.createTopics, "create-topics", 0, "create missing request and reply topics, with this many partitions (1 without a number)")
+	f.StringVar(&o.StateDir, "state-dir", "", "folder for the local copy of the table, one per instance; default ~/.local/state/kafka-grpc/<name of the file>")
+	f.StringVar(&o.InstanceID, "instance-id", "", "static member id in the consumer group; default: made once and kept in the state folder")
+	f.IntVar(&o.CreateTopics, "create-topics", 0, "create missing request and reply topics, with this many partitions (1 without a number)")
 	f.Lookup("create-topics").NoOptDefVal = "1"
-	f.StringVar(&o.adminAddr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys, port 0 for any that is free; off for none")
-	o.views.define(c)
-	o.views.defineMode(c)
+	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys, port 0 for any that is free; off for none")
+	o.define(c)
+	o.defineMode(c)
 	f.BoolVar(&embeddedKafka, "embedded-kafka", false, "start a Kafka in this process and use it in place of the file's servers; for trying things out")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
+}
+
+// readyLine is what operators and scripts wait for.
+func readyLine(a *app.App, c app.Config) string {
+	line := "ready"
+	for i, addr := range a.Addrs() {
+		scheme := "grpc"
+		if c.Topology.Listeners[i].TLS != nil {
+			scheme = "grpcs"
+		}
+		line += fmt.Sprintf(" %s://%s", scheme, addr)
+	}
+	for _, r := range c.Topology.Remotes {
+		line += fmt.Sprintf(" group=%s topics=%s", r.Group, strings.Join(r.Inputs(), ","))
+	}
+	if len(c.Topology.Remotes) > 0 {
+		line += " state=" + c.StateDir
+	}
+	if c.Admin != nil {
+		line += " admin=" + a.AdminURL()
+	}
+	return line
 }

@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
 )
@@ -44,7 +45,7 @@ func BenchmarkTracing(b *testing.B) {
 			for name, value := range way.env {
 				b.Setenv(name, value)
 			}
-			l := load(b, appOptions{})
+			l := load(b, app.Config{})
 			rates[i], cpus[i], allocs[i] = append(rates[i], l.rate), append(cpus[i], l.cpu.Seconds()), append(allocs[i], l.allocs)
 		}
 	}
@@ -70,7 +71,7 @@ type loaded struct {
 }
 
 // load makes calls for some seconds.
-func load(b *testing.B, o appOptions) loaded {
+func load(b *testing.B, c app.Config) loaded {
 	b.Helper()
 	dir := b.TempDir()
 	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
@@ -89,16 +90,16 @@ func load(b *testing.B, o appOptions) loaded {
 	for i := range t.Listeners {
 		t.Listeners[i].Port = 0 // whoever else runs here wants the seed's
 	}
-	o.stateDir, o.createTopics, o.log = filepath.Join(dir, "state"), 4, slog.New(slog.DiscardHandler)
-	a, err := startApp(b.Context(), t, o)
+	c.Topology, c.StateDir, c.CreateTopics, c.Log = t, filepath.Join(dir, "state"), 4, slog.New(slog.DiscardHandler)
+	a, err := app.Start(b.Context(), c)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := a.waitReady(b.Context()); err != nil {
+	if err := a.WaitReady(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	client := grpcout.New(grpcout.Options{})
-	target := grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}
+	target := grpcout.Target{Scheme: "http", Address: a.Addrs()[0].String()}
 	var calls atomic.Int64
 	run := func(d time.Duration) {
 		ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
@@ -125,7 +126,7 @@ func load(b *testing.B, o appOptions) loaded {
 	run(d)
 	n := max(calls.Load(), 1)
 	l := loaded{float64(n) / d.Seconds(), float64(mallocs()-before) / float64(n), (cpuTime(b) - cpu) / time.Duration(n)}
-	for _, close := range []func() error{client.Close, a.stop, echo.Close} {
+	for _, close := range []func() error{client.Close, a.Stop, echo.Close} {
 		if err := close(); err != nil {
 			b.Error(err)
 		}

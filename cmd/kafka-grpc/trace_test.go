@@ -27,8 +27,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/topology"
 	"kafkagrpc/wire/rawcodec"
 )
 
@@ -122,7 +124,7 @@ func (s *spans) find(trace []byte, name string) *tracepb.Span {
 }
 
 // traced runs the seed's configuration with a service and an embedded Kafka, and sends spans to a collector.
-func traced(ctx context.Context, t *testing.T, service string, o appOptions) (*app, *spans) {
+func traced(ctx context.Context, t *testing.T, service string, events io.Writer) (*app.App, *topology.Topology, *spans) {
 	t.Helper()
 	collector := newSpans(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
@@ -141,15 +143,16 @@ func traced(ctx context.Context, t *testing.T, service string, o appOptions) (*a
 	for i := range top.Listeners {
 		top.Listeners[i].Port = 0 // whoever else runs here wants the seed's
 	}
-	o.stateDir, o.createTopics, o.log = filepath.Join(dir, "state"), 1, slog.New(slog.DiscardHandler)
-	a, err := startApp(t.Context(), top, o)
+	a, err := app.Start(t.Context(), app.Config{
+		Topology: top, StateDir: filepath.Join(dir, "state"), CreateTopics: 1, Stdout: events, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.waitReady(ctx); err != nil {
+	if err := a.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return a, collector
+	return a, top, collector
 }
 
 // One trace from the caller to the service and back, with one span per attempt; a duplicate's trace leads to the one in
@@ -167,13 +170,13 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var events bytes.Buffer
-	a, collector := traced(ctx, t, echo.Addr(), appOptions{stdout: &events})
+	a, _, collector := traced(ctx, t, echo.Addr(), &events)
 	client := grpcout.New(grpcout.Options{})
 	call := func(trace byte) []byte {
 		t.Helper()
 		id := []byte(strings.Repeat(string(rune(trace)), 16))
 		parent := fmt.Sprintf("00-%x-00f067aa0ba902b7-01", id)
-		r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}, grpcout.Call{
+		r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.Addrs()[0].String()}, grpcout.Call{
 			Method: demoMethod, Metadata: metadata.Pairs("idempotency-key", "traced", "traceparent", parent), Message: echoMessage("hi"),
 		})
 		if r.Status != codes.OK {
@@ -185,7 +188,7 @@ func TestTraceFromTheCallerToTheServiceAndBack(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := a.stop(); err != nil { // sends all that is left
+	if err := a.Stop(); err != nil { // sends all that is left
 		t.Fatal(err)
 	}
 	const below = `orphan:
@@ -304,10 +307,10 @@ func TestTraceThatIsNotSampledIsPassedOn(t *testing.T) {
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			a, collector := traced(ctx, t, listener.Addr().String(), appOptions{stdout: io.Discard})
-			route := a.topology.Listeners[0].Routes[0]
+			a, top, collector := traced(ctx, t, listener.Addr().String(), io.Discard)
+			route := top.Listeners[0].Routes[0]
 			client := grpcout.New(grpcout.Options{})
-			r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.listeners[0].Addr().String()}, grpcout.Call{
+			r := client.Unary(ctx, grpcout.Target{Scheme: "http", Address: a.Addrs()[0].String()}, grpcout.Call{
 				Method: demoMethod, Message: echoMessage("hi"), Metadata: metadata.Pairs(
 					"idempotency-key", "k", "traceparent", "00-"+trace+"-"+span+"-00", "tracestate", "vendor=value", "baggage", "who=me"),
 			})
@@ -347,11 +350,11 @@ func TestTraceThatIsNotSampledIsPassedOn(t *testing.T) {
 					})
 				}
 			}
-			row, err := a.processors[0].Row(key)
+			row, err := a.Processors()[0].Row(key)
 			if err != nil || row.GetTraceId() != trace {
 				t.Errorf("the row of %s has trace %q, %v", key, row.GetTraceId(), err)
 			}
-			for _, close := range []func() error{client.Close, a.stop} { // the last sends all that is left
+			for _, close := range []func() error{client.Close, a.Stop} { // the last sends all that is left
 				if err := close(); err != nil {
 					t.Error(err)
 				}

@@ -4,17 +4,19 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"kafkagrpc/cmd/kafka-grpc/app"
 )
 
 // BenchmarkViews compares calls of 64 callers with --views=all and --views=off, on the embedded Kafka. The two take turns. The CPU
 // time is that of everything: callers, service, Kafka and program are one process.
 func BenchmarkViews(b *testing.B) {
-	modes := []string{"off", "all"}
+	modes := []app.Mode{"off", app.All}
 	const rounds = 3
-	rates, cpus := map[string][]float64{}, map[string][]time.Duration{}
+	rates, cpus := map[app.Mode][]float64{}, map[app.Mode][]time.Duration{}
 	for range max(rounds, b.N) {
 		for _, mode := range modes {
-			l := load(b, appOptions{adminAddr: "127.0.0.1:0", views: viewOptions{mode: mode}})
+			l := load(b, app.Config{Admin: &app.Admin{Addr: "127.0.0.1:0"}, Views: app.Views{Mode: mode}})
 			rates[mode], cpus[mode] = append(rates[mode], l.rate), append(cpus[mode], l.cpu)
 		}
 	}

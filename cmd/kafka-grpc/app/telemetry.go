@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 )
 
 // startTelemetry sets up what the OTEL_* variables and the file ask for. It ends last, with what the others did.
-func (a *app) startTelemetry(ctx context.Context, o appOptions) error {
-	file := a.topology.Telemetry
-	file.Stdout = file.Stdout && o.stdout != nil
+func (a *App) startTelemetry(ctx context.Context) error {
+	file := a.c.Topology.Telemetry
+	file.Stdout = file.Stdout && a.c.Stdout != nil
 	t, err := telemetry.Setup(ctx, telemetry.Config{
-		File: file, Name: a.topology.Namespace, Service: "kafka-grpc", Instance: o.instanceID, Version: versionText(), Scrape: hasAdmin(o.adminAddr),
-		Stdout: o.stdout, Log: a.log,
-	}, a.topology.Methods)
+		File: file, Name: a.c.Topology.Namespace, Service: "kafka-grpc", Instance: a.c.InstanceID, Version: a.c.Version, Scrape: a.c.Admin != nil,
+		Stdout: a.c.Stdout, Log: a.c.Log,
+	}, a.c.Topology.Methods)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func (a *app) startTelemetry(ctx context.Context, o appOptions) error {
 	a.onStop(func() error {
 		if err := t.Stop(ctx); err != nil {
 			// Its collector may be gone. That is no failure of the calls, which are all answered by now.
-			a.log.Warn("the last telemetry could not be sent", "error", err)
+			a.c.Log.Warn("the last telemetry could not be sent", "error", err)
 		}
 		return nil
 	})
@@ -31,7 +31,7 @@ func (a *app) startTelemetry(ctx context.Context, o appOptions) error {
 }
 
 // mountMetrics serves the metrics on the admin address, also under the paths that the file wants.
-func (a *app) mountMetrics() {
+func (a *App) mountMetrics() {
 	if a.telemetry.Scraped == nil {
 		return
 	}
@@ -44,10 +44,10 @@ func (a *app) mountMetrics() {
 	}
 	mount("/metrics")
 	_, port, _ := net.SplitHostPort(a.admin.Addr().String()) // always one
-	for _, p := range a.topology.Telemetry.Prometheus {
+	for _, p := range a.c.Topology.Telemetry.Prometheus {
 		mount(p.Path)
 		if p.Port != 0 && strconv.Itoa(p.Port) != port {
-			a.log.Warn("the metrics are on the admin address, not on the port that the file names: start with --admin-addr for that port",
+			a.c.Log.Warn("the metrics are on the admin address, not on the port that the file names: start with --admin-addr for that port",
 				"exporter", p.Name, "port", p.Port, "admin", a.admin.Addr().String(), "path", p.Path)
 		}
 	}

@@ -1,0 +1,45 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"kafkagrpc/grpcout"
+	"kafkagrpc/internal/statedir"
+	"kafkagrpc/processor"
+)
+
+// openState takes the state folder, which holds the local tables, for this instance.
+func (a *App) openState(context.Context) (err error) {
+	if len(a.c.Topology.Remotes) == 0 {
+		return nil
+	}
+	if a.state, err = statedir.Open(a.c.StateDir); err != nil {
+		return err
+	}
+	a.onStop(a.state.Close)
+	a.addPart(stateFolderPart(a.c.StateDir))
+	return nil
+}
+
+func (a *App) startProcessors(ctx context.Context) error {
+	if len(a.c.Topology.Remotes) == 0 || a.c.Views.Mode == Only {
+		return nil
+	}
+	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+	a.onStop(client.Close)
+	budget := processor.NewBudget(a.c.Topology.Remotes...)
+	for _, remote := range a.c.Topology.Remotes {
+		p, err := processor.New(ctx, processor.Config{
+			Remote: remote, Methods: a.c.Topology.Methods, Client: client, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
+			Budget: budget, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
+		})
+		if err != nil {
+			return fmt.Errorf("binding %s: %w", remote.Binding, err)
+		}
+		a.processors, a.waits = append(a.processors, p), append(a.waits, p.WaitReady)
+		a.addPart(processorPart(remote.Binding, p))
+		a.run(ctx, p.Run)
+	}
+	return nil
+}
