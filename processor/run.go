@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -14,21 +15,18 @@ import (
 
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor/partition"
 )
 
-// The waits between two goka processors: twice the last one, and from the first again after one that was ready for
-// the longest, or when Kafka or the disk is back.
+// The waits between two goka processors (restart.Loop).
 const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
 	// A disk may have space to begin with, and too little to go on.
 	longestDiskWait = 5 * time.Second
 )
-
-// pingInterval is how often a Kafka that does not answer, or a disk that takes nothing, is asked again.
-const pingInterval = time.Second
 
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
@@ -52,42 +50,29 @@ func (p *Processor) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	following.Go(func() { p.limits.Follow(ctx, p.cluster, p.config.Log) })
-	wait := firstWait
-	for prepared := true; ; prepared = false { // by New
-		var ready time.Duration
-		var err error
+	prepared := true // by New
+	restart.Loop{
+		Name: "processor", Log: p.config.Log, Level: slog.LevelError,
+		First: firstWait, Longest: longestWait, LongestAfter: longestAfter,
+		Needed: p.needed, Ended: p.setEnded,
+	}.Run(ctx, func(ctx context.Context) (ready time.Duration, err error) {
 		if !prepared {
-			err = p.prepare(ctx, true) // the topics may have changed
-		}
-		if err == nil {
-			ready, err = p.runOnce(ctx)
-			err = gokalog.Brief(err)
-		}
-		if ctx.Err() != nil {
-			if err != nil {
-				p.config.Log.Warn("the processor did not stop in order", "error", err)
+			if err := p.prepare(ctx, true); err != nil { // the topics may have changed
+				return 0, err
 			}
-			return nil
 		}
-		if err == nil {
-			err = errors.New("it stopped without an error")
-		}
-		if ready >= longestWait {
-			wait = firstWait
-		}
-		if disk := (*tablestore.DiskError)(nil); errors.As(err, &disk) {
-			wait = min(wait, longestDiskWait)
-		}
-		p.config.Log.Error("the processor ended, another one follows", "error", err, "wait", wait)
-		switch back := p.rest(ctx, err, wait, p.needed); {
-		case ctx.Err() != nil:
-			return nil
-		case back:
-			wait = firstWait
-		default:
-			wait = min(2*wait, longestWait)
-		}
+		prepared = false
+		ready, err = p.runOnce(ctx)
+		return ready, gokalog.Brief(err)
+	})
+	return nil
+}
+
+func longestAfter(ended error) time.Duration {
+	if disk := (*tablestore.DiskError)(nil); errors.As(ended, &disk) {
+		return longestDiskWait
 	}
+	return longestWait
 }
 
 // needed answers what a goka processor cannot do without, and is not there. It is not in the group meanwhile, so that other
@@ -97,30 +82,6 @@ func (p *Processor) needed(ctx context.Context) error {
 		return err
 	}
 	return p.cluster.Ping(ctx)
-}
-
-// rest waits for some time before the next goka processor, or where Kafka or the disk does not answer, until it does, and not
-// longer: then it was that which ended the last one, and not a fault that would come again. It reports that, and ends with ctx.
-func (p *Processor) rest(ctx context.Context, ended error, wait time.Duration, ping func(context.Context) error) (back bool) {
-	p.setEnded(ended, time.Now().Add(wait))
-	for {
-		err := ping(ctx)
-		if ctx.Err() != nil {
-			return false
-		}
-		if err == nil {
-			break
-		}
-		back = true
-		p.setEnded(fmt.Errorf("%w; now: %w", ended, err), time.Now().Add(pingInterval))
-		if !pause(ctx, pingInterval) {
-			return false
-		}
-	}
-	if !back {
-		pause(ctx, wait)
-	}
-	return back
 }
 
 // pause reports whether it was not ctx that ended it.

@@ -15,6 +15,7 @@ import (
 
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/wire"
 )
@@ -148,7 +149,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 			if r.recovering() == "" {
 				t.log.Warn("the view is not kept up to date: it answers from what it has until that is too old", "error", err, "max_age", t.c.MaxAge)
 			}
-			if t.awaitDisk(ctx, func(error) {}) {
+			if restart.Await(ctx, t.disk, func(error) {}) {
 				cancel(err)
 			}
 		}

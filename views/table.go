@@ -13,6 +13,7 @@ import (
 
 	"kafkagrpc/internal/gokalog"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 )
 
@@ -65,65 +66,29 @@ func New(c Config) *Table {
 // Group is the consumer group whose table this is.
 func (t *Table) Group() string { return t.c.Group }
 
-// The waits between two replicas: twice the last one, and from the first again after one that was ready for the longest.
+// The waits between two replicas (restart.Loop).
 const (
 	firstWait   = 500 * time.Millisecond
 	longestWait = 5 * time.Second
-	// diskInterval is how often a disk that takes nothing is tried again.
-	diskInterval = time.Second
 )
 
 // Run keeps the copy up to date until ctx ends. It survives an outage of the brokers, and begins anew what ended by a fault
 // that it cannot handle, such as a full disk, or because the topic was made anew; NotReady says why and when. Run answers nil.
 func (t *Table) Run(ctx context.Context) error {
 	defer t.feed.close(errClosed)
-	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+	restart.Loop{
+		Name: "view", Log: t.log, Level: slog.LevelWarn,
+		First: firstWait, Longest: longestWait,
+		Needed: t.disk, Ended: func(err error, next time.Time) { t.set(nil, err, next) },
+	}.Run(ctx, func(ctx context.Context) (time.Duration, error) {
 		ready, err := t.runOnce(ctx)
-		err = gokalog.Brief(err)
-		if ctx.Err() != nil {
-			if err != nil {
-				t.log.Warn("the view did not stop in order", "error", err)
-			}
-			return nil
-		}
-		if err == nil {
-			err = errors.New("it stopped without an error")
-		}
-		if ready >= longestWait {
-			wait = firstWait
-		}
-		t.log.Warn("the view ended, another one follows", "error", err, "wait", wait)
-		t.set(nil, err, time.Now().Add(wait))
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
-		if !t.awaitDisk(ctx, func(now error) { t.set(nil, fmt.Errorf("%w; now: %w", err, now), time.Now().Add(diskInterval)) }) {
-			return nil
-		}
-	}
+		return ready, gokalog.Brief(err)
+	})
+	return nil
 }
 
-// awaitDisk returns when the folder of the stores can be written, and tells while it cannot. It is false where ctx has ended.
-func (t *Table) awaitDisk(ctx context.Context, tell func(error)) bool {
-	tick := time.NewTicker(diskInterval)
-	defer tick.Stop()
-	for {
-		err := tablestore.Check(t.storeDir())
-		if err == nil {
-			return true
-		}
-		tell(err)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
+// disk answers why the folder of the stores cannot be written.
+func (t *Table) disk(context.Context) error { return tablestore.Check(t.storeDir()) }
 
 func (t *Table) set(r *replica, ended error, nextTry time.Time) {
 	t.mu.Lock()
