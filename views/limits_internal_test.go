@@ -89,11 +89,11 @@ func (slowSource) stats() *viewspb.TableStats { return nil }
 
 func TestWatchersOfATable(t *testing.T) {
 	t.Parallel()
-	table := New(Config{Group: "group", Topic: "group-table"})
-	table.feed.begin("topic", 1)
-	var last *watcher
+	f := newFeed()
+	f.begin("topic", 1)
+	var last *subscription
 	subscribe := func(n int) (err error) {
-		last, err = table.subscribe(fmt.Sprintf("192.0.2.%d", n%20), filter{}, &viewspb.WatchRequest{}, nil)
+		last, err = f.subscribe(fmt.Sprintf("192.0.2.%d", n%20), place{topic: "topic", stored: []int64{0}})
 		return err
 	}
 	for n := range 2000 {

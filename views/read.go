@@ -34,9 +34,8 @@ func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse
 	if err != nil {
 		return nil, err
 	}
-	p := r.parts[wire.Partition([]byte(key), r.keyed)]
-	fresh := p.freshness() // before the reading: what is read has at least this
-	value, err := p.store.Get(key)
+	state := r.parts[wire.Partition([]byte(key), r.keyed)].state() // before the reading: what is read is at least as fresh
+	value, err := state.store.Get(key)
 	if err != nil {
 		return nil, t.failed(err)
 	}
@@ -48,7 +47,7 @@ func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse
 	if err := found.gone(key, time.Now()); err != nil {
 		return nil, err
 	}
-	return &viewspb.GetResponse{Entry: t.entry(key, found), Freshness: freshnessOf(fresh)}, nil
+	return &viewspb.GetResponse{Entry: t.entry(key, found), Freshness: freshnessOf(state.freshness())}, nil
 }
 
 // gone is why a row answers its key no more; nil if it does.
@@ -191,7 +190,7 @@ func (r *replica) iterate(prefix, after string) (*merged, error) {
 	}
 	m := &merged{at: -1}
 	for _, p := range r.parts {
-		it, err := p.store.IteratorWithRange([]byte(start), nil)
+		it, err := p.state().store.IteratorWithRange([]byte(start), nil)
 		if err != nil {
 			m.release()
 			return nil, err

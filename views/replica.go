@@ -39,14 +39,16 @@ var errMadeAnew = errors.New("the table's topic was made anew, or has lost recor
 // replica is the copy of a table as one goka View keeps it.
 type replica struct {
 	topicID   string
-	keyed     int32   // how many partitions have keys
-	parts     []*part // by partition
-	recovered func()  // called once, when all of them are
-	measured  func()  // called when it was asked again how fresh they are
-	waiting   int     // for how many that is; guarded by mu
-	mu        sync.Mutex
-	failure   error      // why a local store takes nothing more; guarded by mu
-	failed    chan error // has room for one: the first of them
+	keyed     int32      // how many partitions have keys
+	parts     []*part    // by partition
+	recovered func()     // called once, when all of them are
+	measured  func()     // called when it was asked again how fresh they are
+	failed    chan error // has room for one: why the first local store takes nothing more
+
+	mu      sync.Mutex
+	waiting int       // how many parts are not recovered
+	since   time.Time // when all of them were; zero before
+	failure error     // that failed was told
 }
 
 // fail is told that a local store takes nothing more.
@@ -63,31 +65,6 @@ func (r *replica) failureOf() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failure
-}
-
-// part is the copy of one partition. Its store is set when goka opens it.
-type part struct {
-	mu        sync.RWMutex
-	store     *tablestore.Store
-	position  int64 // offset of the next record; everything before is in the store
-	end       int64 // of the topic, when it was last asked for
-	recovered bool
-
-	// Everything that was in the partition at asOf is in the store. begun and target are of a measurement that becomes
-	// asOf when the position reaches target.
-	asOf   time.Time
-	begun  time.Time
-	target int64
-
-	waited int64 // position at the last measurement
-	open   bool  // what comes next waits for the end of a producer's transaction
-}
-
-// settle makes the measurement that is reached the last one. The caller holds mu.
-func (p *part) settle() {
-	if p.recovered && !p.begun.IsZero() && p.position >= p.target {
-		p.asOf, p.begun = p.begun, time.Time{}
-	}
 }
 
 // runOnce runs one replica to its end, and answers for how long it was ready.
@@ -113,13 +90,11 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	}
 	defer func() { err = errors.Join(err, consumer.Close()) }()
 
-	var since time.Time
 	r := &replica{topicID: id, keyed: int32(min(keyed, len(partitions))), parts: make([]*part, len(partitions)), waiting: len(partitions), failed: make(chan error, 1)}
 	for i := range r.parts {
 		r.parts[i] = &part{}
 	}
 	r.recovered = func() {
-		since = time.Now() // read after the last part was recovered, which view.Run waits for
 		r.measured()
 		t.recovered()
 		t.log.Info("the view has caught up")
@@ -161,12 +136,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !since.IsZero() {
-		ready = time.Since(since)
-	}
-	return ready, err
+	return r.readyFor(), err
 }
 
 // report says in the log now and then how far the recovery is, until it is over.
@@ -265,10 +235,7 @@ func (r *replica) open(ctx context.Context, stores tablestore.Stores, topic stri
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.store, p.position, p.end = store, offset+1, end
-	p.begun, p.target = begun, end
+	p.opened(store, offset+1, begun, end)
 	return observedStore{store, ctx, func() { r.partRecovered(p) }}, nil
 }
 
@@ -291,22 +258,31 @@ func (s observedStore) MarkRecovered() error {
 }
 
 func (r *replica) partRecovered(p *part) {
-	p.mu.Lock()
-	p.recovered = true
-	p.settle()
-	p.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.waiting--; r.waiting == 0 {
+	p.setRecovered()
+	if r.lastRecovered() {
 		r.recovered()
 	}
 }
 
-func (p *part) advance(position int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.position = position
-	p.settle()
+// lastRecovered counts a part that is recovered, and reports whether it was the last one.
+func (r *replica) lastRecovered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting--; r.waiting > 0 {
+		return false
+	}
+	r.since = time.Now()
+	return true
+}
+
+// readyFor is for how long all parts have been recovered.
+func (r *replica) readyFor() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.since.IsZero() {
+		return 0
+	}
+	return time.Since(r.since)
 }
 
 // measure asks for the ends of the partitions again and again, until ctx ends or the topic is another one.
@@ -348,65 +324,11 @@ func (r *replica) measure(ctx context.Context, reader *kafka.Reader, topic strin
 	}
 }
 
-// measured notes where the partition ended, and reports whether that is before what was read of it. waits says that nothing was
-// read since the last measurement, though there are offsets from at on.
-func (p *part) measured(begun time.Time, end int64) (anew bool, at int64, waits bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.store == nil {
-		return false, 0, false
-	}
-	if p.recovered && end < p.end {
-		return true, 0, false
-	}
-	p.end = end
-	if p.begun.IsZero() {
-		p.begun, p.target = begun, end
-	}
-	p.settle()
-	waits = p.recovered && p.position < end && p.position == p.waited
-	p.waited = p.position
-	if p.recovered && !waits {
-		p.open = false
-	}
-	return false, p.position, waits
-}
-
-// pass passes offsets of no record for the copy, such as the markers at the ends of transactions, and notes whether the next one is
-// where a transaction is open.
-func (p *part) pass(from, to int64, open bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.position != from {
-		return
-	}
-	p.position, p.open = to, open
-	p.settle()
-}
-
-// Freshness is how stale an answer may be.
-type Freshness struct {
-	AsOf time.Time // everything that was in the table's topic then is in the answer
-	Lag  int64     // records of the topic that were not read yet, when it was last asked
-}
-
-func (p *part) freshness() Freshness {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return Freshness{AsOf: p.asOf, Lag: max(0, p.end-p.position)}
-}
-
-func (p *part) waitsForTransaction() bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.open
-}
-
 // freshness is that of an answer from all partitions.
 func (r *replica) freshness() Freshness {
 	var all Freshness
 	for i, p := range r.parts {
-		f := p.freshness()
+		f := p.state().freshness()
 		if i == 0 || f.AsOf.Before(all.AsOf) {
 			all.AsOf = f.AsOf
 		}
@@ -415,16 +337,23 @@ func (r *replica) freshness() Freshness {
 	return all
 }
 
+// positions are the offsets of the next records, by partition.
+func (r *replica) positions() []int64 {
+	positions := make([]int64, len(r.parts))
+	for i, p := range r.parts {
+		positions[i] = p.state().position
+	}
+	return positions
+}
+
 // recovering tells the recovery that goes on; "" if it is over.
 func (r *replica) recovering() string {
 	recovering, open := 0, false
 	for _, p := range r.parts {
-		p.mu.RLock()
-		if !p.recovered {
+		if s := p.state(); !s.recovered {
 			recovering++
-			open = open || p.open
+			open = open || s.open
 		}
-		p.mu.RUnlock()
 	}
 	if recovering == 0 {
 		return ""
@@ -440,13 +369,12 @@ func (r *replica) recovering() string {
 // progress is how many records the recovery has read, and what the partitions lack of the topic.
 func (r *replica) progress() (read, left int64) {
 	for _, p := range r.parts {
-		p.mu.RLock()
-		if p.store != nil {
-			n, _ := p.store.Recovery()
+		s := p.state()
+		if s.store != nil {
+			n, _ := s.store.Recovery()
 			read += n
 		}
-		left += max(0, p.end-p.position)
-		p.mu.RUnlock()
+		left += s.lag()
 	}
 	return read, left
 }
@@ -460,25 +388,25 @@ func (r *replica) notReady(maxAge time.Duration) string {
 		}
 		return reason
 	}
-	var oldest *part
-	for _, p := range r.parts {
-		if oldest == nil || p.freshness().AsOf.Before(oldest.freshness().AsOf) {
-			oldest = p
-		}
-	}
-	if oldest == nil {
+	if len(r.parts) == 0 {
 		return "the table's topic has no partitions"
 	}
-	if f := oldest.freshness(); time.Since(f.AsOf) > maxAge {
+	oldest := r.parts[0].state()
+	for _, p := range r.parts[1:] {
+		if s := p.state(); s.asOf.Before(oldest.asOf) {
+			oldest = s
+		}
+	}
+	if time.Since(oldest.asOf) > maxAge {
 		why := "is Kafka reachable?"
 		switch {
 		case failure != nil:
 			why = failure.Error() + ";"
-		case oldest.waitsForTransaction():
+		case oldest.open:
 			why = "a producer's transaction is open in the topic, and what is behind it is not read before its end;"
 		}
 		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; %s %d records are known to be missing",
-			f.AsOf.UTC().Format(time.RFC3339), maxAge, why, f.Lag)
+			oldest.asOf.UTC().Format(time.RFC3339), maxAge, why, oldest.lag())
 	}
 	return ""
 }
@@ -505,16 +433,11 @@ func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64,
 		return m.client.GetOffset(topic, partition, at)
 	}
 	p := m.replica.parts[partition]
-	p.mu.RLock()
-	from := p.position
-	p.mu.RUnlock()
-	last, open, _, err := m.reader.Last(m.ctx, topic, partition, from)
+	last, open, _, err := m.reader.Last(m.ctx, topic, partition, p.state().position)
 	if err != nil {
 		return 0, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open = open
+	p.setOpen(open)
 	return last, nil
 }
 

@@ -6,24 +6,19 @@ import "kafkagrpc/views/viewspb"
 func (t *Table) stats() *viewspb.TableStats {
 	s := &viewspb.TableStats{Group: t.c.Group, Topic: t.c.Topic, Reason: t.NotReady()}
 	s.Ready = s.Reason == ""
-	t.feed.mu.Lock()
-	s.Changes, s.Watchers = t.feed.total, int32(t.feed.watchers)
-	t.feed.mu.Unlock()
-	t.mu.RLock()
-	r := t.current
-	t.mu.RUnlock()
+	s.Changes, s.Watchers = t.feed.counts()
+	r := t.replica()
 	if r == nil {
 		return s
 	}
 	for i, p := range r.parts {
-		p.mu.RLock()
+		p := p.state()
 		s.Partitions = append(s.Partitions, &viewspb.PartitionStats{
-			Partition: int32(i), Position: p.position, End: p.end, Lag: max(0, p.end-p.position), Recovered: p.recovered,
+			Partition: int32(i), Position: p.position, End: p.end, Lag: p.lag(), Recovered: p.recovered,
 		})
 		if p.store != nil {
 			s.Bytes += p.store.Size()
 		}
-		p.mu.RUnlock()
 	}
 	s.Freshness = freshnessOf(r.freshness())
 	return s

@@ -110,6 +110,13 @@ func (t *Table) recovered() {
 	t.changed = make(chan struct{})
 }
 
+// replica is the copy that is kept up to date now; nil while there is none.
+func (t *Table) replica() *replica {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.current
+}
+
 // NotReadyError says why a table does not answer.
 type NotReadyError struct{ Reason string }
 
