@@ -15,7 +15,6 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"kafkagrpc/internal/jsonanswer"
 	"kafkagrpc/views/viewspb"
@@ -42,7 +41,7 @@ func (h rest) get(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h rest) list(w http.ResponseWriter, r *http.Request) {
-	q, err := newQuery(r, append(filterParameters, "group", "limit", "cursor")...)
+	q, err := newQuery(r, append(filterParameters(), "group", "limit", "cursor")...)
 	if err != nil {
 		fail(w, err)
 		return
@@ -69,7 +68,7 @@ func (h rest) stats(w http.ResponseWriter, r *http.Request) {
 
 // watch answers server-sent events. The id of each is the cursor, which a browser gives back when it connects again.
 func (h rest) watch(w http.ResponseWriter, r *http.Request) {
-	q, err := newQuery(r, append(filterParameters, "group", "cursor", "recent")...)
+	q, err := newQuery(r, append(filterParameters(), "group", "cursor", "recent")...)
 	if err != nil {
 		fail(w, err)
 		return
@@ -200,8 +199,6 @@ func fail(w http.ResponseWriter, err error) {
 // query are the parameters of a request, each known and given once.
 type query struct{ values url.Values }
 
-var filterParameters = []string{"prefix", "service", "method", "status", "state", "since", "until"}
-
 func newQuery(r *http.Request, known ...string) (query, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -241,20 +238,20 @@ func (q query) number(name string, least, most int) (int32, error) {
 	return int32(n), nil
 }
 
+func filterParameters() (names []string) {
+	for _, f := range FilterFields {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
 func (q query) filter() (*viewspb.Filter, error) {
-	f := &viewspb.Filter{
-		Prefix: q.text("prefix"), Service: q.text("service"), Method: q.text("method"), Status: q.text("status"), State: q.text("state"),
-	}
-	for name, to := range map[string]**timestamppb.Timestamp{"since": &f.Since, "until": &f.Until} {
-		text := q.text(name)
-		if text == "" {
-			continue
-		}
-		at, err := time.Parse(time.RFC3339, text)
+	filter := &viewspb.Filter{}
+	for _, f := range FilterFields {
+		err := f.Set(filter, q.text(f.Name), func(text string) (time.Time, error) { return time.Parse(time.RFC3339, text) })
 		if err != nil {
-			return nil, &badRequest{name, "it takes a time in RFC 3339, such as 2026-01-31T12:00:00Z"}
+			return nil, &badRequest{f.Name, "it takes a time in RFC 3339, such as 2026-01-31T12:00:00Z"}
 		}
-		*to = timestamppb.New(at)
 	}
-	return f, nil
+	return filter, nil
 }
