@@ -7,16 +7,12 @@ import (
 	"net"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"kafkagrpc/internal/admin/access"
 	"kafkagrpc/views/viewspb"
-	"kafkagrpc/wire"
 )
 
 // keysFlags are those of all commands that ask for keys.
@@ -106,49 +102,4 @@ func (f *keysFlags) completeKeys(c *cobra.Command, args []string, begin string) 
 		}
 	}
 	return keys, stop
-}
-
-// filterFlags are those of commands that ask for many keys.
-type filterFlags struct {
-	filter       viewspb.Filter
-	since, until string
-}
-
-func (f *filterFlags) define(c *cobra.Command) {
-	l := c.Flags()
-	l.StringVar(&f.filter.Prefix, "prefix", "", "only keys that begin with this")
-	l.StringVar(&f.filter.Service, "service", "", "only calls of this service, such as grpc.examples.echo.Echo")
-	l.StringVar(&f.filter.Method, "method", "", "only calls of this method, such as UnaryEcho")
-	l.StringVar(&f.filter.Status, "status", "", "only results with this gRPC status, such as NOT_FOUND")
-	l.StringVar(&f.filter.State, "state", "", "only keys in this state: open, final or retryable")
-	l.StringVar(&f.since, "since", "", "only results from then on: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m")
-	l.StringVar(&f.until, "until", "", "only results before then, as --since")
-	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"open", "final", "retryable"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(wire.StatusNames, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func (f *filterFlags) parse(now time.Time) (*viewspb.Filter, error) {
-	for _, of := range []struct{ flag, text string }{{"--prefix", f.filter.Prefix}, {"--service", f.filter.Service}, {"--method", f.filter.Method}} {
-		if !utf8.ValidString(of.text) {
-			return nil, usageError{fmt.Errorf("%s %q: it is not UTF-8, and a filter is: give the part of it that is", of.flag, of.text)}
-		}
-	}
-	filter := proto.CloneOf(&f.filter)
-	for _, at := range []struct {
-		flag, text string
-		to         **timestamppb.Timestamp
-	}{{"--since", f.since, &filter.Since}, {"--until", f.until, &filter.Until}} {
-		if at.text == "" {
-			continue
-		}
-		moment, err := time.Parse(time.RFC3339, at.text)
-		if ago, errAgo := time.ParseDuration(at.text); errAgo == nil && ago >= 0 {
-			moment, err = now.Add(-ago), nil
-		}
-		if err != nil {
-			return nil, usageError{fmt.Errorf("%s %q: it is a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m", at.flag, at.text)}
-		}
-		*at.to = timestamppb.New(moment)
-	}
-	return filter, nil
 }
