@@ -19,113 +19,149 @@ import (
 	"kafkagrpc/wire"
 )
 
-// goka builds the processor of one run: the group graph, and everything that stands between goka and Kafka. It
-// uses client and member as long as it runs, and ctx is that time. end is told of a local store that has failed, and is to end the
-// run in order: the results of calls in flight reach the changelog all the same.
+// run is one goka processor, and everything that stands between it and Kafka.
+type run struct {
+	*Processor
+	client      sarama.Client
+	reader      *kafka.Reader
+	partitions  int32 // of the table
+	groupConfig *sarama.Config
+	group       *consumergroup.Group
+	changelog   *changelog
+	records     *outbox.Codec
+	producer    *kafka.Producer // once goka runs
+}
+
+// goka builds the processor of one run. It uses client and member as long as it runs, and ctx is that time. end is told of a local store that has
+// failed, and is to end the run in order: the results of calls in flight reach the changelog all the same.
 func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
-	reader := p.cluster.On(client)
-	partitions := p.partitions.Load()
-	var producer *kafka.Producer // once goka runs
-	groupConfig := p.cluster.GroupConfig(p.config.InstanceID, p.config.Remote.Processing.Drain)
-	groupConfig.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, partitions}}
-	if p.config.Advertise != "" {
-		groupConfig.Consumer.Group.Member.UserData = []byte(p.config.Advertise)
-	}
-	drain := p.config.Remote.Processing.Drain
-	if defect.Planted == defect.NoDrain {
-		drain = 1
-	}
-	if p.config.SessionTimeout > 0 {
-		groupConfig.Consumer.Group.Session.Timeout = p.config.SessionTimeout
-		groupConfig.Consumer.Group.Heartbeat.Interval = p.config.SessionTimeout / 10
-	}
-	group := consumergroup.New(consumergroup.Options{
-		MaxInFlight:      p.config.Remote.Processing.MaxInFlight,
-		MaxInFlightBytes: p.config.Remote.Processing.MaxInFlightBytes,
-		MaxUncommitted:   p.config.MaxUncommitted,
-		Budget:           p.config.Budget,
-		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
-			return p.cluster.Committed(p.config.Remote.Group, claims)
-		},
-		Offsets:        reader,
-		Gone:           p.gap,
-		Drain:          drain,
-		SessionTimeout: groupConfig.Consumer.Group.Session.Timeout,
-		EndWhenFrozen:  true,
-		Heartbeat:      member.Heartbeat,
-		Partitions:     partitions,
-		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { p.passOn(producer, m, done) },
-		Log:            p.config.Log,
-	})
-	changelog := newChangelog(ctx, reader, p.config.Log)
+	r := &run{Processor: p, client: client, reader: p.cluster.On(client), partitions: p.partitions.Load(), records: outbox.NewCodec()}
+	r.groupConfig = r.memberConfig()
+	r.group = consumergroup.New(r.groupOptions(member))
+	r.changelog = newChangelog(ctx, r.reader, p.config.Log)
 	p.mu.Lock()
-	p.group, p.changelog = group, changelog
+	p.group, p.changelog = r.group, r.changelog
 	p.mu.Unlock()
-	records := outbox.NewCodec()
-	codec := group.Codec()
-
-	edges := []goka.Edge{
-		goka.Loop(loopCodec{records, codec}, p.handle),
-		goka.Persist(partition.Codec{}),
-		goka.Output(goka.Stream(p.config.Remote.Processing.DeadLetter), records),
-	}
-	for _, topic := range p.inputs {
-		edges = append(edges, goka.Input(goka.Stream(topic), codec, p.handle))
-	}
-	for _, topic := range p.config.Remote.Outputs() {
-		edges = append(edges, goka.Output(goka.Stream(topic), records))
-	}
-	graph := goka.DefineGroup(goka.Group(p.config.Remote.Group), edges...)
-
-	stores := tablestore.Stores{
-		Dir:    p.storeDir(),
-		ID:     p.tableID,
-		MaxAge: p.storeAge,
-		End:    reader.End,
-		Tend:   func(ctx context.Context, s *tablestore.Store) { p.tend(ctx, group, s) },
-		Failed: end,
-		Keep:   true,
-		Log:    p.config.Log,
-	}
-
-	options := []goka.ProcessorOption{
-		goka.WithClientID(p.config.Remote.Group),
-		goka.WithLogger(gokalog.New(p.config.Log)),
-		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
-		goka.WithNilHandling(goka.NilProcess),
-		goka.WithRebalanceCallback(p.assigned),
-		goka.WithStorageBuilder(changelog.builder(stores)),
-		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(p.cluster.ConsumerConfig())),
-		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) { return topicManager{client, changelog, partitions}, nil }),
-		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
-			inner, err := kafka.NewGroup(brokers, id, groupConfig)
-			if err != nil {
-				return nil, err
-			}
-			return group.Wrap(inner), nil
-		}),
-		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			cluster := p.cluster
-			cluster.KeyPartitions = map[string]int32{p.config.Remote.Table: partitions, p.config.Remote.Loop: partitions}
-			var err error
-			if producer, err = kafka.NewFencedProducer(cluster, group.Lost); err != nil {
-				return nil, err
-			}
-			return &outbox.Outbox{
-				Producer: producer, Codec: records, Table: p.config.Remote.Table, DeadLetters: p.config.Remote.Processing.DeadLetter, Missing: p.missing,
-				Stalled: group.Stalled,
-			}, nil
-		}),
-	}
-	if p.config.Remote.Processing.Standby {
-		// A copy follows the partitions of the others, and is made before the group is joined, which would wait for it.
-		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
-	}
-	processor, err := goka.NewProcessor(p.config.Remote.Cluster.Brokers, graph, options...)
+	processor, err := goka.NewProcessor(p.config.Remote.Cluster.Brokers, r.graph(), r.options(end)...)
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", p.config.Remote.Group, err)
 	}
 	return processor, nil
+}
+
+// memberConfig is how this instance is a member of the group.
+func (r *run) memberConfig() *sarama.Config {
+	c := r.cluster.GroupConfig(r.config.InstanceID, r.config.Remote.Processing.Drain)
+	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, r.partitions}}
+	if r.config.Advertise != "" {
+		c.Consumer.Group.Member.UserData = []byte(r.config.Advertise)
+	}
+	if r.config.SessionTimeout > 0 {
+		c.Consumer.Group.Session.Timeout = r.config.SessionTimeout
+		c.Consumer.Group.Heartbeat.Interval = r.config.SessionTimeout / 10
+	}
+	return c
+}
+
+// groupOptions are those of the group that goka sees.
+func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
+	processing := r.config.Remote.Processing
+	drain := processing.Drain
+	if defect.Planted == defect.NoDrain {
+		drain = 1
+	}
+	return consumergroup.Options{
+		MaxInFlight:      processing.MaxInFlight,
+		MaxInFlightBytes: processing.MaxInFlightBytes,
+		MaxUncommitted:   r.config.MaxUncommitted,
+		Budget:           r.config.Budget,
+		Committed: func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error) {
+			return r.cluster.Committed(r.config.Remote.Group, claims)
+		},
+		Offsets:        r.reader,
+		Gone:           r.gap,
+		Drain:          drain,
+		SessionTimeout: r.groupConfig.Consumer.Group.Session.Timeout,
+		EndWhenFrozen:  true,
+		Heartbeat:      member.Heartbeat,
+		Partitions:     r.partitions,
+		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { r.passOn(r.producer, m, done) },
+		Log:            r.config.Log,
+	}
+}
+
+// graph is what goka reads and writes.
+func (r *run) graph() *goka.GroupGraph {
+	remote, deliveries := r.config.Remote, r.group.Codec()
+	edges := []goka.Edge{
+		goka.Loop(loopCodec{r.records, deliveries}, r.handle),
+		goka.Persist(partition.Codec{}),
+		goka.Output(goka.Stream(remote.Processing.DeadLetter), r.records),
+	}
+	for _, topic := range r.inputs {
+		edges = append(edges, goka.Input(goka.Stream(topic), deliveries, r.handle))
+	}
+	for _, topic := range remote.Outputs() {
+		edges = append(edges, goka.Output(goka.Stream(topic), r.records))
+	}
+	return goka.DefineGroup(goka.Group(remote.Group), edges...)
+}
+
+// options put our group, stores, topics and producer in the place of goka's.
+func (r *run) options(end func(error)) []goka.ProcessorOption {
+	options := []goka.ProcessorOption{
+		goka.WithClientID(r.config.Remote.Group),
+		goka.WithLogger(gokalog.New(r.config.Log)),
+		goka.WithHasher(wire.NewHash), // goka's own would look for rows in other partitions than every producer's
+		goka.WithNilHandling(goka.NilProcess),
+		goka.WithRebalanceCallback(r.assigned),
+		goka.WithStorageBuilder(r.changelog.builder(r.tableStores(end))),
+		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(r.cluster.ConsumerConfig())),
+		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) {
+			return topicManager{r.client, r.changelog, r.partitions}, nil
+		}),
+		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
+			inner, err := kafka.NewGroup(brokers, id, r.groupConfig)
+			if err != nil {
+				return nil, err
+			}
+			return r.group.Wrap(inner), nil
+		}),
+		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return r.outbox() }),
+	}
+	if r.config.Remote.Processing.Standby {
+		// A copy follows the partitions of the others, and is made before the group is joined, which would wait for it.
+		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
+	}
+	return options
+}
+
+// tableStores are the local copies of the table's partitions. end is told of one that has failed.
+func (r *run) tableStores(end func(error)) tablestore.Stores {
+	return tablestore.Stores{
+		Dir:    r.storeDir(),
+		ID:     r.tableID,
+		MaxAge: r.storeAge,
+		End:    r.reader.End,
+		Tend:   func(ctx context.Context, s *tablestore.Store) { r.tend(ctx, r.group, s) },
+		Failed: end,
+		Keep:   true,
+		Log:    r.config.Log,
+	}
+}
+
+// outbox is goka's producer, which sends nothing while the partitions may have another owner.
+func (r *run) outbox() (*outbox.Outbox, error) {
+	remote, cluster := r.config.Remote, r.cluster
+	cluster.KeyPartitions = map[string]int32{remote.Table: r.partitions, remote.Loop: r.partitions}
+	var err error
+	if r.producer, err = kafka.NewFencedProducer(cluster, r.group.Lost); err != nil {
+		return nil, err
+	}
+	return &outbox.Outbox{
+		Producer: r.producer, Codec: r.records, Table: remote.Table, DeadLetters: remote.Processing.DeadLetter, Missing: r.missing,
+		Stalled: r.group.Stalled,
+	}, nil
 }
 
 // handle is goka's callback for every topic of the group.
