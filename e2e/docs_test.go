@@ -122,6 +122,7 @@ func TestDocumentedCommands(t *testing.T) {
 	d.echo = start(t, exec.Command(binary(t, "echoservice")))
 	d.addr = strings.TrimPrefix(d.echo.await("listening "), "listening ")
 	tools := t.TempDir()
+	binary(t, "grpcurl") // beside it
 	d.path = filepath.Dir(binary(t, "kafka-grpc")) + ":" + tools
 	groups := d.kafka.Tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand")
 	shim := "#!/bin/sh\nexec '" + strings.Join(groups, "' '") + "' \"$@\"\n"

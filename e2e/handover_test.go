@@ -68,6 +68,7 @@ func newHandOver(b testing.TB) *handOver {
 	realkafka.Need(b)
 	w := &handOver{world: &world{t: b}}
 	w.kafka = realkafka.Start(b, realkafka.Options{})
+	binary(b, "kafka-grpc") // so that nobody measures how long it is built
 	w.echo = start(b, exec.Command(binary(b, "echoservice")))
 	w.addr = strings.TrimPrefix(w.echo.await("listening "), "listening ")
 	w.requests = w.manual()

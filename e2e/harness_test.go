@@ -41,11 +41,11 @@ const (
 	ghzModule     = "github.com/bojand/ghz/cmd/ghz@v0.93.0"
 )
 
-// binaries are built once for all tests.
+// binaries are built once for all tests, each when it is first asked for.
 var binaries struct {
-	once sync.Once
-	dir  string
-	err  error
+	mu    sync.Mutex
+	dir   string
+	built map[string]bool
 }
 
 func TestMain(m *testing.M) {
@@ -58,32 +58,42 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary is the path of kafka-grpc, echoservice, grpcurl or ghz.
+// builds are the commands that users build the binaries with, but for where to.
+var builds = map[string][]string{
+	"kafka-grpc":  {"build", "-trimpath", "-ldflags=-s -w", "-o", "kafka-grpc", "kafkagrpc/cmd/kafka-grpc"},
+	"echoservice": {"build", "-o", "echoservice", "kafkagrpc/e2e/echoservice"},
+	"floor":       {"build", "-o", "floor", "kafkagrpc/e2e/floor"},
+	"grpcurl":     {"install", grpcurlModule},
+	"ghz":         {"install", ghzModule},
+}
+
+// binary is the path of one of builds.
 func binary(t testing.TB, name string) string {
 	t.Helper()
-	binaries.once.Do(func() {
-		if binaries.dir, binaries.err = os.MkdirTemp("", "kafka-grpc-e2e-"); binaries.err != nil {
-			return
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if binaries.dir == "" {
+		dir, err := os.MkdirTemp("", "kafka-grpc-e2e-")
+		if err != nil {
+			t.Fatal(err)
 		}
-		// Each with the command that users build it with.
-		for _, args := range [][]string{
-			{"build", "-trimpath", "-ldflags=-s -w", "-o", binaries.dir + "/kafka-grpc", "kafkagrpc/cmd/kafka-grpc"},
-			{"build", "-o", binaries.dir + "/echoservice", "kafkagrpc/e2e/echoservice"},
-			{"install", grpcurlModule},
-			{"install", ghzModule},
-		} {
-			c := exec.Command("go", args...)
-			c.Env = append(os.Environ(), "GOBIN="+binaries.dir, "CGO_ENABLED=0")
-			if out, err := c.CombinedOutput(); err != nil {
-				binaries.err = fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
-				return
-			}
-		}
-	})
-	if binaries.err != nil {
-		t.Fatal(binaries.err)
+		binaries.dir, binaries.built = dir, map[string]bool{}
 	}
-	return filepath.Join(binaries.dir, name)
+	path := filepath.Join(binaries.dir, name)
+	if binaries.built[name] {
+		return path
+	}
+	args := slices.Clone(builds[name])
+	if i := slices.Index(args, "-o"); i >= 0 {
+		args[i+1] = path
+	}
+	c := exec.Command("go", args...)
+	c.Env = append(os.Environ(), "GOBIN="+binaries.dir, "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	binaries.built[name] = true
+	return path
 }
 
 // world is a real Kafka, the echo service, and the seed's configuration.
@@ -98,9 +108,15 @@ type world struct {
 
 func newWorld(t testing.TB, echoFlags ...string) *world {
 	t.Helper()
+	return newWorldOn(t, realkafka.Options{}, echoFlags...)
+}
+
+func newWorldOn(t testing.TB, o realkafka.Options, echoFlags ...string) *world {
+	t.Helper()
 	realkafka.Need(t)
 	w := &world{t: t, dir: t.TempDir(), state: t.TempDir()}
-	w.kafka = realkafka.Start(t, realkafka.Options{})
+	w.kafka = realkafka.Start(t, o)
+	binary(t, "kafka-grpc") // so that nobody measures how long it is built
 	w.echo = start(t, exec.Command(binary(t, "echoservice"), echoFlags...))
 	w.addr = strings.TrimPrefix(w.echo.await("listening "), "listening ")
 	writeSeed(t, w.dir)
@@ -226,7 +242,10 @@ func start(t testing.TB, c *exec.Cmd) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Stdout, c.Stderr = write, write
+	c.Stderr = write
+	if c.Stdout == nil { // nobody else takes it
+		c.Stdout = write
+	}
 	if p.stdin, err = c.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

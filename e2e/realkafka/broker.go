@@ -32,6 +32,8 @@ type broker struct {
 	dir  string // server.properties, data and logs
 	port int    // the controller has the next one
 
+	lasting bool // Options.Lasting
+
 	listeners map[string]int // ports of Options.Listeners
 
 	process *exec.Cmd
@@ -40,11 +42,11 @@ type broker struct {
 
 // newBroker writes a configuration and formats the storage.
 func newBroker(ctx context.Context, lib, dir string, o Options) (*broker, error) {
-	port, err := freePorts()
+	port, err := FreePorts()
 	if err != nil {
 		return nil, err
 	}
-	b := &broker{lib: lib, dir: dir, port: port, listeners: map[string]int{}}
+	b := &broker{lib: lib, dir: dir, port: port, lasting: o.Lasting, listeners: map[string]int{}}
 	listeners := fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, port+1)
 	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL"
 	for name, protocol := range o.Listeners {
@@ -89,9 +91,9 @@ func newBroker(ctx context.Context, lib, dir string, o Options) (*broker, error)
 	return b, nil
 }
 
-// freePorts finds two ports in a row. They are below those that systems take for outgoing connections: a client that
+// FreePorts finds two ports in a row that nobody has. They are below those that systems take for outgoing connections: a client that
 // tries to reach a crashed broker must not get, by chance, the broker's own port.
-func freePorts() (int, error) {
+func FreePorts() (int, error) {
 	var problems []error
 	for range 100 {
 		port := 20000 + 2*rand.IntN(5000)
@@ -101,13 +103,13 @@ func freePorts() (int, error) {
 		}
 		problems = append(problems, err)
 	}
-	return 0, fmt.Errorf("finding a free port for Kafka: %w", errors.Join(problems...))
+	return 0, fmt.Errorf("finding two free ports: %w", errors.Join(problems...))
 }
 
 // freeListener finds a port that no listener of the broker has yet.
 func (b *broker) freeListener() (int, error) {
 	for {
-		port, err := freePorts()
+		port, err := FreePorts()
 		if err != nil {
 			return 0, err
 		}
@@ -131,10 +133,13 @@ func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Ito
 func (b *broker) configuration() string { return filepath.Join(b.dir, "server.properties") }
 func (b *broker) logFile() string       { return filepath.Join(b.dir, "broker.log") }
 
-// java runs a main class. The flags favour a quick start over a quick broker.
+// java runs a main class. The flags favour a quick start over a quick broker, unless it is to last.
 func (b *broker) java(ctx context.Context, args ...string) *exec.Cmd {
-	flags := []string{"-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(b.lib, "*")}
-	c := exec.CommandContext(ctx, "java", append(flags, args...)...)
+	flags := []string{"-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
+	if b.lasting {
+		flags = []string{"-Xms256m", "-Xmx1g"}
+	}
+	c := exec.CommandContext(ctx, "java", slices.Concat(flags, []string{"-cp", filepath.Join(b.lib, "*")}, args)...)
 	c.SysProcAttr = childAttributes()
 	return c
 }

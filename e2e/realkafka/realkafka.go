@@ -21,6 +21,10 @@ type Options struct {
 	// small letters and digits. Their settings are Properties that begin with listener.name.<name>. A test that needs
 	// them is skipped on an external cluster.
 	Listeners map[string]string
+
+	// Lasting makes a broker that is to be measured: quick once it has run for some minutes, not quick to start.
+	// An external cluster is what it is.
+	Lasting bool
 }
 
 // Kafka is a cluster for one test. Its methods are for the test's goroutine; they end the test on failure.
@@ -88,6 +92,14 @@ func (k *Kafka) Brokers() []string {
 		return k.external
 	}
 	return []string{address(k.own.port)}
+}
+
+// PID is the process of the broker; false: it is an external cluster.
+func (k *Kafka) PID() (pid int, own bool) {
+	if k.own == nil {
+		return 0, false
+	}
+	return k.own.process.Process.Pid, true
 }
 
 // Listener is the address of one of Options.Listeners.
