@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkagrpc/e2e/realkafka"
 	"kafkagrpc/wire"
 )
 
@@ -29,31 +29,25 @@ const (
 // onFreePorts moves the listeners of the seed's file to free ports, and answers the address of the one without TLS.
 func (w *world) onFreePorts() string {
 	w.t.Helper()
+	port, err := realkafka.FreePorts()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.rewrite(portOf(plainAddress), strconv.Itoa(port), portOf(tlsAddress), strconv.Itoa(port+1))
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// rewrite replaces texts in zilla.yaml, each by the one behind it.
+func (w *world) rewrite(oldnew ...string) {
+	w.t.Helper()
 	file := filepath.Join(w.dir, "zilla.yaml")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var address string
-	for _, port := range []string{"7153", "7151"} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		address = listener.Addr().String()
-		if err := listener.Close(); err != nil {
-			w.t.Fatal(err)
-		}
-		_, free, err := net.SplitHostPort(address)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		text = []byte(strings.ReplaceAll(string(text), port, free))
-	}
-	if err := os.WriteFile(file, text, 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.NewReplacer(oldnew...).Replace(string(text))), 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	return address
 }
 
 // transaction begins one that writes records. end ends it.
