@@ -20,10 +20,10 @@ func newCheckCommand(env func(string) (string, bool)) *cobra.Command {
 		Use:   "check -c zilla.yaml",
 		Short: "Validate a configuration and print what it means",
 		Long: `Reads the configuration with its protos and keystores, and prints the listeners, routes, topics, groups and targets.
-If the file is wrong, all its errors are printed, each with file:line:column, and the exit code is 1.
+If the file has errors, prints all of them, each with file:line:column; the exit code is then 1.
 
-It connects to nothing, unless --connect is given: then every broker, topic, service and certificate is tried, and a table says what
-works, and for how long the certificates do. Nothing is created or changed. The exit code is 1 where something failed.`,
+Without --connect it opens no connections. With --connect it tries every broker, topic, service and certificate, and prints a table of
+what works and how long the certificates are valid. It creates and changes nothing. The exit code is 1 if something failed.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := file.load(env)

@@ -20,9 +20,9 @@ import (
 func newDeadLettersCommand(env func(string) (string, bool)) *cobra.Command {
 	return commandsOnly(&cobra.Command{
 		Use:   "dead-letters",
-		Short: "Show the requests that could not be answered, and send them again",
+		Short: "List the requests that could not be answered, and replay them",
 		Long: `A request that cannot be answered is kept on its binding's dead-letter topic, with the reason. These commands need the
-configuration and Kafka; whether kafka-grpc is running meanwhile makes no difference to them.`,
+configuration and Kafka; it does not matter whether kafka-grpc is running.`,
 	}, "list or replay", newDeadLettersListCommand(env), newDeadLettersReplayCommand(env))
 }
 
@@ -33,9 +33,9 @@ func newDeadLettersListCommand(env func(string) (string, bool)) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "list -c zilla.yaml",
-		Short: "Show dead letters",
-		Long: `Prints the newest dead letters, oldest first, that were not replayed. The table is cut to the terminal, or to
-the width in COLUMNS; -o json has everything of each letter. Values of authorization and cookie headers are masked.`,
+		Short: "List dead letters",
+		Long: `Prints the newest dead letters that were not replayed, oldest first. The table is truncated to the width of the terminal or
+of COLUMNS; -o json prints each letter in full. Values of authorization and cookie headers are masked.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
@@ -55,7 +55,7 @@ the width in COLUMNS; -o json has everything of each letter. Values of authoriza
 	file.define(c)
 	defineBinding(c, &binding)
 	f := c.Flags()
-	f.IntVar(&limit, "limit", 100, "the most letters to print of one topic, the newest; 0: all")
+	f.IntVar(&limit, "limit", 100, "maximum number of letters to print per topic, the newest ones; 0: all")
 	f.BoolVar(&all, "all", false, "also letters that were replayed")
 	f.StringVarP(&output, "output", "o", "table", "format: table or json")
 	return c
@@ -68,12 +68,12 @@ func newDeadLettersReplayCommand(env func(string) (string, bool)) *cobra.Command
 	var force, dryRun bool
 	c := &cobra.Command{
 		Use:   "replay -c zilla.yaml (PARTITION@OFFSET... | --range PARTITION@FROM-TO | --all)",
-		Short: "Send dead letters to their request topics again",
-		Long: `Sends the record of each letter to the request topic that it came from, with its key, value and headers as they were, but
-without a deadline; then marks the letter as replayed. A letter that was replayed is left alone, unless --force is given.
-After a crash between the two, a letter may be replayed a second time: its idempotency key protects it.
+		Short: "Replay dead letters to their request topics",
+		Long: `Sends the record of each letter to the request topic that it came from, with its original key, value and headers but
+without a deadline, and then marks the letter as replayed. A letter marked as replayed is skipped unless --force is given.
+After a crash between the two steps a letter may be replayed a second time; its idempotency key protects it.
 
-Letters are named as list shows them, such as 0@12. Exit code 1 says that a letter could not be replayed.`,
+Name letters as list shows them, such as 0@12. Exit code 1 means that a letter could not be replayed.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := pick.parse(args); err != nil {
 				return usageError{err}
@@ -93,7 +93,7 @@ Letters are named as list shows them, such as 0@12. Exit code 1 says that a lett
 	file.define(c)
 	defineBinding(c, &binding)
 	f := c.Flags()
-	f.StringVar(&pick.rangeText, "range", "", "the letters PARTITION@FROM-TO, both ends included, such as 0@12-40")
+	f.StringVar(&pick.rangeText, "range", "", "the letters PARTITION@FROM-TO, inclusive, such as 0@12-40")
 	f.BoolVar(&pick.all, "all", false, "all letters that were not replayed")
 	f.BoolVar(&force, "force", false, "also letters that were replayed")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would be done")
@@ -101,7 +101,7 @@ Letters are named as list shows them, such as 0@12. Exit code 1 says that a lett
 }
 
 func defineBinding(c *cobra.Command, binding *string) {
-	c.Flags().StringVar(binding, "binding", "", "the kafka-grpc binding whose letters are meant, where the file has several")
+	c.Flags().StringVar(binding, "binding", "", "the kafka-grpc binding whose letters to use, if the file has several")
 }
 
 // remotesOf are the remotes of a file, or the one with a binding.

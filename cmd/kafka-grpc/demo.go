@@ -38,16 +38,16 @@ func newDemoCommand() *cobra.Command {
 	var once bool
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Show a call through an embedded Kafka, and its repetition",
+		Short: "Show a call and its duplicate through an embedded Kafka",
 		Long: `Starts an embedded Kafka, an echo service and kafka-grpc on the configuration of Zilla's gRPC-through-Kafka example, all in
-this process and on loopback. Makes a gRPC call, makes it again with the same idempotency key, and shows the records on both
-topics and the row of the table. Then it stays up for you to try, until Ctrl-C.`,
+this process and on loopback. Makes a gRPC call, repeats it with the same idempotency key, and shows the records on both
+topics and the row in the table. Then it keeps running for your own calls, until Ctrl-C.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return demo(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), once)
 		},
 	}
-	c.Flags().BoolVar(&once, "once", false, "end after the show: exit code 1 if anything that it claims did not happen")
+	c.Flags().BoolVar(&once, "once", false, "exit after the demonstration, with exit code 1 if anything it claims did not happen")
 	return c
 }
 

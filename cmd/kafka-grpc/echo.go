@@ -12,9 +12,9 @@ func newEchoCommand() *cobra.Command {
 	var listen string
 	c := &cobra.Command{
 		Use:   "echo",
-		Short: "Serve the echo service of the examples, until SIGTERM or SIGINT",
-		Long: `Serves grpc.examples.echo.Echo, which the examples call, in a process of its own. It is what demo and the example in
-deploy/ use, for trying things out where no service is at hand.`,
+		Short: "Serve the echo service of the examples until SIGTERM or SIGINT",
+		Long: `Serves grpc.examples.echo.Echo, which the examples call, in a separate process. demo and the example in deploy/ use it;
+it is for experiments when no other service is at hand.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			defer onHangup(func() { fmt.Fprintln(c.ErrOrStderr(), "SIGHUP: there is nothing to read again") })()

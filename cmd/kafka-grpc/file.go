@@ -17,8 +17,8 @@ type fileFlags struct {
 
 func (f *fileFlags) define(c *cobra.Command) {
 	c.Flags().StringVarP(&f.config, "config", "c", "", "the zilla.yaml to read (required)")
-	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port,... in place of the servers of every kafka client binding")
-	c.Flags().StringVar(&f.listen, "listen", "", "address in place of the host of every tcp server binding, such as 127.0.0.1")
+	c.Flags().StringSliceVar(&f.brokers, "brokers", nil, "host:port,... that replaces the servers of every kafka client binding")
+	c.Flags().StringVar(&f.listen, "listen", "", "address that replaces the host of every tcp server binding, such as 127.0.0.1")
 }
 
 func (f *fileFlags) load(env func(string) (string, bool)) (*topology.Topology, error) {

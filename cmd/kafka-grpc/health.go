@@ -26,8 +26,8 @@ func newHealthCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "health",
 		Short: "Ask a running instance whether it is ready",
-		Long: `Asks /readyz of the admin address, or /livez with --live, and prints the answer. The exit code is 0 if the instance is
-ready, and 1 if it is not or cannot be reached: for the health checks of containers, which have no other program to ask with.`,
+		Long: `Requests /readyz from the admin address, or /livez with --live, and prints the answer. The exit code is 0 if the instance is
+ready, and 1 if it is not or cannot be reached. This is for health checks of containers that contain no other HTTP client.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path := "/readyz"
@@ -60,8 +60,8 @@ ready, and 1 if it is not or cannot be reached: for the health checks of contain
 	}
 	f := c.Flags()
 	f.StringVar(&address, "admin-addr", defaultAdminAddr, "admin address of the instance, as given to run")
-	f.StringVar(&certificate, "admin-cert-file", "", "certificate of the admin address, as given to run: it is asked by HTTPS, and must have that one")
-	f.BoolVar(&live, "live", false, "ask whether it is alive, not whether it is ready")
+	f.StringVar(&certificate, "admin-cert-file", "", "certificate of the admin address, as given to run: use HTTPS and require this certificate")
+	f.BoolVar(&live, "live", false, "request /livez instead of /readyz")
 	f.DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 	return c
 }

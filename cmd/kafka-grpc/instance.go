@@ -32,19 +32,19 @@ type instanceFlags struct {
 
 func (o *instanceFlags) define(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.tokenFile, "admin-token-file", "", "file with the token that must be shown for everything but /livez and /readyz; this, or --admin-client-ca-file, is needed where other machines can reach --admin-addr")
-	f.StringVar(&o.tls.Certificate, "admin-cert-file", "", "PEM file with the certificate of the admin address, and those between it and its CA: makes it HTTPS")
+	f.StringVar(&o.tokenFile, "admin-token-file", "", "file with the token that all paths but /livez and /readyz require; this or --admin-client-ca-file is needed if other machines can reach --admin-addr")
+	f.StringVar(&o.tls.Certificate, "admin-cert-file", "", "PEM file with the certificate of the admin address and its intermediates: enables HTTPS")
 	f.StringVar(&o.tls.Key, "admin-key-file", "", "PEM file with the key of that certificate")
-	f.StringVar(&o.tls.CA, "admin-client-ca-file", "", "PEM file with CAs: a certificate of theirs is as good as the token")
-	f.BoolVar(&o.admin.Profiles, "pprof", false, "serve Go's profiles of this process (CPU, heap, goroutines) below /debug/pprof/ of the admin address, for who has its token")
-	f.StringVar(&o.jaeger, "jaeger-url", "", "address of Jaeger's pages, such as http://127.0.0.1:16686: the page links the trace of a key there")
-	f.StringSliceVar(&o.Views.Masked, "mask-metadata", nil, "names of metadata,... whose values are masked, beside authorization and cookies")
+	f.StringVar(&o.tls.CA, "admin-client-ca-file", "", "PEM file with CAs whose client certificates are accepted instead of the token")
+	f.BoolVar(&o.admin.Profiles, "pprof", false, "serve Go profiles of this process (CPU, heap, goroutines) under /debug/pprof/ of the admin address, protected by its token")
+	f.StringVar(&o.jaeger, "jaeger-url", "", "URL of the Jaeger UI, such as http://127.0.0.1:16686: the page links to the trace of a key there")
+	f.StringSliceVar(&o.Views.Masked, "mask-metadata", nil, "names of metadata,... whose values are masked, in addition to authorization and cookies")
 	f.StringVar(&o.levelText, "log-level", "info", "debug, info, warn or error")
 }
 
 func (o *instanceFlags) defineMode(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar((*string)(&o.Views.Mode), "views", "all", "all: keep a copy of the whole table, to answer what happened to a key; local: none, and ask the instance that works on the key; off: do not answer")
+	f.StringVar((*string)(&o.Views.Mode), "views", "all", "all: keep a copy of the whole table and answer what happened to any key; local: keep none and ask the instance that owns the key; off: no views")
 	f.StringVar(&o.admin.Advertise, "advertise-addr", "", "host:port where other instances reach --admin-addr, for --views=local; default --admin-addr")
 	_ = c.RegisterFlagCompletionFunc("views", cobra.FixedCompletions([]string{"all", "local", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -19,10 +19,10 @@ func newKeysCommand(env func(string) (string, bool)) *cobra.Command {
 	return commandsOnly(&cobra.Command{
 		Use:   "keys",
 		Short: "Ask what happened to idempotency keys",
-		Long: `Asks an instance that runs, or one of kafka-grpc views, on its admin address. Each knows all keys, but with --views=local, where
+		Long: `Asks a running instance, or a kafka-grpc views process, on its admin address. Each knows all keys, except with --views=local, where
 only get works, and with --views=off.
 
-A key of the table is a correlation id: mostly the idempotency key, "-", and a hash of the method. "keys list --prefix" finds it.`,
+A key of the table is a correlation id: usually the idempotency key, "-", and a hash of the method. "keys list --prefix" finds it.`,
 	}, "get, list or watch", newKeysGetCommand(), newKeysListCommand(env), newKeysWatchCommand(env))
 }
 
@@ -31,7 +31,7 @@ func newKeysGetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Show what happened to one key",
-		Long:  `Prints all that is known of a key, with metadata and messages. Exit code 1 says that nothing is: never seen, or expired.`,
+		Long:  `Prints everything known about a key, with metadata and messages. Exit code 1: the key was never seen, or has expired.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{errors.New("which key? name one")}

@@ -43,7 +43,7 @@ func (f *filterFlags) parse(now time.Time) (*viewspb.Filter, error) {
 			return time.Parse(time.RFC3339, text)
 		})
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--%s %q: it is a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m", flagOf(field), text)}
+			return nil, usageError{fmt.Errorf("--%s %q: it is a time such as 2026-01-31T12:00:00Z, or a duration ago, such as 15m", flagOf(field), text)}
 		}
 	}
 	return filter, nil

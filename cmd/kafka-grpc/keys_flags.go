@@ -22,12 +22,12 @@ type keysFlags struct {
 }
 
 func (f *keysFlags) define(c *cobra.Command) {
-	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as its ready line has it")
-	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with the token of the admin address, where it takes one")
-	c.Flags().StringVar(&f.tls.CA, "admin-ca-file", "", "PEM file with the CA of the admin address, where it is HTTPS")
-	c.Flags().StringVar(&f.tls.Certificate, "admin-client-cert-file", "", "PEM file with a certificate to show, where it takes one")
+	c.Flags().StringVar(&f.addr, "admin-addr", defaultAdminAddr, "host:port of the instance to ask, as in its ready line")
+	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with the token of the admin address, if it needs one")
+	c.Flags().StringVar(&f.tls.CA, "admin-ca-file", "", "PEM file with the CA of the admin address, if it is HTTPS")
+	c.Flags().StringVar(&f.tls.Certificate, "admin-client-cert-file", "", "PEM file with a client certificate, if the address needs one")
 	c.Flags().StringVar(&f.tls.Key, "admin-client-key-file", "", "PEM file with the key of that certificate")
-	c.Flags().StringVar(&f.group, "group", "", "the consumer group whose table is asked, where the instance has several")
+	c.Flags().StringVar(&f.group, "group", "", "the consumer group whose table to query, if the instance has several")
 	c.Flags().StringVarP(&f.output, "output", "o", "table", "format: table or json")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }

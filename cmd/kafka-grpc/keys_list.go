@@ -20,9 +20,9 @@ func newKeysListCommand(env func(string) (string, bool)) *cobra.Command {
 	var cursor string
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "Show keys in their order",
-		Long: `Prints the keys that all given filters let through, in their order. The table is cut to the terminal, or to the width in COLUMNS;
--o json has everything but metadata and messages, one key a line.`,
+		Short: "List keys in order",
+		Long: `Prints the keys that match all given filters, in order. The table is truncated to the width of the terminal or of COLUMNS;
+-o json prints everything but metadata and messages, one key per line.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 0 {
@@ -42,8 +42,8 @@ func newKeysListCommand(env func(string) (string, bool)) *cobra.Command {
 	}
 	f.define(c)
 	filter.define(c)
-	c.Flags().IntVar(&limit, "limit", 100, "the most keys to print; 0: all")
-	c.Flags().StringVar(&cursor, "cursor", "", "go on where a list with the same filters ended, which said it")
+	c.Flags().IntVar(&limit, "limit", 100, "maximum number of keys to print; 0: all")
+	c.Flags().StringVar(&cursor, "cursor", "", "resume at the cursor that an earlier list with the same filters printed")
 	return c
 }
 

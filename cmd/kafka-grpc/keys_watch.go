@@ -30,8 +30,8 @@ func newKeysWatchCommand(env func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "watch",
 		Short: "Show keys as they get their results",
-		Long: `Prints a line for each result that all given filters let through, until it is interrupted. -o json has one change a line, and the
-cursor to go on after it. Notes on standard error say when the view falls behind what happens, and when it has caught up again.`,
+		Long: `Prints a line for each result that matches all given filters, until interrupted. -o json prints one change per line, with the
+cursor to resume after it. Notes on standard error say when the view falls behind, and when it has caught up again.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := f.client()
@@ -48,8 +48,8 @@ cursor to go on after it. Notes on standard error say when the view falls behind
 	}
 	f.define(c)
 	filter.define(c)
-	c.Flags().StringVar(&cursor, "cursor", "", "go on after the change that had this cursor, in place of from now")
-	c.Flags().Int32Var(&recent, "recent", 0, "begin with so many of the last changes, as far as the instance has them in memory")
+	c.Flags().StringVar(&cursor, "cursor", "", "resume after the change with this cursor instead of starting now")
+	c.Flags().Int32Var(&recent, "recent", 0, "start with this many of the last changes, as far as the instance has them in memory")
 	return c
 }
 

@@ -60,10 +60,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer, env f
 func newRoot(env func(string) (string, bool)) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kafka-grpc",
-		Short: "Kafka topics call gRPC services, and gRPC clients call through Kafka",
-		Long: `kafka-grpc reads a zilla.yaml. Requests on its request topics become gRPC calls, and their replies land on the reply
-topic under the same correlation id. A request whose idempotency key was processed already is answered again
-without being executed again. In front, gRPC clients call through Kafka as if it were the service.
+		Short: "Call gRPC services from Kafka topics, and through Kafka from gRPC clients",
+		Long: `kafka-grpc reads a zilla.yaml. Requests on its request topics become gRPC calls, and the replies are written to the reply
+topic under the same correlation id. A request whose idempotency key has already been processed gets the stored reply
+without being executed again. On the other side, gRPC clients call through Kafka as if it were the service.
 
 Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFKA_GRPC_BROKERS.`,
 		SilenceErrors: true,

@@ -14,14 +14,14 @@ func newResetCommand(env func(string) (string, bool)) *cobra.Command {
 	var table, dryRun bool
 	c := &cobra.Command{
 		Use:   "reset -c zilla.yaml",
-		Short: "Forget the offsets and the local state of a group that is stopped",
+		Short: "Delete the offsets and the local state of a stopped group",
 		Long: `Deletes the consumer group with its committed offsets, and the local copy of its table in the state folder. The next start
-reads all requests that are still on their topics: those whose result is in the table are answered from it again. Those that are older than
-table.expiry are EXECUTED AGAIN, unless processing.max-age makes dead letters of them; the first lines say how many there are. With --table
-the table is deleted too, and all of them are executed again.
+reads all requests that are still on their topics. Those whose result is in the table are answered from it again. Those older than
+table.expiry are EXECUTED AGAIN, unless processing.max-age turns them into dead letters; the first lines say how many there are. With
+--table the table is deleted, too, and all of them are executed again.
 
-All instances must be stopped: reset refuses while the group has members. The local copies of other instances notice that the table
-was deleted, and are removed when these start. Dead letters stay.`,
+Stop all instances first: reset refuses to run while the group has members. Other instances remove their local copies when they start,
+if the table was deleted. Dead letters stay.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, remotes, err := file.remotes(env, binding)
@@ -50,8 +50,8 @@ was deleted, and are removed when these start. Dead letters stay.`,
 	}
 	file.define(c)
 	f := c.Flags()
-	f.StringVar(&binding, "binding", "", "the kafka-grpc binding whose group is meant; default: all of the file")
-	f.StringVar(&stateDir, "state-dir", "", "folder of the instance on this machine, as run has it")
+	f.StringVar(&binding, "binding", "", "the kafka-grpc binding whose group to reset; default: all in the file")
+	f.StringVar(&stateDir, "state-dir", "", "state folder of the instance on this machine, as for run")
 	f.BoolVar(&table, "table", false, "also delete the table of results: requests that are still on their topics are executed again")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would be done")
 	return c

@@ -18,12 +18,12 @@ func newRunCommand(env func(string) (string, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run -c zilla.yaml",
 		Short: "Run a configuration until SIGTERM or SIGINT",
-		Long: `Checks the configuration as check does, then serves its listeners and consumes its request topics. One line "ready" on
-standard error says when calls are accepted and the partitions are recovered. SIGTERM and SIGINT stop in order: no new
-calls, those in flight finish within processing.drain, their results are stored. A second signal ends at once.
+		Long: `Checks the configuration as check does, then serves its listeners and consumes its request topics. The line "ready" on
+standard error says that calls are accepted and the partitions are recovered. SIGTERM and SIGINT stop gracefully: no new
+calls are accepted, those in flight finish within processing.drain, and their results are stored. A second signal exits at once.
 
-SIGHUP ends nothing: certificates whose keystores have changed are read again, as new connections do. Another
-configuration takes a restart.`,
+SIGHUP reloads certificates whose keystores have changed, as new connections do, and does not stop the program. A new
+configuration needs a restart.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -83,13 +83,13 @@ configuration takes a restart.`,
 	file.define(c)
 	f := c.Flags()
 	f.StringVar(&o.StateDir, "state-dir", "", "folder for the local copy of the table, one per instance; default ~/.local/state/kafka-grpc/<name of the file>")
-	f.StringVar(&o.InstanceID, "instance-id", "", "static member id in the consumer group; default: made once and kept in the state folder")
+	f.StringVar(&o.InstanceID, "instance-id", "", "static member id in the consumer group; default: created once and kept in the state folder")
 	f.IntVar(&o.CreateTopics, "create-topics", 0, "create missing request and reply topics, with this many partitions (1 without a number)")
 	f.Lookup("create-topics").NoOptDefVal = "1"
-	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys, port 0 for any that is free; off for none")
+	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys; port 0 picks a free one, off disables it")
 	o.define(c)
 	o.defineMode(c)
-	f.BoolVar(&embeddedKafka, "embedded-kafka", false, "start a Kafka in this process and use it in place of the file's servers; for trying things out")
+	f.BoolVar(&embeddedKafka, "embedded-kafka", false, "start a Kafka in this process and use it instead of the servers in the file; for experiments")
 	return c
 }
 

@@ -17,10 +17,9 @@ func newViewsCommand(env func(string) (string, bool)) *cobra.Command {
 	var binding string
 	c := &cobra.Command{
 		Use:   "views -c zilla.yaml",
-		Short: "Only answer what happened to keys, without taking part in the work",
-		Long: `Keeps a copy of the table of results and serves it on --admin-addr, as run does beside its work: for machines apart from those
-that work, or more of them. It joins no consumer group, and needs no service. One line "ready" on standard error says when the
-copy has caught up.`,
+		Short: "Serve views of what happened to keys, without processing requests",
+		Long: `Keeps a copy of the table of results and serves it on --admin-addr, as run does, but without joining the consumer group or
+calling services: for separate or additional machines. The line "ready" on standard error says that the copy has caught up.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -59,8 +58,8 @@ copy has caught up.`,
 	file.define(c)
 	o.define(c)
 	f := c.Flags()
-	f.StringVar(&binding, "binding", "", "the kafka-grpc binding whose table is meant; default: all of the file")
+	f.StringVar(&binding, "binding", "", "the kafka-grpc binding whose table to serve; default: all in the file")
 	f.StringVar(&o.StateDir, "state-dir", "", "folder for the local copy, one per process; default ~/.local/state/kafka-grpc/<name of the file>-views")
-	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port to serve on, port 0 for any that is free")
+	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port to serve on; port 0 picks a free one")
 	return c
 }
