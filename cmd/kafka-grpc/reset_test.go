@@ -30,19 +30,14 @@ func (b *lettersBench) reset(args ...string) (code int, out string) {
 // left waits until the members of the group have timed out.
 func (b *lettersBench) left() {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	eventually(b.t, func() (string, bool) {
 		groups, err := kadm.NewClient(b.client).DescribeGroups(b.t.Context(), resetGroup)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		if len(groups[resetGroup].Members) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("members %+v", groups[resetGroup].Members)
-		}
-	}
+		members := groups[resetGroup].Members
+		return fmt.Sprintf("members %+v", members), len(members) == 0
+	})
 }
 
 func (b *lettersBench) committedOffsets() int {
@@ -65,6 +60,7 @@ func (b *lettersBench) topics() []string {
 
 // A group that is reset reads its topics again, but executes again only what its table was made to forget.
 func TestResetForgetsOffsetsAndStateOfAStoppedGroup(t *testing.T) {
+	t.Parallel()
 	b := newLettersBench(t)
 	stores := filepath.Join(b.state, resetGroup)
 	table, loop := resetGroup+"-table", resetGroup+"-loop"
@@ -122,6 +118,7 @@ func TestResetForgetsOffsetsAndStateOfAStoppedGroup(t *testing.T) {
 // What the table answers no more is executed again after a reset, which says how many those are; with processing.max-age they
 // become dead letters instead.
 func TestResetTellsWhatIsExecutedAgain(t *testing.T) {
+	t.Parallel()
 	b := newLettersBench(t)
 	text, err := os.ReadFile(b.file)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 // Each of two instances answers for all keys, of which it has but a part; and for all of them alone when the other one is gone.
 func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
+	t.Parallel()
 	b := newLettersBench(t)
 	secret := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(secret, []byte("a-token-of-more-than-16-bytes"), 0o600); err != nil {
