@@ -220,7 +220,9 @@ func (c *Caller) breaker(t Target) *breaker {
 }
 
 // Retryable reports whether another attempt, or another call, may cure what a status says: a result with it is not final.
-func (c *Caller) Retryable(status codes.Code) bool { return slices.Contains(c.policy.Retry.Codes, status) }
+func (c *Caller) Retryable(status codes.Code) bool {
+	return slices.Contains(c.policy.Retry.Codes, status)
+}
 
 // Open are the targets whose calls have been made so far, and whether their breakers are open.
 func (c *Caller) Open() map[Target]bool {
