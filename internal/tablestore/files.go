@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 
@@ -77,6 +79,8 @@ const (
 	chunkHeader = 7
 	wholeChunk  = 1 // the record is in this chunk alone
 	lastChunk   = 4
+
+	blockSize = 32 << 10
 )
 
 func (j *journal) Write(p []byte) (int, error) {
@@ -115,6 +119,63 @@ func (j *journal) takeBack() error {
 	_, err := f.Seek(j.whole, io.SeekStart)
 	j.end = j.whole
 	return err
+}
+
+// Open opens a file to be read. Of the last journal, and the last manifest, it shows whole records only: a process that was killed may
+// have written a part of one. Without it the store is as it was before. A part of a record in any other place is a corruption.
+func (f *files) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := f.Storage.Open(fd)
+	if err != nil || fd.Type != storage.TypeJournal && fd.Type != storage.TypeManifest {
+		return r, err
+	}
+	all, err := f.List(fd.Type)
+	if err == nil && slices.ContainsFunc(all, func(other storage.FileDesc) bool { return other.Num > fd.Num }) {
+		return r, nil
+	}
+	var whole int64
+	if err == nil {
+		whole, err = wholeRecords(r)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return wholeJournal{io.NewSectionReader(r, 0, whole), r}, nil
+}
+
+type wholeJournal struct {
+	*io.SectionReader
+	io.Closer
+}
+
+// wholeRecords is the end of the last whole record of a journal that ends within one, and else that of the journal.
+func wholeRecords(r io.ReaderAt) (int64, error) {
+	block := make([]byte, blockSize)
+	whole, within := int64(0), false
+	for at := int64(0); ; at += blockSize {
+		n, err := r.ReadAt(block, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		for i := 0; i+chunkHeader <= n; {
+			size, kind := chunkHeader+int(binary.LittleEndian.Uint16(block[i+4:])), block[i+6]
+			switch {
+			case kind < wholeChunk || kind > lastChunk || i+size > n && n == blockSize:
+				return math.MaxInt64, nil // LevelDB finds the corruption
+			case i+size > n:
+				return whole, nil
+			}
+			i += size
+			if within = kind != wholeChunk && kind != lastChunk; !within {
+				whole = at + int64(i)
+			}
+		}
+		if n < blockSize {
+			if within {
+				return whole, nil
+			}
+			return at + int64(n), nil
+		}
+	}
 }
 
 // openFiles opens the files of a folder. Tests replace it by a disk that is full.
