@@ -31,16 +31,17 @@ func TestDiskThatFills(t *testing.T) {
 
 			open := b.service.gate()
 			var keys []string
+			large := incompressible(5000) // more than what is left of a page
 			for n := range 10 {
 				key := fmt.Sprint("in flight ", n)
 				keys = append(keys, key)
-				b.send(attempt(key, key), key)
+				b.send(attempt(key, key), key+large)
 			}
 			b.service.wait(t, 20)
 			disk.Fill()
 			open()
 			for key, got := range b.results(10) {
-				got.check(t, codes.OK, "", key)
+				got.check(t, codes.OK, "", key+large)
 			}
 			b.eventually("the state names the disk", func() bool {
 				s := i.State()
@@ -52,7 +53,7 @@ func TestDiskThatFills(t *testing.T) {
 			b.ready(i)
 			b.results(1)["waits"].check(t, codes.OK, "", "while it is full")
 			for _, key := range keys {
-				b.call(attempt(key, key+" again"), key).check(t, codes.OK, "", key)
+				b.call(attempt(key, key+" again"), key+large).check(t, codes.OK, "", key+large)
 			}
 			b.committed()
 			if got := len(b.service.received()); got != 21 {

@@ -139,14 +139,15 @@ func (r *run) options(end func(error)) []goka.ProcessorOption {
 // tableStores are the local copies of the table's partitions. end is told of one that has failed.
 func (r *run) tableStores(end func(error)) tablestore.Stores {
 	return tablestore.Stores{
-		Dir:    r.storeDir(),
-		ID:     r.tableID,
-		MaxAge: r.storeAge,
-		End:    r.reader.End,
-		Tend:   func(ctx context.Context, s *tablestore.Store) { r.tend(ctx, r.group, s) },
-		Failed: end,
-		Keep:   true,
-		Log:    r.config.Log,
+		Dir:        r.storeDir(),
+		ID:         r.tableID,
+		MaxAge:     r.storeAge,
+		Partitions: int(r.partitions),
+		End:        r.reader.End,
+		Tend:       func(ctx context.Context, s *tablestore.Store) { r.tend(ctx, r.group, s) },
+		Failed:     end,
+		Keep:       true,
+		Log:        r.config.Log,
 	}
 }
 

@@ -182,7 +182,7 @@ func (t *Table) describe() (maxAge time.Duration, id string, keyed int, err erro
 func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
 	reader := t.c.Cluster.On(client)
 	stores := tablestore.Stores{
-		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Log: t.log,
+		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Partitions: len(r.parts), Log: t.log,
 		End:    reader.End,
 		Failed: r.fail,
 	}

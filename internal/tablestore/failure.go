@@ -7,76 +7,35 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/syndtr/goleveldb/leveldb"
 	leveldberrors "github.com/syndtr/goleveldb/leveldb/errors"
 )
-
-// write writes a row, or removes it where value is nil, by do. Where the store has failed, or fails by this, the row is kept in
-// memory.
-func (s *Store) write(key string, value []byte, do func() error) error {
-	if !s.failing.Load() {
-		err := do()
-		if err == nil {
-			return nil
-		}
-		if !s.fail(err) {
-			return s.named(err)
-		}
-	}
-	s.mem.Lock()
-	defer s.mem.Unlock()
-	if !s.keeps() {
-		return s.failure
-	}
-	s.kept[key] = value
-	return nil
-}
-
-// SetOffset notes that the store has the changelog up to the record at offset, unless it lacks rows of it since it has failed.
-func (s *Store) SetOffset(offset int64) error {
-	if !s.failing.Load() {
-		err := s.Storage.SetOffset(offset)
-		if err == nil {
-			if !s.IsRecovered() {
-				s.read.Add(1)
-			}
-			s.next.Store(offset + 1)
-			return nil
-		}
-		if !s.fail(err) {
-			return s.named(err)
-		}
-	}
-	s.mem.Lock()
-	defer s.mem.Unlock()
-	if !s.keeps() {
-		return s.failure
-	}
-	return nil
-}
 
 // keeps reports whether rows are kept in memory. What a recovery reads is in the changelog still.
 func (s *Store) keeps() bool { return s.keep && s.IsRecovered() }
 
-// inMemory is what was written of a key since the store has failed; a nil value is its removal.
-func (s *Store) inMemory(key string) (value []byte, is bool) {
-	if !s.failing.Load() {
-		return nil, false
+// refusal is why the store takes no rows; nil where it does. The caller holds mem.
+func (s *Store) refusal() error {
+	switch {
+	case s.shut:
+		return s.named(leveldb.ErrClosed)
+	case s.failure != nil && !s.keeps():
+		return s.failure
+	default:
+		return nil
 	}
-	s.mem.Lock()
-	defer s.mem.Unlock()
-	value, is = s.kept[key]
-	return value, is
 }
 
 // note is the error of a reading, named. A corruption makes the store fail.
 func (s *Store) note(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case leveldberrors.IsCorrupted(err):
+		return s.fail(err)
+	default:
+		return s.named(err)
 	}
-	if leveldberrors.IsCorrupted(err) {
-		s.fail(err)
-	}
-	return s.named(err)
 }
 
 // named says which store an error is about, and what helps where it is the disk.
@@ -84,21 +43,20 @@ func (s *Store) named(err error) error {
 	return fmt.Errorf("local store %s: %w", s.path, OnDisk(s.dir, s.db.files.told(err)))
 }
 
-// fail ends the use of the store by err. It is false where the store is closed, which is no failure.
-func (s *Store) fail(err error) bool {
-	if s.tending.Err() != nil {
-		return false
-	}
+// fail ends the use of the store by err, and answers it named. What is in memory stays there; the offset is that of what is
+// on the disk.
+func (s *Store) fail(err error) error {
 	named := s.named(err)
 	s.mem.Lock()
 	first := s.failure == nil
 	if first {
-		s.failure, s.kept = named, make(map[string][]byte)
-		s.failing.Store(true)
+		s.failure = named
+		s.next.Store(s.stored)
+		s.room.Broadcast()
 	}
 	s.mem.Unlock()
 	if !first {
-		return true
+		return named
 	}
 	if leveldberrors.IsCorrupted(err) {
 		s.mark()
@@ -106,7 +64,7 @@ func (s *Store) fail(err error) bool {
 	if s.failed != nil {
 		s.failed(named)
 	}
-	return true
+	return named
 }
 
 // mark lets the next opening know that the store is corrupt. A full disk takes that, too: the file is there already, under a

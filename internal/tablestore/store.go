@@ -17,6 +17,7 @@ import (
 	"github.com/lovoo/goka/storage"
 	"github.com/syndtr/goleveldb/leveldb"
 	leveldberrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"github.com/syndtr/goleveldb/leveldb/iterator"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
@@ -39,11 +40,12 @@ const (
 //   - that was last up to date so long ago that the changelog may have forgotten the removal of rows which the store has;
 //   - that has more than the changelog, or says that it is a copy of another topic: the topic was deleted and made anew.
 type Stores struct {
-	Dir    string
-	ID     string                                             // of the changelog topic; "" where it is not known
-	MaxAge time.Duration                                      // of a store that is continued
-	End    func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
-	Tend   func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
+	Dir        string
+	ID         string                                             // of the changelog topic; "" where it is not known
+	MaxAge     time.Duration                                      // of a store that is continued
+	Partitions int                                                // of the table, whose stores share the memory for writing; 0: one
+	End        func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
+	Tend       func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
 
 	// Failed is told once of a store that is of no use any more and must be opened anew: the disk has refused a row, or it has
 	// become corrupt. It must not wait. Also of one that cannot be opened, where the reason is a *DiskError. nil: nobody is.
@@ -83,13 +85,13 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	if err := removeAside(b.Dir); err != nil {
 		return nil, err
 	}
-	db, offset, err := openLevelDB(path)
+	db, offset, err := b.openLevelDB(path)
 	if leveldberrors.IsCorrupted(err) {
 		b.Log.Error("the local store of a partition is corrupt: it is removed and recovered from the changelog", "store", path, "error", err)
 		if err := os.RemoveAll(path); err != nil {
 			return nil, fmt.Errorf("removing a corrupt store: %w", err)
 		}
-		db, offset, err = openLevelDB(path)
+		db, offset, err = b.openLevelDB(path)
 	}
 	if err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 			if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
 				return nil, err
 			}
-			if db, offset, err = openLevelDB(path); err != nil {
+			if db, offset, err = b.openLevelDB(path); err != nil {
 				return nil, err
 			}
 		}
@@ -117,19 +119,22 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		// An empty store is as good as the moment at which it begins to read the changelog.
 		err = errors.Join(writeFreshness(path), b.writeTopicID(path))
 	}
-	inner, newErr := storage.New(db.DB)
-	if err := errors.Join(err, newErr); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	// The store lives from here to its Close; goka gives it no context.
 	tending, stop := context.WithCancel(context.Background())
 	s := &Store{
-		Storage: inner, db: db, dir: b.Dir, path: path, Partition: partition, log: b.Log,
+		db: db, dir: b.Dir, path: path, Partition: partition, log: b.Log,
 		failed: b.Failed, keep: b.Keep, end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
+		rows: make(map[string][]byte), leaving: make(map[string][]byte), dirty: make(chan struct{}, 1), full: make(chan struct{}, 1),
 	}
+	s.room.L = &s.mem
 	if offset != nil {
-		s.next.Store(*offset + 1)
+		s.stored = *offset + 1
+		s.next.Store(s.stored)
 	}
+	s.tenders.Go(s.writeBehind)
 	if b.Tend != nil {
 		s.tenders.Go(func() { b.Tend(tending, s) })
 	}
@@ -195,7 +200,7 @@ type database struct {
 func (db *database) Close() error { return errors.Join(db.DB.Close(), db.files.Close()) }
 
 // openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
-func openLevelDB(path string) (*database, *int64, error) {
+func (b Stores) openLevelDB(path string) (*database, *int64, error) {
 	if _, err := os.Stat(filepath.Join(path, corruptFile)); err == nil {
 		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New("reading it has failed")}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -206,9 +211,7 @@ func openLevelDB(path string) (*database, *int64, error) {
 		return nil, nil, err
 	}
 	files := &files{Storage: inner}
-	// By default a damaged part of the journal or of the manifest is skipped: its rows would be missing, and their
-	// keys executed again.
-	level, err := leveldb.Open(files, &opt.Options{Strict: opt.DefaultStrict | opt.StrictJournal | opt.StrictManifest})
+	level, err := leveldb.Open(files, options(b.Partitions))
 	if err != nil {
 		err = files.told(err)
 		if failed := files.Close(); failed != nil {
@@ -236,21 +239,30 @@ func openLevelDB(path string) (*database, *int64, error) {
 	return db, &offset, nil
 }
 
-// Store is the local copy of a partition of the table. It keeps table keys apart from goka's own entry. One that has failed
-// takes no more rows, also where it could: the offset of a later one must not cover a row that is missing.
+// Store is the local copy of a partition of the table, and goka's storage of it. It is safe for concurrent use. One that has
+// failed writes no more rows, also where it could: the offset of a later one must not cover a row that is missing.
 type Store struct {
-	storage.Storage // goka's, for its handling of the offset
-	db              *database
-	dir, path       string
-	Partition       int32
-	log             *slog.Logger
+	db        *database
+	dir, path string
+	Partition int32
+	log       *slog.Logger
 
-	failed  func(error) // nil: nobody is told
-	keep    bool
-	failing atomic.Bool // failure is set
-	mem     sync.Mutex
-	failure error             // why it is of no use any more; guarded by mem
-	kept    map[string][]byte // what was written since, nil for what was removed; guarded by mem
+	failed func(error) // nil: nobody is told
+	keep   bool
+
+	// What was set and may not be in LevelDB, nil for what was removed. All are guarded by mem, but that leaving is read without by
+	// the one that writes it.
+	mem           sync.Mutex
+	rows, leaving map[string][]byte // set last, and before that
+	bytes         int               // of rows
+	room          sync.Cond         // bytes has become less, or there is none for good
+	stored        int64             // what next was when LevelDB got it
+	failure       error             // why the store is of no use any more
+	shut          bool              // it is closed to what is set
+	dirty, full   chan struct{}     // for the writer: there is something to write; it is enough not to wait for more
+
+	writing sync.Mutex // held by the one that writes
+	batch   leveldb.Batch
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
@@ -272,8 +284,8 @@ func (s *Store) MarkRecovered() error {
 	if s.closed || s.IsRecovered() { // goka does not wait for this call before it closes the store, and repeats it after an error
 		return nil
 	}
-	if err := s.Storage.MarkRecovered(); err != nil {
-		return s.note(err)
+	if err := s.flush(); err != nil {
+		return err
 	}
 	close(s.recovered)
 	s.tenders.Go(s.stayFresh)
@@ -289,7 +301,7 @@ func (s *Store) stayFresh() {
 		case <-s.tending.Done():
 			return
 		case <-fresh.C:
-			if s.failing.Load() {
+			if s.flush() != nil {
 				return
 			}
 			s.noteFresh()
@@ -303,7 +315,7 @@ func (s *Store) noteFresh() {
 	}
 }
 
-// Close also waits for what tends the store. Closing it again does nothing.
+// Close also waits for what tends the store, and writes what was set. Closing it again does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -315,11 +327,22 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stopTending()
 	s.tenders.Wait()
-	if recovered && !s.failing.Load() {
+	s.mem.Lock()
+	s.shut = true
+	failed := s.failure != nil
+	s.mem.Unlock()
+	var err error
+	if !failed {
+		err = s.flush()
+	}
+	if recovered && !failed && err == nil {
 		s.noteFresh()
 	}
-	return OnDisk(s.dir, errors.Join(s.Storage.Close(), s.db.files.Close()))
+	return OnDisk(s.dir, errors.Join(err, s.db.Close()))
 }
+
+// Open is goka's. The store is open already.
+func (s *Store) Open() error { return nil }
 
 func (s *Store) Has(key string) (bool, error) {
 	if value, is := s.inMemory(key); is {
@@ -329,6 +352,7 @@ func (s *Store) Has(key string) (bool, error) {
 	return has, s.note(err)
 }
 
+// Get answers the row of a key, nil where there is none. It must not be changed.
 func (s *Store) Get(key string) ([]byte, error) {
 	if value, is := s.inMemory(key); is {
 		return value, nil
@@ -343,22 +367,16 @@ func (s *Store) Get(key string) ([]byte, error) {
 	return value, s.note(err)
 }
 
-// Set takes a row, which is not changed later.
-func (s *Store) Set(key string, value []byte) error {
-	if value == nil {
-		value = []byte{}
-	}
-	return s.write(key, value, func() error { return s.db.Put([]byte(keyPrefix+key), value, nil) })
-}
-
-func (s *Store) Delete(key string) error {
-	return s.write(key, nil, func() error { return s.db.Delete([]byte(keyPrefix+key), nil) })
+// iterate begins at the rows as they are now. Of a store that has failed they are those on the disk.
+func (s *Store) iterate(keys *util.Range) iterator.Iterator {
+	_ = s.flush() // an error is a failure, which is told
+	return s.db.NewIterator(keys, &opt.ReadOptions{DontFillCache: true})
 }
 
 // Each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
 // and value are only good within visit.
 func (s *Store) Each(visit func(key, value []byte) bool) error {
-	rows := s.db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
+	rows := s.iterate(util.BytesPrefix([]byte(keyPrefix)))
 	defer rows.Release()
 	for rows.Next() && visit(rows.Key()[len(keyPrefix):], rows.Value()) {
 	}
@@ -393,20 +411,17 @@ func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error)
 	if len(limit) > 0 {
 		to = append([]byte(keyPrefix), limit...)
 	}
-	it, err := s.Storage.IteratorWithRange(from, to)
-	if err != nil {
-		return nil, err
-	}
-	return storeIterator{it, s}, nil
+	return storeIterator{s.iterate(&util.Range{Start: from, Limit: to}), s}, nil
 }
 
 type storeIterator struct {
-	storage.Iterator
+	iterator.Iterator
 	store *Store
 }
 
-func (i storeIterator) Key() []byte { return i.Iterator.Key()[len(keyPrefix):] }
-func (i storeIterator) Err() error  { return i.store.note(i.Iterator.Err()) }
+func (i storeIterator) Key() []byte            { return i.Iterator.Key()[len(keyPrefix):] }
+func (i storeIterator) Value() ([]byte, error) { return i.Iterator.Value(), nil }
+func (i storeIterator) Err() error             { return i.store.note(i.Error()) }
 func (i storeIterator) Seek(key []byte) bool {
 	return i.Iterator.Seek(append([]byte(keyPrefix), key...))
 }

@@ -97,7 +97,7 @@ func TestRowsAreApartFromTheOffset(t *testing.T) {
 			t.Errorf("from %q to %q: %q, want %s", test.from, test.to, got, test.want)
 		}
 	}
-	if n := s.Size(); n < 100 || n > 1000 {
+	if n := s.Size(); n < 60 || n > 1000 {
 		t.Errorf("3 small rows take %d bytes", n)
 	}
 	it, err := s.Iterator()
