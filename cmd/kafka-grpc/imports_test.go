@@ -38,7 +38,7 @@ var rules = []rule{
 	{"topology", "wire internal/keystore internal/texttable", "", "what a file means; it opens no socket and knows no client of Kafka"},
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
-	{"internal/kafka", "wire topology internal/loglimit", "sarama", "clients of Kafka; it knows no calls and no rows"},
+	{"internal/kafka", "wire topology internal/loglimit", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
 	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},
@@ -47,7 +47,7 @@ var rules = []rule{
 	{"processor", "wire topology grpcout internal/consumergroup internal/defect internal/gokalog internal/kafka internal/restart internal/statedir internal/tablestore internal/telemetry processor/outbox processor/partition processor/rowpb", "goka sarama", "meets the server in front in the records alone, and knows no HTTP/2, TLS or YAML"},
 	{"grpcin", "wire wire/rawcodec topology internal/loglimit internal/telemetry", "grpc", "meets the processor in the records alone, and is given what sends and reads them"},
 	{"views", "wire topology internal/gokalog internal/jsonanswer internal/kafka internal/restart internal/tablestore processor/rowpb", "goka sarama", "what happened to a key; how rows come to be is the processor's"},
-	{"internal/embedded", "wire/rawcodec", "grpc", "a Kafka and a service for the demo and for tests"},
+	{"internal/embedded", "wire/rawcodec", "grpc franz", "a Kafka and a service for the demo and for tests"},
 	{"internal/genproto", "", "", "generates code"},
 	{"internal/genopenapi", "", "", "generates a description"},
 	{"internal/disktest", "", "", "for tests"},
@@ -56,11 +56,11 @@ var rules = []rule{
 	{"cmd/kafka-grpc/app", "wire topology grpcout internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin processor/rowpb processor grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
 	{"cmd/kafka-grpc/preflight", "topology grpcout internal/kafka processor/partition", "", "looks at what a topology needs before it is started; it starts nothing"},
 	{"cmd/kafka-grpc", "wire topology grpcout internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
-	{"e2e", "wire wire/rawcodec processor/rowpb internal/embedded", "grpc flag", "looks at the program from outside: of its insides only the contract, the row and the demo's services"},
+	{"e2e", "wire wire/rawcodec processor/rowpb internal/embedded", "grpc franz flag", "looks at the program from outside: of its insides only the contract, the row and the demo's services"},
 }
 
 // known are the libraries that define what a room is about.
-var known = map[string]string{"goka": "github.com/lovoo/goka", "sarama": "github.com/IBM/sarama", "grpc": "google.golang.org/grpc", "cobra": "github.com/spf13", "flag": "flag"}
+var known = map[string]string{"goka": "github.com/lovoo/goka", "sarama": "github.com/IBM/sarama", "franz": "github.com/twmb/franz-go", "grpc": "google.golang.org/grpc", "cobra": "github.com/spf13", "flag": "flag"}
 
 // vocabulary is what of grpc is no network: codes, statuses, metadata. Whoever passes on what a call says needs it.
 var vocabulary = []string{"google.golang.org/grpc/codes", "google.golang.org/grpc/status", "google.golang.org/grpc/metadata"}

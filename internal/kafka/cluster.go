@@ -1,12 +1,15 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // Cluster says how to reach one Kafka cluster. It is a plain value and safe for concurrent use.
@@ -38,19 +41,37 @@ const (
 	producerMetadataTimeout = 20 * time.Second
 )
 
+// metadataAge is the time within which new partitions of a topic are seen.
+const metadataAge = time.Minute
+
+// fetchWait is how long a broker may wait for records before it answers that there are none. It answers at once when there are
+// records. This is what a stop, or one more partition, waits for.
+const fetchWait = 250 * time.Millisecond
+
+// idleTimeout is below the ten minutes after which brokers end idle connections: the end of one shows when it is used only.
+const idleTimeout = 9 * time.Minute
+
+// How much a franz-go client asks a broker for at once, and of one partition. A larger batch comes whole all the same. What was fetched is
+// kept until it is taken, and meanwhile nothing more is asked of that broker.
+const (
+	fetchBytes          = 4 << 20
+	fetchPartitionBytes = 1 << 20
+)
+
 // retryBackoff is the pause before a producer sends a record again.
 const retryBackoff = 100 * time.Millisecond
 
-// Config is what all clients of the cluster have in common: the one place where a base sarama.Config is made.
+// name is what brokers know the client as.
+func (c Cluster) name() string { return cmp.Or(c.ClientID, "kafka-grpc") }
+
+// Config is what all sarama clients of the cluster have in common: the one place where a base sarama.Config is made. What it says
+// is said to franz-go by options.
 // Each call returns a new one, as sarama and goka write to configurations that they are given.
 func (c Cluster) Config() *sarama.Config {
 	s := sarama.NewConfig()
 	// The oldest Kafka we run on. Newer brokers are spoken to in these versions, up to the 4.x of today.
 	s.Version = sarama.V2_8_0_0
-	s.ClientID = c.ClientID
-	if s.ClientID == "" {
-		s.ClientID = "kafka-grpc"
-	}
+	s.ClientID = c.name()
 	c.authenticate(s)
 	// Its time-outs, and not sarama's, bound each network call.
 	s.Net.Proxy.Enable = true
@@ -58,11 +79,50 @@ func (c Cluster) Config() *sarama.Config {
 	s.Metadata.Timeout = metadataTimeout
 	s.Metadata.Retry.Backoff = metadataBackoff
 	s.Metadata.Retry.Max = int(metadataTimeout / metadataBackoff)
-	// New partitions of a topic are seen within this time.
-	s.Metadata.RefreshFrequency = time.Minute
+	s.Metadata.RefreshFrequency = metadataAge
 	// Topics are created on purpose or not at all: a mistyped name must not become a topic.
 	s.Metadata.AllowAutoTopicCreation = false
 	return s
+}
+
+// options are what all franz-go clients of the cluster have in common, as Config is for sarama's.
+func (c Cluster) options() []kgo.Opt {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(c.name()),
+		// The versions that sarama speaks. From Kafka 3.1 on franz-go asks for topics by their ids, and reads nothing more of a topic that is
+		// deleted and made anew.
+		kgo.MaxVersions(kversion.V2_8_0()),
+		// Its time-outs, and not franz-go's, bound each network call. They end a connection, which must not count as a mistake in the
+		// configuration when it is new.
+		kgo.Dialer(c.dialer(usualPatience).DialContext),
+		kgo.AlwaysRetryEOF(),
+		// franz-go asks again for 30 seconds and rests for up to 5 of them.
+		kgo.RetryTimeout(metadataTimeout),
+		kgo.RequestRetries(int(metadataTimeout / metadataBackoff)),
+		kgo.RetryBackoffFn(func(int) time.Duration { return metadataBackoff }),
+		kgo.MetadataMinAge(metadataBackoff),
+		kgo.MetadataMaxAge(metadataAge),
+		kgo.ConnIdleTimeout(idleTimeout),
+		// What brokers want to know of their clients is no business of ours.
+		kgo.DisableClientMetrics(),
+	}
+	if c.SASL != nil {
+		options = append(options, kgo.SASL(c.SASL.mechanism()))
+	}
+	return options
+}
+
+// readOptions are for reading with franz-go without a group, as ConsumerConfig is for sarama.
+func (c Cluster) readOptions() []kgo.Opt {
+	return append(c.options(),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxWait(fetchWait),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+		// Where to go on when an offset is gone is ours to say, and to log.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	)
 }
 
 // ProducerConfig is for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
@@ -104,8 +164,7 @@ func (c Cluster) ConsumerConfig() *sarama.Config {
 	s.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	// What is read ahead of a partition whose records are not taken: a number of records, however large they are.
 	s.ChannelBufferSize = 2
-	// A broker answers at once when there are records. This is what a stop, or one more partition, waits for.
-	s.Consumer.MaxWaitTime = 250 * time.Millisecond
+	s.Consumer.MaxWaitTime = fetchWait
 	// After an outage readers are back within this time.
 	s.Consumer.Retry.Backoff = 500 * time.Millisecond
 	return s

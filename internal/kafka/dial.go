@@ -47,10 +47,11 @@ func (p patience) of(key kmsg.Key) time.Duration {
 }
 
 // dialer makes the connections of a client: with TLS where the cluster has it, and such that no broker is waited for
-// longer than patience says. sarama takes it as a proxy.Dialer of golang.org/x/net.
+// longer than patience says. sarama takes it as a proxy.Dialer of golang.org/x/net, franz-go takes its DialContext.
 //
 // sarama has one time-out for all answers of a client, which must be above what a join may take. It also begins anew after
 // some time-outs: a broker that takes connections and says nothing is waited for three times before it counts as dead.
+// franz-go's bounds whole answers, so that a large one on a slow network never comes.
 type dialer struct {
 	patience patience
 	connect  func(ctx context.Context, address string) (net.Conn, error) // TCP
@@ -83,15 +84,23 @@ func (c Cluster) dialer(p patience) *dialer {
 }
 
 // Dial implements proxy.Dialer.
-func (d *dialer) Dial(_, address string) (net.Conn, error) {
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+// DialContext connects to a broker.
+func (d *dialer) DialContext(caller context.Context, _, address string) (net.Conn, error) {
 	greet := d.patience.greet
 	if silent.lately(address) {
 		greet = min(greet, briefly)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), greet)
+	ctx, cancel := context.WithTimeout(caller, greet)
 	defer cancel()
 	inner, err := d.connect(ctx, address)
 	if err != nil {
+		if caller.Err() != nil {
+			return nil, caller.Err() // which says nothing of the broker
+		}
 		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, silenced(&silentError{address: address, what: "take a connection", within: greet})
 		}
@@ -101,6 +110,9 @@ func (d *dialer) Dial(_, address string) (net.Conn, error) {
 		shaking := tls.Client(inner, d.named(address))
 		if err := shaking.HandshakeContext(ctx); err != nil {
 			_ = inner.Close() // the error says more
+			if caller.Err() != nil {
+				return nil, caller.Err()
+			}
 			if ctx.Err() != nil {
 				return nil, silenced(&silentError{address: address, what: "do its part of a TLS handshake", within: greet, connected: true})
 			}
@@ -124,7 +136,7 @@ func (d *dialer) named(address string) *tls.Config {
 	return config
 }
 
-// conn is a connection to a broker. It ends when the broker is silent for too long; the deadlines that sarama sets for that
+// conn is a connection to a broker. It ends when the broker is silent for too long; the deadlines that clients set for that
 // are not its own.
 type conn struct {
 	net.Conn
@@ -132,19 +144,25 @@ type conn struct {
 	dialer  *dialer
 	greet   time.Duration
 
-	asked atomic.Int32 // the key of the last request. Only a commit is ever followed by another before it is answered
+	asked atomic.Int32 // the key of the last request. What follows another one before it is answered may take as long, or is a commit
 	heard atomic.Bool  // something was answered
 }
 
-// SetReadDeadline and its like do nothing: see Read and Write.
-func (*conn) SetReadDeadline(time.Time) error  { return nil }
-func (*conn) SetWriteDeadline(time.Time) error { return nil }
-func (*conn) SetDeadline(time.Time) error      { return nil }
+// SetReadDeadline and its like do nothing with a time to come: see Read and Write. One that has come is how franz-go ends what is on its way,
+// and the connection with it.
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.SetDeadline(t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.SetDeadline(t) }
+func (c *conn) SetDeadline(t time.Time) error {
+	if t.IsZero() || time.Until(t) > 0 {
+		return nil
+	}
+	return c.Close()
+}
 
 // writePart is what must be taken within the patience for an answer. A slow network has time for a large request.
 const writePart = 64 << 10
 
-// Write sends one whole request, as sarama does.
+// Write sends one whole request, as the clients do.
 func (c *conn) Write(b []byte) (n int, err error) {
 	if key, ok := requestKey(b); ok {
 		c.asked.Store(int32(key))

@@ -225,3 +225,48 @@ func TestSilenceIsRemembered(t *testing.T) {
 		}
 	})
 }
+
+// Who does not wait any longer has found out nothing of a broker, and gets back what it waited for at once.
+func TestDialIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const address = "slow.example:9092"
+		d := Cluster{}.dialer(usualPatience)
+		d.connect = func(ctx context.Context, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := d.DialContext(ctx, "tcp", address); !errors.Is(err, context.DeadlineExceeded) || silent.lately(address) {
+			t.Errorf("%v, silent: %v", err, silent.lately(address))
+		}
+	})
+}
+
+// franz-go sets deadlines: those to come, which are not its to set, and now for what is to end at once.
+func TestDeadlines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, broker := greeted(t, Cluster{}.dialer(usualPatience))
+		for _, set := range []func(time.Time) error{client.SetDeadline, client.SetReadDeadline, client.SetWriteDeadline} {
+			if err := errors.Join(set(time.Now().Add(time.Second)), set(time.Time{})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() {
+			_, _ = io.ReadFull(broker, make([]byte, len(request(kmsg.Metadata))))
+			time.Sleep(2 * time.Second)
+			_, _ = broker.Write([]byte("answer"))
+			_, _ = io.Copy(io.Discard, broker)
+		}()
+		if err := ask(client, kmsg.Metadata, len("answer")); err != nil {
+			t.Errorf("behind a deadline: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { _ = client.SetReadDeadline(time.Now()) })
+		begun := time.Now()
+		if err := ask(client, kmsg.Metadata, 1); err == nil || time.Since(begun) != time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
+}

@@ -1,7 +1,11 @@
 package kafka
 
 import (
+	"context"
+
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/xdg-go/scram"
 
 	"kafkagrpc/topology"
@@ -42,15 +46,48 @@ func (c Cluster) authenticate(s *sarama.Config) {
 	s.Net.SASL.Mechanism = c.SASL.Mechanism
 	s.Net.SASL.User = c.SASL.Username
 	s.Net.SASL.Password = string(c.SASL.Password)
-	switch c.SASL.Mechanism {
-	case sarama.SASLTypeSCRAMSHA256:
-		s.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: scram.SHA256} }
-	case sarama.SASLTypeSCRAMSHA512:
-		s.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: scram.SHA512} }
+	if hash, ok := hashes[c.SASL.Mechanism]; ok {
+		s.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: hash} }
 	}
 }
 
-// scramClient is one conversation, as sarama asks for it.
+// mechanism is SASL as franz-go takes it.
+func (s *SASL) mechanism() sasl.Mechanism {
+	if _, ok := hashes[s.Mechanism]; ok {
+		return scramMechanism{s}
+	}
+	return plain.Auth{User: s.Username, Pass: string(s.Password)}.AsMechanism()
+}
+
+// hashes are those of the mechanisms that are SCRAM's.
+var hashes = map[sarama.SASLMechanism]scram.HashGeneratorFcn{
+	sarama.SASLTypeSCRAMSHA256: scram.SHA256,
+	sarama.SASLTypeSCRAMSHA512: scram.SHA512,
+}
+
+// scramMechanism is the SCRAM of sarama's clients for franz-go, whose own one takes names and passwords without preparing them (RFC 4013).
+type scramMechanism struct{ *SASL }
+
+// Name implements sasl.Mechanism.
+func (m scramMechanism) Name() string { return string(m.Mechanism) }
+
+// Authenticate implements sasl.Mechanism.
+func (m scramMechanism) Authenticate(context.Context, string) (sasl.Session, []byte, error) {
+	c := &scramClient{hash: hashes[m.Mechanism]}
+	if err := c.Begin(m.Username, string(m.Password), ""); err != nil {
+		return nil, nil, err
+	}
+	first, err := c.Step("")
+	return c, []byte(first), err
+}
+
+// Challenge implements sasl.Session.
+func (c *scramClient) Challenge(challenge []byte) (done bool, answer []byte, err error) {
+	text, err := c.Step(string(challenge))
+	return c.Done(), []byte(text), err
+}
+
+// scramClient is one conversation, as sarama asks for it and, with Challenge, franz-go.
 type scramClient struct {
 	hash         scram.HashGeneratorFcn
 	conversation *scram.ClientConversation

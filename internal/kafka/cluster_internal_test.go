@@ -1,0 +1,64 @@
+package kafka
+
+import (
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl"
+)
+
+// Each client of Kafka has defaults that harm us. What is said to one is said to the other, and what only one does is told to that one. That
+// silent brokers are passed by, and the ways of TLS and SASL, are in TestSilentSeed and TestSecured for both.
+func TestTrapsOfClients(t *testing.T) {
+	t.Parallel()
+	c := Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me", SASL: &SASL{Mechanism: sarama.SASLTypeSCRAMSHA512, Username: "ann", Password: "secret"}}
+	s := c.ConsumerConfig()
+	f, err := kgo.NewClient(c.readOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unnamed, err := kgo.NewClient(Cluster{Brokers: c.Brokers}.readOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unnamed.Close()
+	said := func(option any) any { return f.OptValue(option) }
+	mechanisms := said(kgo.SASL).([]sasl.Mechanism)
+	backoff := said(kgo.RetryBackoffFn).(func(int) time.Duration)
+	_, ours := s.Net.Proxy.Dialer.(*dialer)
+
+	const readersBack = 500 * time.Millisecond
+	const none = true // the other client has no such trap
+	for name, avoided := range map[string]struct{ sarama, franz bool }{
+		"brokers know the client":           {s.ClientID == "me", said(kgo.ClientID) == "me"},
+		"or the program":                    {Cluster{}.Config().ClientID == "kafka-grpc", unnamed.OptValue(kgo.ClientID) == "kafka-grpc"},
+		"versions of Kafka 2.8":             {s.Version == sarama.V2_8_0_0, said(kgo.MaxVersions).(*kversion.Versions).Equal(kversion.V2_8_0())},
+		"a mistyped name makes no topic":    {!s.Metadata.AllowAutoTopicCreation, said(kgo.AllowAutoTopicCreation) == false},
+		"a name and its password":           {s.Net.SASL.Enable && s.Net.SASL.User == "ann", len(mechanisms) == 1 && mechanisms[0].Name() == "SCRAM-SHA-512"},
+		"nobody, where none is configured":  {!Cluster{}.Config().Net.SASL.Enable, len(unnamed.OptValue(kgo.SASL).([]sasl.Mechanism)) == 0},
+		"silent brokers end a connection":   {s.Net.Proxy.Enable && ours, said(kgo.AlwaysRetryEOF) == true},
+		"a search ends":                     {s.Metadata.Timeout == metadataTimeout, said(kgo.RetryTimeout) == metadataTimeout},
+		"and not sooner by its number":      {time.Duration(s.Metadata.Retry.Max)*s.Metadata.Retry.Backoff >= metadataTimeout, time.Duration(said(kgo.RequestRetries).(int64))*backoff(1) >= metadataTimeout},
+		"readers are back soon":             {s.Consumer.Retry.Backoff <= readersBack, backoff(100) <= readersBack && said(kgo.MetadataMinAge).(time.Duration) <= readersBack},
+		"new partitions are seen":           {s.Metadata.RefreshFrequency == time.Minute, said(kgo.MetadataMaxAge) == time.Minute},
+		"committed records only":            {s.Consumer.IsolationLevel == sarama.ReadCommitted, said(kgo.FetchIsolationLevel) == int8(1)},
+		"no markers of transactions":        {none, said(kgo.KeepControlRecords) == false},
+		"a stop waits for a fetch":          {s.Consumer.MaxWaitTime <= fetchWait, said(kgo.FetchMaxWait).(time.Duration) <= fetchWait},
+		"a fetch waits less than a broker":  {s.Consumer.MaxWaitTime < usualPatience.check, said(kgo.FetchMaxWait).(time.Duration) < usualPatience.check},
+		"what is read ahead is bounded":     {s.ChannelBufferSize <= 2, said(kgo.FetchMaxBytes).(int32) <= fetchBytes && said(kgo.FetchMaxPartitionBytes).(int32) <= fetchPartitionBytes},
+		"the largest record can be read":    {int(sarama.MaxResponseSize) > MaxRecordBytes+fetchBytes, int(said(kgo.BrokerMaxReadBytes).(int32)) > MaxRecordBytes+fetchBytes},
+		"errors are told":                   {s.Consumer.Return.Errors, none},
+		"lost offsets are told":             {none, said(kgo.ConsumeResetOffset) == kgo.NoResetOffset()},
+		"idle connections end here first":   {none, said(kgo.ConnIdleTimeout).(time.Duration) < 10*time.Minute && said(kgo.ConnIdleTimeout).(time.Duration) > metadataAge},
+		"brokers are told nothing of ours":  {none, said(kgo.DisableClientMetrics) == true},
+		"an unread partition holds up none": {s.Consumer.MaxProcessingTime == 100*time.Millisecond, none},
+	} {
+		if !avoided.sarama || !avoided.franz {
+			t.Errorf("%s: sarama %v, franz-go %v", name, avoided.sarama, avoided.franz)
+		}
+	}
+}
