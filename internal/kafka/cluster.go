@@ -56,6 +56,7 @@ const idleTimeout = 9 * time.Minute
 const (
 	fetchBytes          = 4 << 20
 	fetchPartitionBytes = 1 << 20
+	batchBytes          = 2 * MaxRecordBytes // that a batch may have when it is decompressed; a larger one is left out
 )
 
 // retryBackoff is the pause before a producer sends a record again.
@@ -120,6 +121,7 @@ func (c Cluster) readOptions() []kgo.Opt {
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+		kgo.MaxDecompressBatchBytes(batchBytes),
 		// Where to go on when an offset is gone is ours to say, and to log.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 	)

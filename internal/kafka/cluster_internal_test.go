@@ -50,6 +50,7 @@ func TestTrapsOfClients(t *testing.T) {
 		"a stop waits for a fetch":          {s.Consumer.MaxWaitTime <= fetchWait, said(kgo.FetchMaxWait).(time.Duration) <= fetchWait},
 		"a fetch waits less than a broker":  {s.Consumer.MaxWaitTime < usualPatience.check, said(kgo.FetchMaxWait).(time.Duration) < usualPatience.check},
 		"what is read ahead is bounded":     {s.ChannelBufferSize <= 2, said(kgo.FetchMaxBytes).(int32) <= fetchBytes && said(kgo.FetchMaxPartitionBytes).(int32) <= fetchPartitionBytes},
+		"a small batch may be large":        {none, said(kgo.MaxDecompressBatchBytes) == batchBytes},
 		"the largest record can be read":    {int(sarama.MaxResponseSize) > MaxRecordBytes+fetchBytes, int(said(kgo.BrokerMaxReadBytes).(int32)) > MaxRecordBytes+fetchBytes},
 		"errors are told":                   {s.Consumer.Return.Errors, none},
 		"lost offsets are told":             {none, said(kgo.ConsumeResetOffset) == kgo.NoResetOffset()},

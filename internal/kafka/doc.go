@@ -1,9 +1,11 @@
 // Package kafka is how the rest of the program meets a Kafka cluster: sarama configurations whose settings are
 // known to be safe, a producer, a tail of whole topics, and the check and creation of topics.
 //
+// Tails are of franz-go, which takes 0.6 of the CPU of sarama for a record; all else is of sarama. A Cluster says the same to both.
+//
 // It knows nothing of calls, rows, gRPC or YAML: it moves wire.Records and looks at no header of them. Of
 // consumer groups there is only how they connect.
 //
 // sarama logs through a package variable, sarama.Logger, which discards by default and is left alone: what an
-// operator must know is returned as an error or logged through the given slog.Logger.
+// operator must know is returned as an error or logged through the given slog.Logger. franz-go has no logger for the same reason.
 package kafka

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/wire"
 )
@@ -23,6 +24,18 @@ func RecordOf(m *sarama.ConsumerMessage) wire.Record {
 		r.Headers = make([]wire.Header, len(m.Headers))
 		for i, h := range m.Headers {
 			r.Headers[i] = wire.Header{Name: string(h.Key), Value: h.Value}
+		}
+	}
+	return r
+}
+
+// recordOf is the record that franz-go has fetched, as RecordOf.
+func recordOf(f *kgo.Record) wire.Record {
+	r := wire.Record{Topic: f.Topic, Partition: f.Partition, Offset: f.Offset, Timestamp: f.Timestamp, Key: f.Key, Value: f.Value}
+	if len(f.Headers) > 0 {
+		r.Headers = make([]wire.Header, len(f.Headers))
+		for i, h := range f.Headers {
+			r.Headers[i] = wire.Header{Name: h.Key, Value: h.Value}
 		}
 	}
 	return r

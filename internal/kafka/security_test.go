@@ -68,7 +68,10 @@ func TestSecured(t *testing.T) {
 			if err := topics.Close(); err != nil {
 				t.Error(err)
 			}
+			in := newInbox()
+			newTail(t, c, in.deliver, "t")
 			produce(t, newProducer(t, c), wire.Record{Topic: "t", Key: []byte("k"), Value: []byte("v")})
+			in.wait(t, "v")
 			if got := readAll(t, c, "t", 0); len(got) != 1 || string(got[0].Value) != "v" {
 				t.Errorf("read %v", got)
 			}
@@ -140,4 +143,5 @@ func TestOneOfSeveralBrokersIsEnough(t *testing.T) {
 	if err := topics.Close(); err != nil {
 		t.Error(err)
 	}
+	newTail(t, c, func(wire.Record) {}, "t")
 }

@@ -5,258 +5,238 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/wire"
 )
 
 const (
-	// tailBackoff is the pause before a partition that ended is opened again.
-	tailBackoff = 500 * time.Millisecond
-	// tailPartitions is how often a tail looks for partitions that were added to its topics.
+	// tailPatience is how long the start of a tail may take.
+	tailPatience = 15 * time.Second
+	// tailPartitions is how often a tail asks for partitions that were added to its topics.
 	tailPartitions = 5 * time.Second
-	// tailLogInterval is how often the log says that reading a topic fails.
+	// tailLogInterval is how often the log says that reading a topic, or from a broker, fails.
 	tailLogInterval = 10 * time.Second
 )
 
 // Tail reads all partitions of some topics from their end, without a consumer group. It goes on until it is
 // closed: over outages of brokers, and over offsets that are gone.
 type Tail struct {
-	client   sarama.Client
-	consumer sarama.Consumer
-	deliver  func(wire.Record)
-	log      *slog.Logger
-	logged   *loglimit.Kinds // by topic
-	cancel   context.CancelFunc
-	readers  sync.WaitGroup
-	once     sync.Once
-	err      error // of Close
+	client  *kgo.Client
+	deliver func(wire.Record)
+	log     *slog.Logger
+	logged  *loglimit.Kinds // by topic, or broker
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	once    sync.Once
+
+	mu     sync.Mutex
+	next   map[partition]int64 // the offset behind the last record that was delivered
+	failed map[partition]error // those that are paused since reading them failed
+}
+
+type partition struct {
+	topic string
+	id    int32
 }
 
 // NewTail starts to read. When it returns, the start of every partition is known: a record that is produced from
 // now on is delivered. It fails within about 15 seconds when the cluster cannot be reached or a topic is missing.
 //
-// deliver is called in order for the records of one partition, and concurrently for different ones. A deliver that
-// waits stops its partition, and Close waits for it. Around an outage no record is lost or delivered twice, except
-// for what Kafka itself lost or deleted, which is logged.
+// deliver is called for one record after the other, in order for those of a partition. One that waits stops the tail, and Close
+// waits for it. Around an outage no record is lost or delivered twice, except for what Kafka itself lost or deleted, which is
+// logged.
 //
 // The tail ends with ctx or Close, whichever is first; Close must be called in either case.
 func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.Record), log *slog.Logger) (*Tail, error) {
-	at := strings.Join(c.Brokers, ", ")
-	client, err := sarama.NewClient(c.Brokers, c.ConsumerConfig())
-	if err != nil {
-		return nil, fmt.Errorf("connecting a reader to Kafka at %s: %w", at, err)
+	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
+	t := &Tail{deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}}
+	reading, cancel := context.WithCancel(ctx)
+	t.cancel = cancel
+	var err error
+	if t.client, err = kgo.NewClient(append(c.readOptions(), kgo.MetadataMaxAge(tailPartitions), kgo.WithHooks(tailHooks{t, reading}))...); err != nil {
+		cancel()
+		return nil, fmt.Errorf("connecting a reader to Kafka at %s: %w", strings.Join(c.Brokers, ", "), err)
 	}
-	consumer, err := sarama.NewConsumerFromClient(client)
+	ends, err := t.ends(ctx, c, topics)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a reader on Kafka at %s: %w", at, err), client.Close())
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	t := &Tail{client: client, consumer: consumer, deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), cancel: cancel}
-	if err := t.open(ctx, topics); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	starts, known := map[string]map[int32]kgo.Offset{}, map[string]int32{}
+	for topic, partitions := range ends {
+		starts[topic], known[topic] = map[int32]kgo.Offset{}, int32(len(partitions))
+		for id, end := range partitions {
+			t.next[partition{topic, id}] = end.Offset
+			starts[topic][id] = kgo.NewOffset().At(end.Offset)
+		}
+	}
+	t.client.AddConsumePartitions(starts)
+	t.running.Go(func() { t.read(reading) })
+	t.running.Go(func() { t.tend(reading, known) })
 	return t, nil
 }
 
-// open starts a reader for each partition, and one goroutine that adds the partitions to come.
-func (t *Tail) open(ctx context.Context, topics []string) error {
-	known := map[string]int{} // partitions that have a reader, by topic
-	for _, topic := range topics {
-		if _, ok := known[topic]; ok {
-			continue
-		}
-		partitions, err := t.client.Partitions(topic)
+// ends are those of all partitions of the topics. It asks again while there is hope.
+func (t *Tail) ends(ctx context.Context, c Cluster, topics []string) (kadm.ListedOffsets, error) {
+	if len(topics) == 0 {
+		return nil, nil // no topics mean all of them to kadm
+	}
+	asking, cancel := context.WithTimeout(ctx, tailPatience)
+	defer cancel()
+	var problem error
+	for begun := time.Now(); ; {
+		ends, err := kadm.NewClient(t.client).ListEndOffsets(asking, topics...)
 		if err != nil {
-			return fmt.Errorf("reading topic %q: %w", topic, err)
+			err = fmt.Errorf("connecting a reader to Kafka at %s: %w", strings.Join(c.Brokers, ", "), err)
+		} else {
+			err = unlisted(ends)
 		}
-		known[topic] = len(partitions)
-		for _, partition := range partitions {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("reading topic %q: %w", topic, err)
-			}
-			// Asked for here, as a partition consumer does not tell where it starts, and a reader must know
-			// that before its first record to go on there after an outage.
-			start, err := t.client.GetOffset(topic, partition, sarama.OffsetNewest)
-			if err != nil {
-				return fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, err)
-			}
-			r := &tailReader{tail: t, topic: topic, partition: partition, next: start}
-			if err := r.open(); err != nil {
-				return fmt.Errorf("reading topic %q partition %d at offset %d: %w", topic, partition, start, err)
-			}
-			t.readers.Go(func() { r.run(ctx) })
+		if err == nil {
+			return ends, nil
+		}
+		if problem == nil || asking.Err() == nil { // else it is the end of the time, and no cause
+			problem = err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("finding the ends of the topics to read: %w", ctx.Err())
+		}
+		code, ok := errors.AsType[*kerr.Error](err)
+		final := ok && !code.Retriable && code != kerr.SaslAuthenticationFailed // which another broker may not say
+		if final || time.Since(begun) > metadataTimeout || !rest(asking, metadataBackoff) {
+			return nil, problem
 		}
 	}
-	t.readers.Go(func() { t.grow(ctx, known) })
+}
+
+// unlisted is why there is no offset of a topic or a partition.
+func unlisted(offsets kadm.ListedOffsets) error {
+	for topic, partitions := range offsets {
+		for id, o := range partitions {
+			switch {
+			case o.Err != nil && id < 0:
+				return fmt.Errorf("reading topic %q: %w", topic, o.Err)
+			case o.Err != nil:
+				return fmt.Errorf("finding the end of topic %q partition %d: %w", topic, id, o.Err)
+			}
+		}
+	}
 	return nil
 }
 
-// grow reads partitions that are added to the topics. Their records are all younger than the tail, so they are
-// read from the first one.
-func (t *Tail) grow(ctx context.Context, known map[string]int) {
-	tick := time.NewTicker(tailPartitions)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for topic, n := range known {
-			if err := t.client.RefreshMetadata(topic); err != nil {
-				continue // the readers of the topic say so
-			}
-			partitions, err := t.client.Partitions(topic)
-			if err != nil {
-				continue
-			}
-			slices.Sort(partitions)
-			for _, partition := range partitions[min(n, len(partitions)):] {
-				t.log.Info("reading a partition that was added", "topic", topic, "partition", partition)
-				r := &tailReader{tail: t, topic: topic, partition: partition}
-				t.readers.Go(func() { r.run(ctx) })
-			}
-			known[topic] = max(n, len(partitions))
-		}
-	}
-}
-
-// Close stops reading and waits until no deliver runs. It waits for requests that are on their way: a moment, or
-// up to 5 seconds when a broker hangs. It may be called again, and answers the same.
-func (t *Tail) Close() error {
-	t.once.Do(func() {
-		t.cancel()
-		t.readers.Wait()
-		t.err = errors.Join(t.consumer.Close(), t.client.Close())
-	})
-	return t.err
-}
-
-// tailReader reads one partition, on one goroutine.
-type tailReader struct {
-	tail      *Tail
-	topic     string
-	partition int32
-	next      int64 // the offset to read next
-	consumer  sarama.PartitionConsumer
-}
-
-// open begins to read at next.
-func (r *tailReader) open() (err error) {
-	r.consumer, err = r.tail.consumer.ConsumePartition(r.topic, r.partition, r.next)
-	return err
-}
-
-func (r *tailReader) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		if r.consumer == nil {
-			if err := r.open(); err != nil {
-				r.recover(ctx, err)
-				r.pause(ctx)
-				continue
-			}
-		}
-		r.read(ctx)
-		r.consumer = nil
-		r.pause(ctx)
-	}
-	if r.consumer != nil { // opened, but ctx ended before it was read
-		r.stop()
-	}
-}
-
-// read delivers records until ctx ends or sarama gives the partition up.
-func (r *tailReader) read(ctx context.Context) {
-	messages, failures := r.consumer.Messages(), r.consumer.Errors()
-	for messages != nil {
-		select {
-		case <-ctx.Done():
-			r.stop()
-			return
-		case m, ok := <-messages:
-			if !ok {
-				messages = nil
-				continue
-			}
-			r.next = m.Offset + 1
-			r.tail.deliver(RecordOf(m))
-		case e, ok := <-failures:
-			if !ok {
-				failures = nil
-				continue
-			}
-			r.warn(ctx, e.Err)
-		}
-	}
-	for failures != nil {
-		e, ok := <-failures
-		if !ok {
-			return
-		}
-		r.warn(ctx, e.Err)
-	}
-}
-
-// stop ends the partition consumer and waits for it, dropping what it still holds.
-func (r *tailReader) stop() {
-	r.consumer.AsyncClose()
-	for range r.consumer.Messages() {
-		continue
-	}
-	for range r.consumer.Errors() {
-		continue
-	}
-}
-
-// recover decides where to go on when the partition could not be opened.
-func (r *tailReader) recover(ctx context.Context, err error) {
-	r.warn(ctx, err)
-	if !errors.Is(err, sarama.ErrOffsetOutOfRange) {
-		return
-	}
-	oldest, errOldest := r.tail.client.GetOffset(r.topic, r.partition, sarama.OffsetOldest)
-	newest, errNewest := r.tail.client.GetOffset(r.topic, r.partition, sarama.OffsetNewest)
-	if errOldest != nil || errNewest != nil {
-		return
-	}
-	lost := r.next
-	switch {
-	case r.next < oldest:
-		// Deleted while the partition could not be read. What is left is all new.
-		r.next = oldest
-	case r.next > newest:
-		// Truncated, or the topic was deleted and created again: which records are new cannot be known.
-		r.next = newest
-	default:
-		return // in range again
-	}
-	r.tail.log.Warn("records may have been missed: the offset to read next is gone",
-		"topic", r.topic, "partition", r.partition, "offset", lost, "oldest", oldest, "newest", newest, "next", r.next)
-}
-
-// warn logs a failure. In an outage there are two a second of each partition: those of a topic have a line now and then.
-func (r *tailReader) warn(ctx context.Context, err error) {
-	const message = "reading fails, trying again"
-	attributes := []any{"topic", r.topic, "partition", r.partition, "offset", r.next, "error", err}
-	if more, ok := r.tail.logged.Of(r.topic).Allow(time.Now()); ok {
-		r.tail.log.WarnContext(ctx, message, append(attributes, "not_shown_before", more)...)
-		return
-	}
-	r.tail.log.DebugContext(ctx, message, attributes...)
-}
-
-func (r *tailReader) pause(ctx context.Context) {
-	wait := time.NewTimer(tailBackoff)
+// rest waits, and reports whether ctx goes on.
+func rest(ctx context.Context, d time.Duration) bool {
+	wait := time.NewTimer(d)
 	defer wait.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-wait.C:
+		return true
 	}
+}
+
+// Close stops reading and waits until no deliver runs. It takes a moment, or up to 5 seconds when a broker hangs. It may be
+// called again, and answers the same.
+func (t *Tail) Close() error {
+	t.once.Do(func() {
+		t.cancel()
+		t.running.Wait()
+		t.client.Close()
+	})
+	return nil
+}
+
+// read delivers what is fetched.
+func (t *Tail) read(ctx context.Context) {
+	for ctx.Err() == nil {
+		t.client.PollFetches(ctx).EachPartition(func(fetched kgo.FetchTopicPartition) {
+			if ctx.Err() == nil {
+				t.take(ctx, fetched)
+			}
+		})
+	}
+}
+
+func (t *Tail) take(ctx context.Context, fetched kgo.FetchTopicPartition) {
+	p := partition{fetched.Topic, fetched.Partition}
+	for _, r := range fetched.Records {
+		t.deliver(recordOf(r))
+	}
+	if n := len(fetched.Records); n > 0 {
+		t.mu.Lock()
+		t.next[p] = fetched.Records[n-1].Offset + 1
+		t.mu.Unlock()
+	}
+	if fetched.Err == nil {
+		return
+	}
+	if lost, ok := errors.AsType[*kgo.ErrDataLoss](fetched.Err); ok { // it goes on by itself
+		t.log.Warn("records may have been missed: a new leader of the partition has less", "topic", p.topic, "partition", p.id, "offset", lost.ConsumedTo, "next", lost.ResetTo)
+		return
+	}
+	t.warn(ctx, p, fetched.Err)
+	if p.id < 0 {
+		return // all of a topic, or of a broker, which franz-go asks for again after a rest
+	}
+	// A partition that fails would be asked for again at once. It rests alone: the others go on.
+	t.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.id}})
+	t.mu.Lock()
+	t.failed[p] = fetched.Err
+	t.mu.Unlock()
+}
+
+const failing = "reading fails, trying again"
+
+// warn logs a failure. In an outage there are two a second of each partition: those of a topic have a line now and then.
+func (t *Tail) warn(ctx context.Context, p partition, err error) {
+	t.mu.Lock()
+	next := t.next[p]
+	t.mu.Unlock()
+	t.tell(ctx, p.topic, "topic", p.topic, "partition", p.id, "offset", next, "error", err)
+}
+
+// tell logs that reading from somewhere fails.
+func (t *Tail) tell(ctx context.Context, where string, attributes ...any) {
+	if more, ok := t.logged.Of(where).Allow(time.Now()); ok {
+		t.log.WarnContext(ctx, failing, append(attributes, "not_shown_before", more)...)
+		return
+	}
+	t.log.DebugContext(ctx, failing, attributes...)
+}
+
+// tailHooks are told by franz-go, on goroutines of its own, what it says to nobody else: that brokers cannot be read from.
+type tailHooks struct {
+	tail *Tail
+	ctx  context.Context // of the tail
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (h tailHooks) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	h.tell(broker, err)
+}
+
+// OnBrokerRead implements kgo.HookBrokerRead.
+func (h tailHooks) OnBrokerRead(broker kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if kmsg.Key(key) == kmsg.Fetch {
+		h.tell(broker, err)
+	}
+}
+
+func (h tailHooks) tell(broker kgo.BrokerMetadata, err error) {
+	// Of those that the configuration names, which have no ids, another one will do.
+	if err == nil || broker.NodeID < 0 || h.ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	address := net.JoinHostPort(broker.Host, fmt.Sprint(broker.Port))
+	h.tail.tell(h.ctx, address, "broker", address, "error", err)
 }

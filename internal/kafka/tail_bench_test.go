@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -49,6 +51,7 @@ func BenchmarkTail(b *testing.B) {
 		{Key: "zilla:service", Value: []byte("grpc.examples.echo.Echo")}, {Key: "traceparent", Value: make([]byte, 55)},
 	}
 	var allocated uint64
+	var cpu time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		written := make(chan struct{})
@@ -65,16 +68,28 @@ func BenchmarkTail(b *testing.B) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
+		cpu -= used(b)
 		b.StartTimer()
 		close(written)
 		<-all
 		b.StopTimer()
+		cpu += used(b)
 		runtime.ReadMemStats(&after)
 		allocated += after.Mallocs - before.Mallocs
 		b.StartTimer()
 	}
 	delivered := float64(b.N) * records
 	b.ReportMetric(delivered/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(cpu.Nanoseconds())/delivered, "cpu-ns/record")
 	b.ReportMetric(float64(allocated)/delivered, "allocs/record")
 	b.ReportMetric(0, "ns/op") // of all of them
+}
+
+// used is the CPU time of the process, the broker's in it.
+func used(b *testing.B) time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }

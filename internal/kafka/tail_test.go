@@ -109,6 +109,17 @@ func TestTailReadsFromTheEnd(t *testing.T) {
 	}
 }
 
+// Where nobody waits for replies, no topic is read.
+func TestTailOfNoTopics(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 1})
+	asked := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Observe: true, Count: -1})
+	newTail(t, c, func(wire.Record) {})
+	if asked.Hits() > 0 {
+		t.Error("it has asked for the ends of topics")
+	}
+}
+
 // The first fetch comes long after NewTail returned, and after the record was written.
 func TestTailDeliversWhatIsProducedAfterItReturned(t *testing.T) {
 	t.Parallel()
@@ -250,7 +261,7 @@ func TestTailGoesOnWhereRecordsAreLeft(t *testing.T) {
 			looked := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Observe: true, Count: -1})
 			fetched := k.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
 			broken.Remove()
-			if err := errors.Join(looked.Wait(within(t), 4), fetched.Wait(within(t), 1)); err != nil {
+			if err := errors.Join(looked.Wait(within(t), 2), fetched.Wait(within(t), 1)); err != nil {
 				t.Fatalf("the tail did not start again: %v", err)
 			}
 			// Not the producer from before: its sequence belongs to the old topic.
@@ -260,6 +271,25 @@ func TestTailGoesOnWhereRecordsAreLeft(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A batch that is small on the wire and huge in memory is left out, and does not end the reading of its partition.
+func TestTailLeavesOutWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 1})
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+	const size = 2*kafka.MaxRecordBytes + 1<<20
+	cl := client(t, k, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(size+1<<20), kgo.BrokerMaxWriteBytes(size+2<<20))
+	put(t, cl, 0, "1")
+	if err := cl.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: make([]byte, size)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, cl, 0, "2")
+	in.wait(t, "2")
+	if diff := cmp.Diff([]string{"1", "2"}, in.values()); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -331,6 +361,63 @@ func TestTailTellsOfAnOutageInFewLines(t *testing.T) {
 	}
 	if err := tail.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What nobody can be asked for has a line, too: a topic that is gone, and then a broker.
+func TestTailTellsOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 1, "other": 1})
+	out := make(lines, 10_000)
+	ctx := within(t)
+	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, slog.New(slog.NewTextHandler(out, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait := func(about string) {
+		t.Helper()
+		for {
+			select {
+			case line := <-out:
+				if strings.Contains(line, "level=WARN msg=\"reading fails, trying again\" "+about) {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("no line about %s", about)
+			}
+		}
+	}
+	if err := k.Cluster().DeleteTopic("t"); err != nil {
+		t.Fatal(err)
+	}
+	wait("topic=t ")
+	k.Close()
+	wait("broker=" + c.Brokers[0])
+	if err := tail.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Null and empty are different, headers keep their order and repetitions, and the time is the record's.
+func TestTailDeliversRecordsAsTheyAre(t *testing.T) {
+	t.Parallel()
+	_, c := start(t, map[string]int32{"t": 1})
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+	at := time.UnixMilli(1700000000000)
+	want := []wire.Record{
+		{Topic: "t", Timestamp: at},
+		{Topic: "t", Timestamp: at, Key: []byte{}, Value: []byte{}},
+		{Topic: "t", Timestamp: at, Value: []byte("last"), Headers: []wire.Header{{Name: "b", Value: []byte("1")}, {Name: "a"}, {Name: "b", Value: []byte{}}}},
+	}
+	p := newProducer(t, c)
+	for i := range want {
+		produce(t, p, want[i]) // one after the other: without keys they have no order
+		want[i].Offset = int64(i)
+	}
+	in.wait(t, "last")
+	if diff := cmp.Diff(want, in.records); diff != "" {
+		t.Error(diff)
 	}
 }
 
