@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"sync"
@@ -13,8 +12,13 @@ import (
 	"kafkagrpc/wire"
 )
 
-// maxEvents is how many events wait for the one who reads them.
-const maxEvents = 4096
+const (
+	// maxEvents is how many events wait for the one who reads them.
+	maxEvents = 4096
+	// maxBurst is how many bytes are written at once, but for a line that is longer: as many as a pipe takes in one piece, so that lines of
+	// several writers of one pipe do not mix.
+	maxBurst = 4096
+)
 
 // Event is what is printed of a call. What does not apply is left out.
 type Event struct {
@@ -32,10 +36,10 @@ type Event struct {
 	Caller        wire.Trace // named the trace where there is no span of ours
 }
 
-// Events prints a line of JSON for each call. A reader that is slow makes it leave events out, and say so; it never makes
-// a call wait. All methods are safe for concurrent use, and for a nil Events, which prints nothing.
+// Events prints a line of JSON for each call, in the order of Print. A reader that is slow makes it leave out those above maxEvents, and say so;
+// it never makes a call wait. All methods are safe for concurrent use, and for a nil Events, which prints nothing.
 type Events struct {
-	log     *slog.Logger
+	out     io.Writer
 	metrics *Metrics
 	queue   chan stamped
 	stop    chan struct{}
@@ -54,7 +58,7 @@ type stamped struct {
 // NewEvents prints to w. Close must be called.
 func NewEvents(w io.Writer, m *Metrics) *Events {
 	e := &Events{
-		log:     slog.New(slog.NewJSONHandler(w, nil)),
+		out:     w,
 		metrics: m,
 		queue:   make(chan stamped, maxEvents),
 		stop:    make(chan struct{}),
@@ -89,25 +93,33 @@ func (e *Events) Close() error {
 	return nil
 }
 
+// write prints what waits, with one write for a burst of events.
 func (e *Events) write() {
-	for {
+	var burst, line []byte
+	for stopped := false; !stopped; e.printDropped() {
 		select {
 		case event := <-e.queue:
-			e.print(event)
+			burst = event.appendLine(burst)
 		case <-e.stop:
-			for {
-				select {
-				case event := <-e.queue:
-					e.print(event)
-				default:
-					e.printDropped()
-					return
-				}
+			stopped = true
+		}
+		for len(e.queue) > 0 { // nobody else takes from it
+			event := <-e.queue
+			line = event.appendLine(line[:0])
+			if len(burst)+len(line) > maxBurst {
+				e.print(burst)
+				burst = burst[:0]
 			}
+			burst = append(burst, line...)
 		}
-		if len(e.queue) == 0 {
-			e.printDropped()
-		}
+		e.print(burst)
+		burst = burst[:0]
+	}
+}
+
+func (e *Events) print(burst []byte) {
+	if len(burst) > 0 {
+		_, _ = e.out.Write(burst) // the reader may be gone
 	}
 }
 
@@ -117,22 +129,6 @@ func (e *Events) printDropped() {
 	e.dropped = 0
 	e.mu.Unlock()
 	if n > 0 {
-		e.log.Warn("events were left out: they are read too slowly", "events", n)
+		slog.New(slog.NewJSONHandler(e.out, nil)).Warn("events were left out: they are read too slowly", "events", n)
 	}
-}
-
-func (e *Events) print(s stamped) {
-	r := slog.NewRecord(s.at, slog.LevelInfo, s.Name, 0)
-	r.AddAttrs(slog.String("binding", s.Binding), slog.String("method", s.Method), slog.String("status", wire.StatusName(s.Status)))
-	if s.Result != "" {
-		r.AddAttrs(slog.String("result", string(s.Result)))
-	}
-	r.AddAttrs(slog.Float64("ms", float64(s.Took.Microseconds())/1000), slog.String("correlation_id", s.CorrelationID), slog.String("topic", s.Topic))
-	if s.Offset >= 0 {
-		r.AddAttrs(slog.Int("partition", int(s.Partition)), slog.Int64("offset", s.Offset))
-	}
-	if s.Span.IsValid() {
-		r.AddAttrs(slog.String("trace_id", s.Span.TraceID().String()))
-	}
-	_ = e.log.Handler().Handle(context.Background(), r) // the reader may be gone
 }

@@ -93,3 +93,46 @@ func TestSlowReaderOfEventsHoldsUpNobody(t *testing.T) {
 		t.Errorf("%d events: %d printed, %d said to be missed", events, printed, missed)
 	}
 }
+
+// held takes what is written to it when it is let go.
+type held struct {
+	letGo  chan struct{}
+	writes [][]byte
+}
+
+func (h *held) Write(lines []byte) (int, error) {
+	<-h.letGo
+	h.writes = append(h.writes, bytes.Clone(lines))
+	return len(lines), nil
+}
+
+// What piled up while the reader took nothing is written in as few pieces as are whole on a pipe.
+func TestBurstOfEventsIsWrittenInWholePieces(t *testing.T) {
+	t.Parallel()
+	const pipe, events = 4096, 1000
+	long := strings.Repeat("k", 3*pipe) // longer than a piece
+	out := &held{letGo: make(chan struct{})}
+	e := telemetry.NewEvents(out, telemetry.Off().Metrics)
+	for i := range events {
+		one := event
+		if i == events/2 {
+			one.CorrelationID = long
+		}
+		e.Print(one)
+	}
+	close(out.letGo)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines, all := 0, 0
+	for _, piece := range out.writes {
+		n := bytes.Count(piece, []byte("\n"))
+		if piece[len(piece)-1] != '\n' || len(piece) > pipe && n > 1 {
+			t.Errorf("a piece of %d bytes, %d lines: %s", len(piece), n, piece)
+		}
+		lines, all = lines+n, all+len(piece)
+	}
+	if most := 2*all/pipe + 3; lines != events || len(out.writes) > most {
+		t.Errorf("%d lines in %d pieces, want %d in at most %d", lines, len(out.writes), events, most)
+	}
+}
