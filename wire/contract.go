@@ -54,17 +54,3 @@ type Trace struct {
 	State   string // tracestate
 	Baggage string
 }
-
-func (t Trace) appendTo(headers []Header) []Header {
-	headers = appendText(headers, traceParentHeader, t.Parent)
-	headers = appendText(headers, traceStateHeader, t.State)
-	return appendText(headers, baggageHeader, t.Baggage)
-}
-
-// appendText adds a header unless its value is empty.
-func appendText(headers []Header, name, value string) []Header {
-	if value == "" {
-		return headers
-	}
-	return append(headers, Header{name, []byte(value)})
-}

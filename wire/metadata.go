@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -27,8 +26,13 @@ func FromMD(md metadata.MD) Metadata {
 	if len(md) == 0 {
 		return nil
 	}
+	names := make([]string, 0, len(md))
+	for name := range md {
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	m := make(Metadata, 0, len(md))
-	for _, name := range slices.Sorted(maps.Keys(md)) {
+	for _, name := range names {
 		for _, value := range md[name] {
 			m = append(m, Field{strings.ToLower(name), value})
 		}
@@ -41,10 +45,15 @@ func (m Metadata) MD() metadata.MD {
 	if len(m) == 0 {
 		return nil
 	}
-	md := make(metadata.MD, len(m))
-	for _, f := range m {
+	md, single := make(metadata.MD, len(m)), make([]string, len(m))
+	for i, f := range m {
 		name := strings.ToLower(f.Name)
-		md[name] = append(md[name], f.Value)
+		if values, repeats := md[name]; repeats {
+			md[name] = append(values, f.Value)
+			continue
+		}
+		single[i] = f.Value
+		md[name] = single[i : i+1 : i+1]
 	}
 	return md
 }
@@ -84,11 +93,13 @@ func (m Metadata) Within(bytes int, size func(Field) int) (rest Metadata, left i
 	return rest, left
 }
 
-// passes reports whether metadata of this lower-case name may be written to Kafka, or taken from there.
+// passes reports whether metadata of this lower-case name may be written to Kafka under headers of this prefix, or taken from there.
 // Reserved names belong to one HTTP/2 hop; credentials pass only where the configuration names them, because
 // Kafka stores what it is given.
-func (c Contract) passes(name string) bool {
+func (c *Contract) passes(prefix, name string) bool {
 	switch name {
+	case statusDetails:
+		return prefix == trailerPrefix
 	case "", "content-type", "te", "user-agent", "service-name":
 		return false
 	case "content-length", "connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
@@ -99,8 +110,6 @@ func (c Contract) passes(name string) bool {
 	}
 	return name[0] != ':' && !strings.HasPrefix(name, "grpc-")
 }
-
-func (c Contract) passesTrailer(name string) bool { return name == statusDetails || c.passes(name) }
 
 // LeftOut counts the metadata entries of a record that are left out, because HTTP/2 cannot carry them.
 type LeftOut struct {
@@ -115,33 +124,12 @@ func (l *LeftOut) add(header, problem string) {
 	}
 }
 
-// appendMetadata adds one header for each field that passes, and that a reader will take.
-func appendMetadata(headers []Header, prefix string, m Metadata, passes func(string) bool) []Header {
-	for _, f := range m {
-		name := strings.ToLower(f.Name)
-		if !passes(name) || !httpguts.ValidHeaderFieldName(name) {
-			continue
-		}
-		var value []byte
-		if !isBinary(name) {
-			if !httpguts.ValidHeaderFieldValue(f.Value) {
-				continue
-			}
-			value = []byte(f.Value)
-		} else {
-			value = make([]byte, base64.RawStdEncoding.EncodedLen(len(f.Value)))
-			base64.RawStdEncoding.Encode(value, []byte(f.Value))
-		}
-		headers = append(headers, Header{prefix + name, value})
-	}
-	return headers
-}
-
-// appendField reads a header written by appendMetadata, or by another producer. What HTTP/2 cannot carry is left out: a peer
+// appendField reads the first of the headers that are left of a record, which is one of metadata. What HTTP/2 cannot carry is left out: a peer
 // would refuse the whole call for it.
-func appendField(m Metadata, left *LeftOut, prefix string, h Header, passes func(string) bool) Metadata {
+func (c *Contract) appendField(m Metadata, left *LeftOut, prefix string, headers []Header) Metadata {
+	h := headers[0]
 	name := strings.ToLower(h.Name[len(prefix):])
-	if !passes(name) {
+	if !c.passes(prefix, name) {
 		return m
 	}
 	if !httpguts.ValidHeaderFieldName(name) {
@@ -154,7 +142,7 @@ func appendField(m Metadata, left *LeftOut, prefix string, h Header, passes func
 			left.add(h.Name, "the value has control characters; metadata with such bytes needs a name that ends in -bin")
 			return m
 		}
-		return append(m, Field{name, value})
+		return append(m.room(len(headers)), Field{name, value})
 	}
 	// A gRPC library may join repeated binary values with commas, which are no base64.
 	for part := range strings.SplitSeq(string(h.Value), ",") {
@@ -163,7 +151,15 @@ func appendField(m Metadata, left *LeftOut, prefix string, h Header, passes func
 			left.add(h.Name, "the value is not base64: "+err.Error())
 			continue
 		}
-		m = append(m, Field{name, string(value)})
+		m = append(m.room(len(headers)), Field{name, string(value)})
+	}
+	return m
+}
+
+// room is m, or room for so many fields where there are none yet.
+func (m Metadata) room(fields int) Metadata {
+	if m == nil {
+		return make(Metadata, 0, fields)
 	}
 	return m
 }

@@ -28,7 +28,11 @@ func (n Number) After(have int) int {
 
 // Numbered is the headers of one of several records that differ in their number only. They share no memory that is written.
 func Numbered(headers []Header, n Number) []Header {
-	return n.appendTo(append(make([]Header, 0, len(headers)+1), headers...))
+	headers = append(make([]Header, 0, len(headers)+1), headers...)
+	if n == 0 {
+		return headers
+	}
+	return append(headers, Header{numberHeader, strconv.AppendUint(nil, uint64(n)-1, 10)})
 }
 
 // IsNumber reports whether a header is the number of its record.
@@ -43,13 +47,6 @@ func NumberOf(headers []Header) Number {
 		}
 	}
 	return 0
-}
-
-func (n Number) appendTo(headers []Header) []Header {
-	if n == 0 {
-		return headers
-	}
-	return append(headers, Header{numberHeader, strconv.AppendUint(nil, uint64(n)-1, 10)})
 }
 
 func decodeNumber(value []byte) (Number, error) {

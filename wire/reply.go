@@ -33,18 +33,19 @@ func (c Contract) EncodeReplyMessage(r Reply) []Header { return c.encodeReply(r,
 func (c Contract) EncodeReplyEnd(r Reply) []Header { return c.encodeReply(r, true) }
 
 func (c Contract) encodeReply(r Reply, end bool) []Header {
-	headers := make([]Header, 0, 3+len(r.Metadata)+len(r.Trailers)+5)
-	headers = append(headers, Header{c.CorrelationID, []byte(r.CorrelationID)})
-	if end {
-		headers = append(headers, Header{statusHeader, strconv.AppendUint(nil, uint64(ValidStatus(r.Status)), 10)})
-		headers = appendText(headers, messageHeader, EncodeMessage(r.Message))
+	if !end {
+		r.Message, r.Trailers = "", nil
 	}
-	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
+	e := newEncoder(8, len(r.CorrelationID)+len(r.Message), r.Metadata, r.Trailers)
+	e.text(c.CorrelationID, r.CorrelationID)
 	if end {
-		headers = appendMetadata(headers, trailerPrefix, r.Trailers, c.passesTrailer)
+		e.integer(statusHeader, int64(ValidStatus(r.Status)))
+		e.known(messageHeader, EncodeMessage(r.Message))
 	}
-	headers = appendText(headers, callHeader, r.Call)
-	return r.Number.appendTo(r.Trace.appendTo(headers))
+	e.metadata(&c, metadataPrefix, r.Metadata)
+	e.metadata(&c, trailerPrefix, r.Trailers)
+	e.known(callHeader, r.Call)
+	return e.last(r.Trace, r.Number)
 }
 
 // DecodeReply reads the headers of a reply record, of both kinds. An absent status is OK. Metadata that cannot be carried is
@@ -52,7 +53,7 @@ func (c Contract) encodeReply(r Reply, end bool) []Header {
 func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 	var r Reply
 	var problems []error
-	for _, h := range headers {
+	for i, h := range headers {
 		switch h.Name {
 		case c.CorrelationID:
 			r.CorrelationID = string(h.Value)
@@ -76,9 +77,9 @@ func (c Contract) DecodeReply(headers []Header) (Reply, error) {
 		default:
 			switch {
 			case strings.HasPrefix(h.Name, metadataPrefix):
-				r.Metadata = appendField(r.Metadata, &r.LeftOut, metadataPrefix, h, c.passes)
+				r.Metadata = c.appendField(r.Metadata, &r.LeftOut, metadataPrefix, headers[i:])
 			case strings.HasPrefix(h.Name, trailerPrefix):
-				r.Trailers = appendField(r.Trailers, &r.LeftOut, trailerPrefix, h, c.passesTrailer)
+				r.Trailers = c.appendField(r.Trailers, &r.LeftOut, trailerPrefix, headers[i:])
 			}
 		}
 	}

@@ -28,30 +28,32 @@ type Request struct {
 }
 
 // FullMethod is "package.Service/Method".
-func (r Request) FullMethod() string { return r.Service + "/" + r.Method }
+func (r Request) FullMethod() string {
+	var name [maxInterned]byte
+	return Text(append(append(append(name[:0], r.Service...), '/'), r.Method...))
+}
 
 // EncodeRequest writes the headers of one record of a call: the overrides as they are, the contract's four
 // where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out, and what no
 // HTTP/2 connection carries, which can come from none.
 func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
-	headers := make([]Header, 0, len(overrides)+4+len(r.Metadata)+7)
-	headers = append(headers, overrides...)
+	e := newEncoder(len(overrides)+11, len(r.Service)+len(r.Method)+len(r.ReplyTo)+len(r.CorrelationID), r.Metadata, nil)
+	e.headers = append(e.headers, overrides...)
 	if r.ReplyTo != "" {
-		headers = append(headers,
-			Header{c.Service, []byte(r.Service)},
-			Header{c.Method, []byte(r.Method)},
-			Header{c.ReplyTo, []byte(r.ReplyTo)},
-			Header{c.CorrelationID, []byte(r.CorrelationID)})
+		e.text(c.Service, r.Service)
+		e.text(c.Method, r.Method)
+		e.text(c.ReplyTo, r.ReplyTo)
+		e.text(c.CorrelationID, r.CorrelationID)
 	}
-	headers = appendMetadata(headers, metadataPrefix, r.Metadata, c.passes)
-	headers = appendText(headers, callHeader, r.Call)
+	e.metadata(&c, metadataPrefix, r.Metadata)
+	e.known(callHeader, r.Call)
 	if !r.Deadline.IsZero() {
-		headers = append(headers, Header{deadlineHeader, strconv.AppendInt(nil, max(r.Deadline.UnixMilli(), 0), 10)})
+		e.integer(deadlineHeader, max(r.Deadline.UnixMilli(), 0))
 	}
 	if r.Canceled {
-		headers = append(headers, Header{canceledHeader, []byte("1")})
+		e.text(canceledHeader, "1")
 	}
-	return r.Number.appendTo(r.Trace.appendTo(headers))
+	return e.last(r.Trace, r.Number)
 }
 
 // DecodeRequest reads the headers of a request record that has this timestamp. The deadline is grpc:deadline,
@@ -68,11 +70,11 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 	for i, h := range headers {
 		switch h.Name {
 		case c.Service:
-			r.Service = string(h.Value)
+			r.Service = Text(h.Value)
 		case c.Method:
-			r.Method = string(h.Value)
+			r.Method = Text(h.Value)
 		case c.ReplyTo:
-			r.ReplyTo = string(h.Value)
+			r.ReplyTo = Text(h.Value)
 		case c.CorrelationID:
 			r.CorrelationID = string(h.Value)
 		case callHeader:
@@ -96,15 +98,12 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 			timeout = string(h.Value)
 		default:
 			if strings.HasPrefix(h.Name, metadataPrefix) {
-				if r.Metadata == nil {
-					r.Metadata = make(Metadata, 0, len(headers)-i)
-				}
 				left := &r.LeftOut
 				var key LeftOut
 				if strings.EqualFold(h.Name[len(metadataPrefix):], c.IdempotencyMetadata) {
 					left = &key
 				}
-				r.Metadata = appendField(r.Metadata, left, metadataPrefix, h, c.passes)
+				r.Metadata = c.appendField(r.Metadata, left, metadataPrefix, headers[i:])
 				if key.Count > 0 {
 					problems = append(problems, errors.New(key.First))
 				}

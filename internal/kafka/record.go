@@ -23,7 +23,7 @@ func RecordOf(m *sarama.ConsumerMessage) wire.Record {
 	if len(m.Headers) > 0 {
 		r.Headers = make([]wire.Header, len(m.Headers))
 		for i, h := range m.Headers {
-			r.Headers[i] = wire.Header{Name: string(h.Key), Value: h.Value}
+			r.Headers[i] = wire.Header{Name: wire.Text(h.Key), Value: h.Value}
 		}
 	}
 	return r
