@@ -26,6 +26,7 @@ func TestRecordsTakeLittleMemory(t *testing.T) {
 		"decode a request":       {func() { _, _ = c.DecodeRequest(requestHeaders, time.Time{}) }, 5}, // ids, metadata, and each value of that
 		"decode a reply":         {func() { _, _ = c.DecodeReply(replyHeaders) }, 4},                  // the same
 		"skip a reply":           {func() { c.Names(replyHeaders) }, 0},                               // nothing is copied
+		"find the table's key":   {func() { c.TableKey(request) }, 0},                                 // it is one of the ids
 		"name a method":          {func() { _ = request.FullMethod() }, 0},                            // it is known
 	} {
 		if n := testing.AllocsPerRun(100, tc.run); n > tc.most {

@@ -54,6 +54,10 @@ func isScoped(id, key string) bool {
 	if len(id) != len(key)+1+2*md5.Size || id[:len(key)] != key || id[len(key)] != '-' {
 		return false
 	}
-	_, err := hex.DecodeString(id[len(key)+1:])
-	return err == nil
+	for i := len(key) + 1; i < len(id); i++ {
+		if unhex(id[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
