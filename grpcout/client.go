@@ -54,7 +54,7 @@ type Target struct {
 // Call is what is sent.
 type Call struct {
 	Method   string      // "package.Service/Method"
-	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent
+	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent; must not be changed any more
 	Message  []byte      // protobuf; must not be changed any more
 }
 
@@ -117,11 +117,14 @@ func New(o Options) *Client {
 // UNAVAILABLE, at once where it refuses connections. The message of a status that the service did not send
 // itself names the target's address.
 func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	r, _ := c.unary(ctx, t, call)
 	return r
 }
 
-// unary is Unary, and tells whether the service has sent anything.
+// unary is Unary, and tells whether the service has sent anything. Its context must end soon after it: grpc-go leaves a stream open on which a
+// second reply arrived, until then.
 func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answered bool) {
 	ctx, odd := outgoing(ctx, call.Metadata)
 	conn, err := c.begin(path{t, odd})
@@ -130,11 +133,8 @@ func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answ
 	}
 	defer c.inFlight.Done()
 
-	// grpc-go leaves a stream open on which a second reply arrived, until its context ends.
-	callCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var reply []byte
-	err = conn.Invoke(callCtx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
+	err = conn.Invoke(ctx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
 	// Whatever a service sends begins with a content-type, be it in the header or in the trailer.
 	answered = len(r.Header) > 0 || len(r.Trailer) > 0
 	r.Header, r.Trailer = received(r.Header), received(r.Trailer)

@@ -14,6 +14,8 @@ import (
 // that does not offer health is reachable all the same. The error says why the service cannot be reached, or that it
 // does not serve.
 func (c *Client) Health(ctx context.Context, t Target) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	r, answered := c.unary(ctx, t, Call{Method: "grpc.health.v1.Health/Check"})
 	switch {
 	case !answered:

@@ -12,18 +12,32 @@ import (
 // values with other characters than its own API allows. A call that has such is odd: its connection takes the metadata from where
 // grpc-go looks at it no more.
 func outgoing(ctx context.Context, md metadata.MD) (_ context.Context, odd bool) {
-	out := make(metadata.MD, len(md))
-	for name, values := range md {
-		if name = strings.ToLower(name); reserved(name) {
-			continue
+	if !sendable(md) {
+		out := make(metadata.MD, len(md))
+		for name, values := range md {
+			if name = strings.ToLower(name); !reserved(name) {
+				out[name] = append(out[name], values...)
+			}
 		}
-		out[name] = append(out[name], values...)
+		md = out
+	}
+	for name, values := range md {
 		odd = odd || isOdd(name, values)
 	}
 	if odd {
-		return context.WithValue(ctx, oddKey{}, out), true
+		return context.WithValue(ctx, oddKey{}, md), true
 	}
-	return metadata.NewOutgoingContext(ctx, out), false
+	return metadata.NewOutgoingContext(ctx, md), false
+}
+
+// sendable reports whether metadata can go as it is.
+func sendable(md metadata.MD) bool {
+	for name := range md {
+		if strings.ToLower(name) != name || reserved(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // isOdd reports what grpc-go refuses.

@@ -178,13 +178,15 @@ func (v *visit) leave(verdict verdict, r Result) (open bool) {
 }
 
 func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool) {
-	if _, bounded := ctx.Deadline(); bounded {
-		return c.once(ctx, t, call)
-	}
-	if c.policy.AttemptTimeout <= 0 {
+	var cancel context.CancelFunc
+	switch _, bounded := ctx.Deadline(); {
+	case bounded:
+		ctx, cancel = context.WithCancel(ctx)
+	case c.policy.AttemptTimeout > 0:
+		ctx, cancel = context.WithTimeout(ctx, c.policy.AttemptTimeout)
+	default:
 		return c.unbounded(ctx, t, call)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.policy.AttemptTimeout)
 	defer cancel()
 	return c.once(ctx, t, call)
 }
@@ -194,13 +196,12 @@ var errIdle = errors.New("no answer came")
 
 // unbounded is an attempt of which the service is told no deadline.
 func (c *Caller) unbounded(ctx context.Context, t Target, call Call) (Result, bool) {
-	limit := c.policy.AttemptIdle
-	if limit <= 0 {
-		return c.once(ctx, t, call)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer time.AfterFunc(limit, func() { cancel(errIdle) }).Stop()
+	limit := c.policy.AttemptIdle
+	if limit > 0 {
+		defer time.AfterFunc(limit, func() { cancel(errIdle) }).Stop()
+	}
 	r, answered := c.once(ctx, t, call)
 	if r.Status == codes.Canceled && errors.Is(context.Cause(ctx), errIdle) {
 		r.Status, r.Message, r.Idle = codes.DeadlineExceeded, fmt.Sprintf("%s: %v for %v", t.Address, errIdle, limit), true

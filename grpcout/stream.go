@@ -16,7 +16,7 @@ import (
 // Stream is a call whose messages flow while it is open, in both directions.
 type Stream struct {
 	Method   string      // "package.Service/Method"
-	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent
+	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent; must not be changed any more
 
 	// Next gives the next request message, which must not be changed any more, and io.EOF after the last one. It waits for
 	// it, until ctx ends, and must not lose one then: it is called again by another attempt. That it is called means that
