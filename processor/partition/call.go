@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -19,7 +20,8 @@ import (
 // call is the one execution of a key that is in flight.
 type call struct {
 	*attempt
-	cancel  context.CancelCauseFunc
+	stop    context.CancelFunc     // of its context
+	ended   atomic.Pointer[ending] // by cancel
 	started time.Time
 	parked  []*attempt // bounded by the claim's in-flight bound: each holds a record
 }
@@ -28,8 +30,13 @@ type call struct {
 func (p *Partition) start(a *attempt, hold *consumergroup.Hold, now time.Time) *call {
 	a.advance(callStarts)
 	// Not goka's context, which ends with the session while the claim still drains.
-	ctx, cancel := context.WithCancelCause(p.config.Telemetry.WithBinding(a.traced(a.delivery.Context()), a.route.GRPC))
-	c := &call{attempt: a, cancel: cancel, started: now}
+	ctx := p.config.Telemetry.WithBinding(a.traced(a.delivery.Context()), a.route.GRPC)
+	c := &call{attempt: a, started: now}
+	if deadline := a.request.Deadline; deadline.IsZero() {
+		ctx, c.stop = context.WithCancel(ctx)
+	} else {
+		ctx, c.stop = context.WithDeadline(ctx, deadline)
+	}
 	a.hold = hold
 	p.calls[a.key] = c
 	p.load.begin(c)
@@ -42,14 +49,15 @@ func (p *Partition) start(a *attempt, hold *consumergroup.Hold, now time.Time) *
 	return c
 }
 
+// cancel ends the call. The first reason counts. Safe for concurrent use.
+func (c *call) cancel(why *ending) {
+	c.ended.CompareAndSwap(nil, why)
+	c.stop()
+}
+
 // make makes the call, and injects its result.
 func (b *Binding) make(ctx context.Context, c *call) {
-	defer c.cancel(nil)
-	if deadline := c.request.Deadline; !deadline.IsZero() {
-		var stop context.CancelFunc
-		ctx, stop = context.WithDeadlineCause(ctx, deadline, errLate)
-		defer stop()
-	}
+	defer c.stop()
 	done := callReturns{call: c}
 	if c.stream == nil {
 		done.result = b.config.Caller.Unary(ctx, targetOf(c.route.Target), grpcout.Call{
@@ -61,7 +69,7 @@ func (b *Binding) make(ctx context.Context, c *call) {
 		done.result, done.reply = b.callStream(ctx, c)
 	}
 	c.hold.Charge(resultSize(done.result))
-	done.cause = endingOf(ctx, done.result)
+	done.cause = c.endingOf(ctx, done.result)
 	b.config.Telemetry.Metrics.Took(c.method, telemetry.StageCall, time.Since(c.started))
 	if !c.hold.Inject(c.key, done) {
 		c.abandon(errGivenUp)

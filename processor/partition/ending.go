@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 	"kafkagrpc/grpcout"
 )
 
-// ending is why a call was ended here and not by the service. It is the cause with which its context ends.
+// ending is why a call was ended here and not by the service.
 type ending struct {
 	status  codes.Code
 	message string // "": what the call itself says
@@ -51,23 +50,22 @@ func idle(limit time.Duration) *ending {
 }
 
 // endingOf tells whether a call was ended here; nil: the result is the service's, or of the way to it.
-func endingOf(ctx context.Context, r grpcout.Result) *ending {
+func (c *call) endingOf(ctx context.Context, r grpcout.Result) *ending {
 	if r.Idle {
 		return errIdle
 	}
 	if r.Status != codes.Canceled && r.Status != codes.DeadlineExceeded {
 		return nil
 	}
-	if ctx.Err() == nil {
+	switch ctx.Err() {
+	case nil:
 		// The service has the same deadline, and may be faster than the timer here.
 		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 			return errLate
 		}
 		return nil
+	case context.DeadlineExceeded:
+		return errLate
 	}
-	var e *ending
-	if !errors.As(context.Cause(ctx), &e) {
-		return nil // the partition was given up
-	}
-	return e
+	return c.ended.Load() // nil: the partition was given up
 }

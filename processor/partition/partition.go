@@ -18,6 +18,7 @@ type Partition struct {
 	open     map[attemptID]*attempt // streams whose request is open; bounded by the claim's in-flight bound
 	outlived outlivedRequests
 	outdated outlivedRequests // unary ones that were too old
+	unary    *fingerprint     // of one request after another, each in its turn
 	streams  openStreams
 	load     load
 	spans    openSpans
@@ -25,7 +26,10 @@ type Partition struct {
 
 // Assign begins a partition of a new assignment.
 func (b *Binding) Assign() *Partition {
-	return &Partition{Binding: b, calls: make(map[string]*call), open: make(map[attemptID]*attempt), load: load{calls: make(map[*call]time.Time)}}
+	return &Partition{
+		Binding: b, calls: make(map[string]*call), open: make(map[attemptID]*attempt), unary: newFingerprint(),
+		load: load{calls: make(map[*call]time.Time)},
+	}
 }
 
 // GiveUp ends what is left of a partition whose goroutine has ended: nothing in it is answered any more.

@@ -65,7 +65,9 @@ func (t *turn) read() {
 		t.beginStream(a)
 	case !null:
 		a.comes(requestEnds)
-		a.opening = newFingerprint(a.method, a.message).sum()
+		t.unary.begin(a.method)
+		t.unary.add(a.message)
+		a.opening = t.unary.sum()
 		t.decide(a)
 	case a.request.Canceled:
 		t.cancel(a.key, a.id())

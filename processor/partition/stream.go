@@ -19,7 +19,7 @@ import (
 // two would take the later records for another stream. Once it is answered only that is left of it, in outlivedRequests.
 type stream struct {
 	open        *consumergroup.Hold // of the first record, until the end of the request
-	fingerprint fingerprint         // of the messages so far
+	fingerprint *fingerprint        // of the messages so far
 	messages    int
 	due         *outcome // in replyDue: what follows at the end of the request
 	inbox       *inbox   // once it is executed
@@ -45,13 +45,14 @@ func (t *turn) beginStream(a *attempt) {
 	}
 	s := &stream{
 		open:        t.delivery.Await(),
-		fingerprint: newFingerprint(a.method),
+		fingerprint: newFingerprint(),
 		limit:       t.config.Remote.Processing.StreamIdle,
 		null:        null,
 		begun:       time.Now(),
 		last:        a.source,
 	}
 	a.stream = s
+	s.fingerprint.begin(a.method)
 	full := false
 	if null {
 		a.comes(requestEnds)
