@@ -150,12 +150,14 @@ func TestFrozenInstanceSendsNothingThatWasOnItsWay(t *testing.T) {
 		return nil, nil, false
 	})
 	zombie := b.startChild(t, 0)
+	var sent []wire.Record
 	for i := range n {
 		key := strconv.Itoa(i)
 		r := attempt(key, "call "+key)
 		r.Deadline = time.Now().Add(5 * time.Minute)
-		b.send(r, key)
+		sent = append(sent, message(r, key), end(r))
 	}
+	b.produce(sent...) // at once: the producer of the instance gives a silent broker up after some seconds, and sends the rows again
 	<-reached
 	b.service.wait(t, n) // all but the first rows wait behind those that Kafka does not acknowledge
 	zombie.signal(syscall.SIGSTOP)
