@@ -333,7 +333,7 @@ func TestTraceThatIsNotSampledIsPassedOn(t *testing.T) {
 			check("the service", func(name string) string { return strings.Join(md.Get(name), "|") })
 			key := ""
 			for _, topic := range []string{route.Topic, route.ReplyTo} {
-				records, err := recordsOf(ctx, route.Cluster, topic)
+				records, err := recordsOf(ctx, route.Cluster, topic, 2)
 				if err != nil || len(records) != 2 {
 					t.Fatal(records, err)
 				}
