@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 )
 
@@ -31,7 +32,7 @@ func (p *Processor) count(ctx context.Context, s *tablestore.Store, rows *atomic
 			if n++; n%countStep != 0 {
 				return true
 			}
-			going := pause(ctx, countRest*time.Since(step))
+			going := restart.Pause(ctx, countRest*time.Since(step))
 			step = time.Now()
 			return going
 		})
@@ -43,7 +44,7 @@ func (p *Processor) count(ctx context.Context, s *tablestore.Store, rows *atomic
 		} else {
 			rows.Store(n)
 		}
-		if !pause(ctx, max(min(countInterval, p.config.SweepInterval), countShare*time.Since(begun))) {
+		if !restart.Pause(ctx, max(min(countInterval, p.config.SweepInterval), countShare*time.Since(begun))) {
 			return
 		}
 	}

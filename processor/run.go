@@ -84,16 +84,6 @@ func (p *Processor) needed(ctx context.Context) error {
 	return p.cluster.Ping(ctx)
 }
 
-// pause reports whether it was not ctx that ended it.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // runOnce runs one goka processor to its end, and answers for how long it was ready.
 func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	config := p.cluster.ConsumerConfig()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 )
 
@@ -42,7 +43,7 @@ func (p *Processor) standbyCopies() (copies []*tablestore.Store) {
 // followEnds keeps up where the changelog of the standby copies ends, until ctx ends. What a copy reads does not tell: it is
 // just when it reads nothing that it falls behind.
 func (p *Processor) followEnds(ctx context.Context, reader *kafka.Reader) {
-	for pause(ctx, lagInterval) {
+	for restart.Pause(ctx, lagInterval) {
 		for _, s := range p.standbyCopies() {
 			p.mu.RLock()
 			before := p.ends[s.Partition]

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor/partition"
 	"kafkagrpc/processor/rowpb"
@@ -88,12 +89,7 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 		case <-ctx.Done():
 			return false
 		}
-		select {
-		case <-time.After(sweepRest * time.Since(begun)):
-			return true
-		case <-ctx.Done():
-			return false
-		}
+		return restart.Pause(ctx, sweepRest*time.Since(begun))
 	}
 	whole := true
 	err := s.Each(func(key, row []byte) bool {

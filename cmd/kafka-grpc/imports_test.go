@@ -38,7 +38,7 @@ var rules = []rule{
 	{"topology", "wire internal/keystore internal/texttable", "", "what a file means; it opens no socket and knows no client of Kafka"},
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
-	{"internal/kafka", "wire topology internal/loglimit", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
+	{"internal/kafka", "wire topology internal/loglimit internal/restart", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
 	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"kafkagrpc/internal/restart"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,7 +24,7 @@ const (
 
 // tend looks after the partitions: those that failed, and those to come. known is how many there are, by topic.
 func (t *Tail) tend(ctx context.Context, known map[string]int32) {
-	for rest(ctx, tailRest) {
+	for restart.Pause(ctx, tailRest) {
 		t.mend(ctx)
 		t.grow(ctx, known)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/loglimit"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/wire"
 )
 
@@ -112,7 +113,7 @@ func (t *Tail) ends(ctx context.Context, c Cluster, topics []string) (kadm.Liste
 		}
 		code, ok := errors.AsType[*kerr.Error](err)
 		final := ok && !code.Retriable && code != kerr.SaslAuthenticationFailed // which another broker may not say
-		if final || time.Since(begun) > metadataTimeout || !rest(asking, metadataBackoff) {
+		if final || time.Since(begun) > metadataTimeout || !restart.Pause(asking, metadataBackoff) {
 			return nil, problem
 		}
 	}
@@ -131,18 +132,6 @@ func unlisted(offsets kadm.ListedOffsets) error {
 		}
 	}
 	return nil
-}
-
-// rest waits, and reports whether ctx goes on.
-func rest(ctx context.Context, d time.Duration) bool {
-	wait := time.NewTimer(d)
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-wait.C:
-		return true
-	}
 }
 
 // Close stops reading and waits until no deliver runs. It takes a moment, or up to 5 seconds when a broker hangs. It may be

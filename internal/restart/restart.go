@@ -62,7 +62,7 @@ func (l Loop) Run(ctx context.Context, attempt func(context.Context) (ready time
 			missed = true
 			l.Ended(fmt.Errorf("%w; now: %w", err, missing), time.Now().Add(askInterval))
 		})
-		if !there || !missed && !pause(ctx, wait) {
+		if !there || !missed && !Pause(ctx, wait) {
 			return
 		}
 		if wait = min(2*wait, l.Longest); missed {
@@ -82,14 +82,14 @@ func Await(ctx context.Context, needed func(context.Context) error, tell func(mi
 			return true
 		}
 		tell(err)
-		if !pause(ctx, askInterval) {
+		if !Pause(ctx, askInterval) {
 			return false
 		}
 	}
 }
 
-// pause reports whether it was not ctx that ended it.
-func pause(ctx context.Context, d time.Duration) bool {
+// Pause waits, and reports whether it was not ctx that ended that.
+func Pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true

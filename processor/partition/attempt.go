@@ -87,7 +87,7 @@ func (a *attempt) partial() bool {
 
 // startable reports whether all messages of a stream are at hand. Of an attempt that is not executed only the first is kept.
 func (a *attempt) startable() bool {
-	return a.stream.messages <= 1 && a.came != requestCanceled && a.reply != replyGiven
+	return a.stream.messages <= 1 && a.came != requestCanceled
 }
 
 func (a *attempt) late(now time.Time) bool {

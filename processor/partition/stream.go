@@ -160,11 +160,8 @@ func (t *turn) settle(a *attempt, o outcome) {
 			return
 		}
 		a.advance(messagesGoOut)
-		s.due = new(o)
-		if len(o.messages) > 0 {
-			s.due.metadata = nil // it is on them
-		}
-		s.due.messages = nil
+		s.due = new(o.end())
+		s.due.halfClosed = true // its request has to be compared yet
 		return
 	case !bytes.Equal(o.whole, s.fingerprint.sum()):
 		a.result, o = telemetry.ResultMismatch, mismatch
