@@ -29,6 +29,7 @@ var rules = []rule{
 	{"internal/loglimit", "", "", "everything may log, so it depends on nothing"},
 	{"internal/restart", "", "", "runs again what ends, whatever it is"},
 	{"internal/jsonanswer", "", "", "how the admin address answers, whatever it is asked"},
+	{"internal/payload", "", "", "values and messages; where they come from and go to is not its business"},
 	{"internal/keystore", "", "", "decodes files, whoever asks"},
 	{"internal/texttable", "", "", "lays out text, whatever it says"},
 	{"internal/tablestore", "", "goka", "goka's storage; it knows no rows"},
