@@ -14,6 +14,7 @@ import (
 //	yaml:"key"        the key; a field without it is not read. An embedded struct belongs to its parent, and "a.b" is b in the mapping a
 //	need:"true"       the key must be there
 //	oneof:"a b"       the values that a scalar takes
+//	case:"any"        also in upper case
 //	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
 //	instead:"what"    the key exists elsewhere, and what is written here in its place
 //	idle:"why"        the key is read but has no effect, which is a warning
@@ -83,6 +84,9 @@ func (d *decoder) scalar(n ast.Node, into scalar, p place, tag reflect.StructTag
 	if t.ok && t.value == "" && tag.Get("need") != "" {
 		t.ok = false
 		d.report.problem(t.position, "%s is empty", p)
+	}
+	if tag.Get("case") == "any" {
+		t.value = strings.ToLower(t.value)
 	}
 	if values := strings.Fields(tag.Get("oneof")); t.ok && len(values) > 0 && !slices.Contains(values, t.value) {
 		t.ok = false

@@ -3,19 +3,20 @@ package topology
 import (
 	"crypto/tls"
 	"errors"
+	"slices"
 	"strings"
 
 	"kafkagrpc/internal/keystore"
 )
 
-// readStore opens a PKCS #12 file. A panic of a decoder is an error of the file.
-func readStore(path, password string) (store *keystore.Store, err error) {
+// readStore opens a store of a format, "" for either. A panic of a decoder is an error of the file.
+func readStore(path, format, password string) (store *keystore.Store, err error) {
 	data, err := readRegular(path)
 	if err != nil {
 		return nil, &unreadable{err}
 	}
-	err = caught("the PKCS #12 decoder", func() (err error) {
-		store, err = keystore.Open(data, password)
+	err = caught("the decoder of stores", func() (err error) {
+		store, err = keystore.Open(data, format, password)
 		return err
 	})
 	return store, err
@@ -82,7 +83,7 @@ func (c *compiler) openStore(opened map[string]*keystore.Store, name string, v *
 	if !s.Store.ok || s.Password.given && !s.Password.ok || s.Type.given && !s.Type.ok {
 		return nil
 	}
-	store, err := readStore(c.path(s.Store.value), s.Password.value)
+	store, err := readStore(c.path(s.Store.value), s.Type.value, s.Password.value)
 	var before *unreadable
 	switch {
 	case errors.As(err, &before):
@@ -93,6 +94,25 @@ func (c *compiler) openStore(opened map[string]*keystore.Store, name string, v *
 		c.report.cause(err, s.Store.position, "%s `%s` of %s cannot be used: %v", what, s.Store.raw, v.place, err)
 	default:
 		opened[name] = store
+		c.entries(store, s.store)
 	}
 	return opened[name]
+}
+
+// entries reports those that a vault lists and its store does not have.
+func (c *compiler) entries(store *keystore.Store, s store) {
+	for _, e := range s.Entries {
+		if e.ok && !store.Has(e.value) {
+			c.report.problem(e.position, "%s: store `%s` has no entry `%s`; it has %s", e.place, s.Store.raw, e.raw, listed(store.Aliases()))
+		}
+	}
+}
+
+// closed reports whether a vault lists the entries of a store that count, and leaves an alias out, which is reported.
+func (c *compiler) closed(alias text, s store) bool {
+	if s.Entries == nil || slices.ContainsFunc(s.Entries, func(e text) bool { return !e.ok || strings.EqualFold(e.value, alias.value) }) {
+		return false
+	}
+	c.report.problem(alias.position, "%s: `entries` of store `%s` does not list `%s`; add it there, or leave `entries` away", alias.place, s.Store.raw, alias.raw)
+	return true
 }

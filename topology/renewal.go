@@ -29,14 +29,14 @@ type renewal struct {
 
 // watchedStore is a store on disk with what is taken from it.
 type watchedStore struct {
-	path, password string // no path: no store
-	aliases        []string
-	used           fs.FileInfo // the state of the file that is in use; nil: it could not be looked at
-	tried          fs.FileInfo // the state at the last try; nil: the file was not there, or there was none
+	path, format, password string // no path: no store
+	aliases                []string
+	used                   fs.FileInfo // the state of the file that is in use; nil: it could not be looked at
+	tried                  fs.FileInfo // the state at the last try; nil: the file was not there, or there was none
 }
 
 func (c *compiler) watch(s store, aliases []text) watchedStore {
-	w := watchedStore{path: c.path(s.Store.value), password: s.Password.value}
+	w := watchedStore{path: c.path(s.Store.value), format: s.Type.value, password: s.Password.value}
 	for _, a := range aliases {
 		w.aliases = append(w.aliases, a.value)
 	}
@@ -107,7 +107,7 @@ func (r *renewal) read() (*ServerTLS, error) {
 }
 
 func (w *watchedStore) certificates() ([]tls.Certificate, error) {
-	store, err := readStore(w.path, w.password)
+	store, err := readStore(w.path, w.format, w.password)
 	if err != nil {
 		return nil, fmt.Errorf("reading keystore %s again: %w", w.path, err)
 	}
@@ -136,7 +136,7 @@ func (w *watchedStore) pool(system bool) (*x509.CertPool, error) {
 	if w.path == "" {
 		return pool, nil
 	}
-	store, err := readStore(w.path, w.password)
+	store, err := readStore(w.path, w.format, w.password)
 	if err != nil {
 		return nil, fmt.Errorf("reading trust store %s again: %w", w.path, err)
 	}

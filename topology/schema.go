@@ -27,9 +27,10 @@ type vault struct {
 	spot
 	Type    text `yaml:"type" need:"true" oneof:"filesystem"`
 	Options struct {
-		Keys    storeFile `yaml:"keys"`
-		Trust   storeFile `yaml:"trust"`
-		Signers anything  `yaml:"signers" idle:"a certificate is named by keys, not found by its signer"`
+		Keys       storeFile `yaml:"keys"`
+		Trust      storeFile `yaml:"trust"`
+		Signers    anything  `yaml:"signers" idle:"a certificate is named by keys, not found by its signer"`
+		Revocation anything  `yaml:"revocation" instead:"lists of revoked certificates are not read, so a revoked one would be let in; where that must not be, let certificates expire soon, and trust an authority of your own"`
 	} `yaml:"options"`
 }
 
@@ -45,9 +46,10 @@ func (s *storeFile) decode(d *decoder, n ast.Node, at position, p place) {
 }
 
 type store struct {
-	Store    text `yaml:"store" need:"true"`
-	Type     text `yaml:"type" oneof:"pkcs12" later:"jks jceks"`
-	Password text `yaml:"password"`
+	Store    text   `yaml:"store" need:"true"`
+	Type     text   `yaml:"type" oneof:"pkcs12 jks" later:"jceks" case:"any"`
+	Password text   `yaml:"password"`
+	Entries  []text `yaml:"entries"`
 }
 
 // catalog holds protos, in files or in the configuration itself.

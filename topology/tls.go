@@ -125,7 +125,7 @@ func (c *compiler) certificates(vault text, v *vault, aliases []text) []tls.Cert
 	}
 	var all []tls.Certificate
 	for _, alias := range aliases {
-		if !alias.ok {
+		if !alias.ok || c.closed(alias, v.Options.Keys.store) {
 			continue
 		}
 		certificate, name, err := certificateOf(keys, alias.value)
@@ -177,7 +177,7 @@ func (c *compiler) roots(b *binding, vault text, aliases []text, system text) *x
 		return pool
 	}
 	for _, alias := range aliases {
-		if !alias.ok {
+		if !alias.ok || c.closed(alias, v.Options.Trust.store) {
 			continue
 		}
 		certificate, name, err := store.Certificate(alias.value)

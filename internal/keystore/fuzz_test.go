@@ -37,7 +37,7 @@ func FuzzOpen(f *testing.F) {
 	if err != nil || len(paths) == 0 {
 		f.Fatalf("no stores (%v)", err)
 	}
-	for _, path := range paths {
+	for _, path := range append(paths, "testdata/keytool.jks", "testdata/keytool.jceks") {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
@@ -46,7 +46,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, password := range []string{"changeit", ""} {
-			store, err := open(data, password, 50_000)
+			store, err := openWithin(data, "", password, 50_000)
 			if err != nil {
 				continue
 			}

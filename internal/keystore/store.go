@@ -1,8 +1,8 @@
-// Package keystore reads PKCS #12 stores as Java and openssl write them: any number of keys and certificates, by their
-// names.
+// Package keystore reads PKCS #12 stores as Java and openssl write them, and Java's JKS stores: any number of keys and
+// certificates, by their names.
 //
-// A library reads such files too, and loses the names. The reader here knows every encryption that keytool and openssl
-// have written, of which most are broken by today's measure: what protects a store is who may read its file.
+// A library reads PKCS #12 too, and loses the names. The reader here knows every encryption that keytool and openssl
+// have written, of which most are broken by today's measure, as JKS is: what protects a store is who may read its file.
 package keystore
 
 import (
@@ -39,7 +39,7 @@ type Key struct {
 // sealedKey is opened when it is asked for: one that nobody names may be of any kind.
 type sealedKey struct {
 	names
-	bag safeBag
+	pkcs8 func() ([]byte, error)
 }
 
 type certificate struct {
@@ -69,20 +69,43 @@ func find[E interface{ named() names }](all []E, alias string) int {
 
 func (n names) named() names { return n }
 
-// Open reads a store and checks that the password is its password.
-func Open(data []byte, password string) (*Store, error) {
+// The formats of stores.
+const (
+	PKCS12 = "pkcs12"
+	JKS    = "jks"
+)
+
+// Open reads a store of a format, "" for either, and checks that the password is its password.
+func Open(data []byte, format, password string) (*Store, error) {
+	return openWithin(data, format, password, maxWork)
+}
+
+// openWithin is Open with a bound on the work that a store may ask for.
+func openWithin(data []byte, format, password string, work int) (*Store, error) {
+	isJKS := strings.HasPrefix(string(data), jksMagic)
+	switch {
+	case isJKS && format == PKCS12:
+		return nil, errors.New("it is a JKS store, not a PKCS #12 file; its type is jks")
+	case isJKS:
+		return openJKS(data, password)
+	}
 	if err := foreign(data); err != nil {
 		return nil, err
 	}
-	return open(data, password, maxWork)
+	if format == JKS {
+		if strings.HasPrefix(string(data), "\x30") {
+			return nil, errors.New("it is no JKS store; if it is a PKCS #12 file, its type is pkcs12")
+		}
+		return nil, errors.New("it is not a JKS store")
+	}
+	return open(data, password, work)
 }
 
-// foreign names the files that are taken for PKCS #12 stores.
+// foreign names the files that are taken for stores.
 func foreign(data []byte) error {
 	const convert = "; convert it with keytool -importkeystore -srckeystore OLD -destkeystore NEW.p12 -deststoretype pkcs12"
 	for _, known := range []struct{ begin, what string }{
-		{"\xfe\xed\xfe\xed", "it is a JKS store, not a PKCS #12 file" + convert},
-		{"\xce\xce\xce\xce", "it is a JCEKS store, not a PKCS #12 file" + convert},
+		{"\xce\xce\xce\xce", "it is a JCEKS store, not a PKCS #12 file or a JKS store" + convert},
 		{"-----BEGIN ", "it is a PEM file, not a PKCS #12 file; make a store of it with openssl pkcs12 -export"},
 		{"\x30\x80", "it is a PKCS #12 file in BER, of which only DER is read; write it anew with keytool -importkeystore or openssl pkcs12"},
 	} {
@@ -113,6 +136,22 @@ func (s *Store) Certificates() []string {
 	return names
 }
 
+// Aliases are the names of all of it, each once.
+func (s *Store) Aliases() []string {
+	all := s.Keys()
+	for _, alias := range s.Certificates() {
+		if !slices.ContainsFunc(all, func(known string) bool { return strings.EqualFold(known, alias) }) {
+			all = append(all, alias)
+		}
+	}
+	return all
+}
+
+// Has reports whether Key or Certificate finds something by a name.
+func (s *Store) Has(alias string) bool {
+	return find(s.keys, alias) >= 0 || find(s.certificates, alias) >= 0
+}
+
 // Certificate finds a certificate by its name, and tells that as the store has it. It is nil where there is none.
 func (s *Store) Certificate(alias string) (certificate *x509.Certificate, name string, err error) {
 	i := find(s.certificates, alias)
@@ -136,7 +175,7 @@ func (s *Store) Key(alias string) (*Key, error) {
 }
 
 func (s *Store) open(k sealedKey) (*Key, error) {
-	der, err := s.secret.key(k.bag)
+	der, err := k.pkcs8()
 	if err != nil {
 		return nil, s.damaged(err)
 	}
@@ -210,7 +249,7 @@ func (s *Store) add(bag safeBag, unnamed *int) error {
 	switch {
 	case bag.ID.Equal(oidKeyBag), bag.ID.Equal(oidShroudedKeyBag):
 		number()
-		s.keys = append(s.keys, sealedKey{n, bag})
+		s.keys = append(s.keys, sealedKey{n, func() ([]byte, error) { return s.secret.key(bag) }})
 	case bag.ID.Equal(oidCertBag):
 		var inner certBag
 		if err := unmarshal(bag.Value.Bytes, &inner); err != nil {

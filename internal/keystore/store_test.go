@@ -36,13 +36,20 @@ type content struct {
 	Password     string // changeit unless said
 }
 
-// contents are those of testdata, made by testdata/make.sh.
-func contents(t testing.TB) map[string]content {
+// stores are the files of testdata that can be read.
+func stores(t testing.TB) []string {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/*.p12")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no stores (%v)", err)
 	}
+	return append(paths, "testdata/keytool.jks")
+}
+
+// contents are those of testdata, made by testdata/make.sh.
+func contents(t testing.TB) map[string]content {
+	t.Helper()
+	paths := stores(t)
 	keytool := content{map[string][]string{"first": {"first.example"}, "second": {"second.example", "authority"}},
 		[]string{"first", "second", "CN=authority", "Autorität"}, password}
 	// As keytool -importkeystore writes it.
@@ -61,6 +68,8 @@ func contents(t testing.TB) map[string]content {
 			all[name] = content{map[string][]string{}, []string{"second", "authority"}, password}
 		case name == "openssl-no-password.p12":
 			all[name] = content{map[string][]string{"second": {"second.example"}}, []string{"second"}, ""}
+		case name == "keytool.jks":
+			all[name] = content{keytool.Keys, []string{"first", "second", "autorität"}, password}
 		case name == "keytool.p12":
 			all[name] = keytool
 		case strings.HasPrefix(name, "keytool-"):
@@ -77,7 +86,7 @@ func holds(t *testing.T, path string, want content) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := keystore.Open(data, want.Password)
+	store, err := keystore.Open(data, "", want.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +138,7 @@ func TestStores(t *testing.T) {
 			if strings.Contains(name, "plain") {
 				return // nothing in them asks for a password, or keys alone
 			}
-			if _, err := keystore.Open(data, "guess"); !errors.Is(err, keystore.ErrPassword) {
+			if _, err := keystore.Open(data, "", "guess"); !errors.Is(err, keystore.ErrPassword) {
 				t.Errorf("with another password: %v", err)
 			}
 		})
@@ -143,7 +152,7 @@ func TestPasswordOfAKeyAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := keystore.Open(data, "guess")
+	store, err := keystore.Open(data, "", "guess")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,14 +237,14 @@ func made(t testing.TB, encoder *pkcs12.Encoder) []byte {
 func TestPBMAC1(t *testing.T) {
 	t.Parallel()
 	data := made(t, pkcs12.Modern2026)
-	store, err := keystore.Open(data, password)
+	store, err := keystore.Open(data, "", password)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if key, err := store.Key("1"); err != nil || key == nil {
 		t.Errorf("key %v, %v", key, err)
 	}
-	if _, err := keystore.Open(data, "guess"); !errors.Is(err, keystore.ErrPassword) {
+	if _, err := keystore.Open(data, "", "guess"); !errors.Is(err, keystore.ErrPassword) {
 		t.Errorf("with another password: %v", err)
 	}
 	// A key of one byte: one file in 256 would have the checksum.
@@ -245,7 +254,7 @@ func TestPBMAC1(t *testing.T) {
 		t.Fatal("where is the length of the key?")
 	}
 	data[at+len(length)-1] = 1
-	if _, err := keystore.Open(data, password); err == nil || !strings.Contains(err.Error(), "1 bytes, not 20 to 64") {
+	if _, err := keystore.Open(data, "", password); err == nil || !strings.Contains(err.Error(), "1 bytes, not 20 to 64") {
 		t.Errorf("with a key of one byte: %v", err)
 	}
 }
@@ -253,16 +262,15 @@ func TestPBMAC1(t *testing.T) {
 func TestOtherFiles(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"\xfe\xed\xfe\xed\x00\x00\x00\x02":          "JKS store, not a PKCS #12 file; convert it with keytool -importkeystore",
-		"\xce\xce\xce\xce\x00\x00\x00\x02":          "JCEKS store, not a PKCS #12 file; convert it",
-		"-----BEGIN CERTIFICATE-----\nMIIB":         "PEM file, not a PKCS #12 file; make a store of it with openssl",
-		"\x30\x80\x02\x01\x03":                      "in BER",
-		"":                                          "it is not a PKCS #12 file",
-		"bindings:\n":                               "it is not a PKCS #12 file",
-		"\x30\x03\x02\x01\x03":                      "it is not a PKCS #12 file",
+		"\xce\xce\xce\xce\x00\x00\x00\x02":  "JCEKS store, not a PKCS #12 file or a JKS store; convert it with keytool -importkeystore",
+		"-----BEGIN CERTIFICATE-----\nMIIB": "PEM file, not a PKCS #12 file; make a store of it with openssl",
+		"\x30\x80\x02\x01\x03":              "in BER",
+		"":                                  "it is not a PKCS #12 file",
+		"bindings:\n":                       "it is not a PKCS #12 file",
+		"\x30\x03\x02\x01\x03":              "it is not a PKCS #12 file",
 		"\x30\x03\x02\x01\x03 and something behind": "it is not a PKCS #12 file",
 	} {
-		if _, err := keystore.Open([]byte(text), password); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := keystore.Open([]byte(text), "", password); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}

@@ -7,7 +7,7 @@ import java.util.Collections;
 /** Prints the names of the keys and trusted certificates of the stores of a folder that Java reads, as it tells them: in lower case. */
 class List {
     public static void main(String[] args) throws Exception {
-        File[] files = new File(args[0]).listFiles((dir, name) -> name.endsWith(".p12"));
+        File[] files = new File(args[0]).listFiles((dir, name) -> name.endsWith(".p12") || name.endsWith(".jks"));
         Arrays.sort(files);
         for (File file : files) {
             char[] password = file.getName().contains("no-password") ? new char[0] : "changeit".toCharArray();

@@ -36,6 +36,12 @@ like keytool-mac512-224.p12 -J-Dkeystore.pkcs12.macAlgorithm=HmacPBESHA512/224
 like keytool-mac512-256.p12 -J-Dkeystore.pkcs12.macAlgorithm=HmacPBESHA512/256
 like keytool-plain.p12 -J-Dkeystore.pkcs12.certProtectionAlgorithm=NONE -J-Dkeystore.pkcs12.macAlgorithm=NONE
 
+# The same in the formats of old, and with a password for each key.
+like keytool.jks -deststoretype jks
+like keytool.jceks -deststoretype jceks
+like keytool-own-passwords.jks -deststoretype jks
+keytool -keypasswd -keystore keytool-own-passwords.jks -alias first -keypass changeit -new other-word
+
 # A key and its issuer.
 openssl pkcs12 -in keytool.p12 -passin pass:changeit -nodes -out all.pem
 awk '/BEGIN PRIVATE KEY/ {n++} n == 2 {print} /END PRIVATE KEY/ && n == 2 {exit}' all.pem >second.key
