@@ -16,12 +16,7 @@ func (c *compiler) cluster(b *binding, spec *kafkaClient) *Cluster {
 			k.TLS = c.clientTLS(next, through)
 		}
 	}
-	if s := spec.Options.SASL; s.given {
-		k.SASL = &SASL{Mechanism: s.values.Mechanism.value, Username: s.values.Username.value, Password: Secret(s.values.Password.value)}
-		if k.TLS == nil && s.values.Mechanism.ok && s.values.Mechanism.value == "plain" {
-			c.report.warn(s.values.at, "%s: without a tls client binding the password is sent in the clear; add one, or use scram-sha-512", s.values.place)
-		}
-	}
+	k.SASL = c.sasl(spec, k.TLS != nil)
 	if len(k.Brokers) > 0 {
 		return k
 	}

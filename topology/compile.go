@@ -21,6 +21,7 @@ type compiler struct {
 	protos  Protos
 
 	protoNames protoNames
+	guarding   map[string]bool // guards that something refers to
 
 	clusters  map[string]*Cluster // by name of the kafka client binding
 	north     map[string][]NorthRoute
@@ -36,6 +37,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
+	c.guarding = map[string]bool{}
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	c.methods = c.loadCatalogs()
@@ -53,6 +55,7 @@ func (c *compiler) compile(file string) *Topology {
 		}
 	}
 	t.Telemetry = c.telemetry()
+	c.unused()
 	c.addresses(t.Listeners)
 	c.meetings(t)
 	if len(c.graph.names) > 0 && !runs {

@@ -93,6 +93,7 @@ func clusterJSON(c *Cluster) object {
 		{"brokers", list(c.Brokers)},
 		{"tls", clientTLSJSON(c.TLS)},
 		{"sasl", optional(c.mechanism())},
+		{"guard", optional(c.guard())},
 	}
 }
 

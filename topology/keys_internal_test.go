@@ -66,6 +66,7 @@ func keyTables() string {
 		}
 		table("`"+kind+"` binding, "+strings.Join(alike, " and "), rows)
 	}
+	table("`inline` guard", keysOf(valueOf(&inlineGuard{}), ""))
 	table("`filesystem` vault", keysOf(valueOf(&vault{}), ""))
 	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
 	table("`inline` catalog", keysOf(valueOf(&inlineCatalog{}), ""))

@@ -10,16 +10,45 @@ import (
 // document is the whole file. The structs of schema*.go, with the options that they embed, are the configuration language: a key
 // that they do not name is unknown.
 type document struct {
-	Name      text           `yaml:"name" need:"true"`
-	Guards    anything       `yaml:"guards" later:"*"`
-	Vaults    named[vault]   `yaml:"vaults"`
-	Catalogs  named[catalog] `yaml:"catalogs"`
-	Bindings  named[binding] `yaml:"bindings" need:"true"`
+	Name      text            `yaml:"name" need:"true"`
+	Guards    named[guard]    `yaml:"guards"`
+	Stores    named[anything] `yaml:"stores"`
+	Vaults    named[vault]    `yaml:"vaults"`
+	Catalogs  named[catalog]  `yaml:"catalogs"`
+	Bindings  named[binding]  `yaml:"bindings" need:"true"`
 	Telemetry struct {
 		Attributes named[text]     `yaml:"attributes"`
 		Metrics    []text          `yaml:"metrics"`
 		Exporters  named[exporter] `yaml:"exporters"`
 	} `yaml:"telemetry"`
+}
+
+// guard knows who somebody is.
+type guard struct {
+	spot
+	spec any
+}
+
+// inlineGuard is an identity that the file itself holds.
+type inlineGuard struct {
+	Type    text `yaml:"type"`
+	Options struct {
+		Identity    text     `yaml:"identity"`
+		Credentials text     `yaml:"credentials"`
+		Format      anything `yaml:"format" instead:"the identity and the credentials are used as they are written"`
+	} `yaml:"options"`
+}
+
+// callerGuard is one of a type that tells who calls. None is asked yet: what refers to it is refused.
+type callerGuard struct {
+	Type    text     `yaml:"type"`
+	Options anything `yaml:"options"`
+	Vault   anything `yaml:"vault"`
+}
+
+func (g *guard) decode(d *decoder, n ast.Node, at position, p place) {
+	g.locate(at, p)
+	g.spec = d.variant(n, at, p, map[string]any{"inline": &inlineGuard{}, "jwt": &callerGuard{}, "x509": &callerGuard{}})
 }
 
 // vault is a key store and a trust store on disk.

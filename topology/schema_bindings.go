@@ -84,7 +84,7 @@ type route[W any] struct {
 	spot
 	Exit    text     `yaml:"exit"`
 	When    []W      `yaml:"when"`
-	Guarded anything `yaml:"guarded" later:"*"`
+	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 }
 
 // leap is a way from one binding to the next. exit is not given where the default of the binding is meant.
@@ -116,7 +116,7 @@ type always struct {
 	spot
 	Exit    text     `yaml:"exit"`
 	When    anything `yaml:"when" later:"*"`
-	Guarded anything `yaml:"guarded" later:"*"`
+	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 }
 
 func (r *always) leap() leap { return leap{r.spot, r.Exit} }
@@ -196,7 +196,7 @@ type httpServer struct {
 	Options struct {
 		Versions      []text        `yaml:"versions" oneof:"h2 http/1.1"`
 		AccessControl accessControl `yaml:"access-control" idle:"gRPC clients are no browsers"`
-		Authorization anything      `yaml:"authorization" later:"*"`
+		Authorization anything      `yaml:"authorization" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 		Overrides     anything      `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes"`
@@ -323,10 +323,11 @@ func (k *kafkaCache) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
 type kafkaClient struct {
 	common
 	Options struct {
-		Servers []text   `yaml:"servers"`
-		SASL    sasl     `yaml:"sasl"`
-		Merged  anything `yaml:"merged" idle:"nothing is cached"`
-		Topics  anything `yaml:"topics" idle:"nothing is cached"`
+		Servers       []text                    `yaml:"servers"`
+		SASL          sasl                      `yaml:"sasl"`
+		Authorization named[kafkaAuthorization] `yaml:"authorization"` // by guard
+		Merged        anything                  `yaml:"merged" idle:"nothing is cached"`
+		Topics        anything                  `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes"`
 	Exit   text     `yaml:"exit"`
@@ -348,6 +349,14 @@ type saslValues struct {
 func (s *sasl) decode(d *decoder, n ast.Node, at position, p place) {
 	s.given = true
 	d.value(n, at, valueOf(&s.values), p, "")
+}
+
+// kafkaAuthorization is the same as sasl, with what a guard knows.
+type kafkaAuthorization struct {
+	Credentials struct {
+		saslValues
+		Token anything `yaml:"token" later:"*"`
+	} `yaml:"credentials"`
 }
 
 func (k *kafkaClient) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }

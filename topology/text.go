@@ -105,7 +105,10 @@ func (c *Cluster) security() string {
 		}
 	}
 	if m := c.mechanism(); m != "" {
-		how = append(how, "SASL "+m)
+		if m = "SASL " + m; c.guard() != "" {
+			m += " of guard " + c.guard()
+		}
+		how = append(how, m)
 	}
 	return strings.Join(how, ", ")
 }
@@ -115,6 +118,14 @@ func (c *Cluster) mechanism() string {
 		return ""
 	}
 	return c.SASL.Mechanism
+}
+
+// guard is the one that knows who the program is to the brokers, "" for none.
+func (c *Cluster) guard() string {
+	if c.SASL == nil {
+		return ""
+	}
+	return c.SASL.Guard
 }
 
 // mutual is the word of the file for what clients must show, "" for nothing.

@@ -67,6 +67,7 @@ type ClientTLS struct {
 
 // SASL is how a Kafka client names itself.
 type SASL struct {
+	Guard     string // that knows the name and the password; "": the file has them in place
 	Mechanism string // plain, scram-sha-256 or scram-sha-512
 	Username  string
 	Password  Secret
