@@ -46,6 +46,9 @@ type scalar interface {
 func (t *text) mark(from text)      { *t = from }
 func (t *text) parse(string) string { return "" }
 
+// secret is a scalar that no message repeats, also where the file has it in place.
+type secret interface{ secret() }
+
 // decodable reads a node in a way of its own. at is where the key that leads to the node stands.
 type decodable interface {
 	decode(d *decoder, n ast.Node, at position, p place)
@@ -81,6 +84,9 @@ func (d *decoder) value(n ast.Node, at position, into reflect.Value, p place, ta
 
 func (d *decoder) scalar(n ast.Node, into scalar, p place, tag reflect.StructTag) {
 	t := d.text(n, p)
+	if _, hidden := into.(secret); hidden {
+		t.raw = "***"
+	}
 	if t.ok && t.value == "" && tag.Get("need") != "" {
 		t.ok = false
 		d.report.problem(t.position, "%s is empty", p)

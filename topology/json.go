@@ -20,6 +20,7 @@ func (t *Topology) JSON() ([]byte, error) {
 		{"clusters", each(t.Clusters(), clusterJSON)},
 		{"remotes", each(t.Remotes, remoteJSON)},
 		{"methods", each(t.Methods.names(), t.Methods.json)},
+		{"collectors", optional(each(t.Telemetry.OTLP, collectorJSON))},
 		{"metrics", optional(each(t.Telemetry.Recorded, recordedJSON))},
 		{"warnings", each(t.Warnings, problemJSON)},
 	}, "", "  ")
@@ -130,6 +131,14 @@ func remoteRouteJSON(r RemoteRoute) object {
 
 func (ms Methods) json(name string) object {
 	return object{{"name", name}, {"client-streams", ms[name].ClientStreams}, {"server-streams", ms[name].ServerStreams}}
+}
+
+func collectorJSON(o OTLP) object {
+	all := object{{"exporter", o.Name}, {"traces", optional(withoutLogin(o.Traces))}, {"metrics", optional(withoutLogin(o.Metrics))}, {"authorization", o.Authorization != ""}}
+	if o.TLS != nil {
+		all = append(all, member{"certificates", each(o.TLS.Certificates, certificateJSON)})
+	}
+	return all
 }
 
 func recordedJSON(r Recorded) object { return object{{"binding", r.Binding}, {"names", r.Names}} }

@@ -66,6 +66,9 @@ func keyTables() string {
 		}
 		table("`"+kind+"` binding, "+strings.Join(alike, " and "), rows)
 	}
+	table("`stdout` exporter", keysOf(valueOf(&stdoutExporter{}), ""))
+	table("`otlp` exporter", keysOf(valueOf(&otlpExporter{}), ""))
+	table("`prometheus` exporter", keysOf(valueOf(&prometheusExporter{}), ""))
 	table("`inline` guard", keysOf(valueOf(&inlineGuard{}), ""))
 	table("`filesystem` vault", keysOf(valueOf(&vault{}), ""))
 	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
@@ -95,6 +98,9 @@ func keysOf(v reflect.Value, prefix string) (rows [][2]string) {
 		switch inner := value.Addr().Interface().(type) {
 		case *storeFile:
 			rows = append(rows, keysOf(valueOf(&inner.store), key+".")...)
+			continue
+		case *collectorTLS:
+			rows = append(rows, keysOf(valueOf(&inner.outward), key+".")...)
 			continue
 		case *sasl:
 			rows = append(rows, keysOf(valueOf(&inner.values), key+".")...)

@@ -152,10 +152,23 @@ type otlpExporter struct {
 				Traces  text `yaml:"traces"`
 			} `yaml:"overrides"`
 		} `yaml:"endpoint"`
-		TLS           anything `yaml:"tls" idle:"certificates of the collector are set by OTEL_EXPORTER_OTLP_CERTIFICATE"`
-		Authorization anything `yaml:"authorization" idle:"headers for the collector are set by OTEL_EXPORTER_OTLP_HEADERS"`
+		TLS           collectorTLS `yaml:"tls"`
+		Credentials   headerValue  `yaml:"credentials.headers.authorization"`
+		Authorization anything     `yaml:"authorization" idle:"the header for the collector is named in options.credentials.headers"`
 	} `yaml:"options"`
-	Vault text `yaml:"vault" idle:"certificates of the collector are set by OTEL_EXPORTER_OTLP_CERTIFICATE"`
+	Vault text `yaml:"vault"`
+}
+
+// collectorTLS is how the connection to a collector is secured. It may be missing.
+type collectorTLS struct {
+	spot
+	given bool
+	outward
+}
+
+func (t *collectorTLS) decode(d *decoder, n ast.Node, at position, p place) {
+	t.given = true
+	d.value(n, at, valueOf(&t.outward), p, "")
 }
 
 type prometheusExporter struct {

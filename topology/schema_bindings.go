@@ -176,17 +176,22 @@ type tlsClient struct {
 	common
 	Vault   text `yaml:"vault"`
 	Options struct {
-		Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
-		Keys         []text   `yaml:"keys"`
-		SNI          []text   `yaml:"sni"`
-		ALPN         []text   `yaml:"alpn"`
-		Trust        []text   `yaml:"trust"`
-		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
-		Signers      anything `yaml:"signers" later:"*"`
-		Mutual       anything `yaml:"mutual" idle:"the server decides whether it asks for a certificate"`
+		outward
+		ALPN []text `yaml:"alpn"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes"`
 	Exit   text     `yaml:"exit"`
+}
+
+// outward is what a connection to somewhere shows, and whom it trusts.
+type outward struct {
+	Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
+	Keys         []text   `yaml:"keys"`
+	SNI          []text   `yaml:"sni"`
+	Trust        []text   `yaml:"trust"`
+	TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
+	Signers      anything `yaml:"signers" later:"*"`
+	Mutual       anything `yaml:"mutual" idle:"the server decides whether it asks for a certificate"`
 }
 
 func (c *tlsClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }

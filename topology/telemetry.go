@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"crypto/tls"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -25,6 +26,8 @@ type OTLP struct {
 	GRPC            bool   // else HTTP
 	Traces, Metrics string
 	Interval        time.Duration // of the metrics, default 30s
+	TLS             *tls.Config   // of https; nil: the default. Read-only
+	Authorization   Secret        // the header of this name; "": none
 }
 
 // PrometheusEndpoint is where the file wants the metrics to be read.
@@ -57,8 +60,16 @@ func (c *compiler) telemetry() Telemetry {
 }
 
 func (c *compiler) otlp(name string, e exporter, spec *otlpExporter) OTLP {
-	o := OTLP{Name: name, GRPC: spec.Options.Endpoint.Protocol.value == "grpc", Interval: time.Duration(spec.Options.Interval) * time.Second}
+	o := OTLP{
+		Name: name, GRPC: spec.Options.Endpoint.Protocol.value == "grpc", Interval: time.Duration(spec.Options.Interval) * time.Second,
+		Authorization: Secret(spec.Options.Credentials.value),
+	}
 	location := spec.Options.Endpoint.Location
+	if s := &spec.Options.TLS; s.given {
+		o.TLS = c.outwardTLS(e.spot, spec.Vault, &s.outward)
+	} else if spec.Vault.ok {
+		c.report.warn(spec.Vault.position, "%s has no effect without `options.tls`, which names what of it is meant", spec.Vault.place)
+	}
 	if !location.given {
 		c.report.problem(e.at, "%s has no `options.endpoint.location`; add the address of the collector, such as http://localhost:4318", e.place)
 		return o
@@ -86,7 +97,24 @@ func (c *compiler) otlp(name string, e exporter, spec *otlpExporter) OTLP {
 	if wants("metrics") {
 		o.Metrics = c.collector(location, overrides.Metrics, "/v1/metrics", o.GRPC)
 	}
+	c.insecure(e, spec, o)
 	return o
+}
+
+// insecure looks at what is not to be sent in the clear.
+func (c *compiler) insecure(e exporter, spec *otlpExporter, o OTLP) {
+	for _, signal := range []string{o.Traces, o.Metrics} {
+		if !strings.HasPrefix(signal, "http:") {
+			continue
+		}
+		location := spec.Options.Endpoint.Location
+		if o.TLS != nil {
+			c.report.problem(location.position, "%s is http, but %s has `options.tls`; make it https", location.place, e.place)
+		}
+		if spec.Options.Credentials.ok {
+			c.report.warn(spec.Options.Credentials.position, "%s: to an http address it is sent in the clear; use https", spec.Options.Credentials.place)
+		}
+	}
 }
 
 // collector is the URL for a signal.
@@ -102,11 +130,31 @@ func (c *compiler) collector(location, override text, path string, grpc bool) st
 		base = base.JoinPath(path)
 	}
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		c.report.problem(at.position, "%s must be an URL of a collector, such as http://localhost:4318, not `%s`", at.place, login.ReplaceAllString(at.raw, "//***@"))
+		c.report.problem(at.position, "%s must be an URL of a collector, such as http://localhost:4318, not `%s`", at.place, withoutLogin(at.raw))
 		return ""
 	}
 	return base.String()
 }
+
+// rows tell where signals go, without what lets them in.
+func (o OTLP) rows() (rows [][]string) {
+	var how []string
+	if o.TLS != nil && len(o.TLS.Certificates) > 0 {
+		how = append(how, "mutual TLS")
+	}
+	if o.Authorization != "" {
+		how = append(how, "authorization")
+	}
+	for _, signal := range []struct{ name, url string }{{"traces", o.Traces}, {"metrics", o.Metrics}} {
+		if signal.url != "" {
+			rows = append(rows, []string{o.Name, signal.name + " -> " + withoutLogin(signal.url), strings.Join(how, ", ")})
+		}
+	}
+	return rows
+}
+
+// withoutLogin is an address that may be shown.
+func withoutLogin(url string) string { return login.ReplaceAllString(url, "//***@") }
 
 // login is the user and the password of an address, which no message repeats.
 var login = regexp.MustCompile(`//[^/]*@`)

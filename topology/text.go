@@ -28,6 +28,9 @@ func (t *Topology) Text() string {
 	for _, r := range t.Remotes {
 		section("remote "+r.Binding, r.rows())
 	}
+	if collectors := t.Telemetry.OTLP; len(collectors) > 0 {
+		section("collectors", slices.Concat(each(collectors, OTLP.rows)...))
+	}
 	if recorded := t.Telemetry.Recorded; len(recorded) > 0 {
 		section("metrics of bindings", each(recorded, func(r Recorded) []string { return []string{r.Binding, strings.Join(r.Names, ", ")} }))
 	}

@@ -42,7 +42,7 @@ func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
 			c.report.warn(alias.position, "%s has no effect: `mutual` is none, so clients are not asked for a certificate", alias.place)
 		}
 	} else {
-		t.ClientCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
+		t.ClientCAs = c.roots(b.spot, spec.Vault, o.Trust, o.TrustCACerts)
 		if len(o.Trust) == 0 && o.Mutual.ok {
 			c.report.warn(o.Mutual.position, "%s: without `trust` every client with a certificate of the system's authorities is let in; name yours", o.Mutual.place)
 		}
@@ -68,26 +68,33 @@ func (c *compiler) clientTLS(b *binding, spec *tlsClient) *ClientTLS {
 		return t
 	}
 	o := &spec.Options
-	t := &ClientTLS{Binding: b.name, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	t := &ClientTLS{Binding: b.name}
 	c.outward[b.name] = t
 	c.alpn(b, o.ALPN)
+	t.Config = c.outwardTLS(b.spot, spec.Vault, &o.outward)
+	return t
+}
+
+// outwardTLS is the TLS of the connections that a binding, or something else with a vault, makes.
+func (c *compiler) outwardTLS(of spot, vault text, o *outward) *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(o.SNI) > 1 {
 		c.report.problem(o.SNI[1].position, "%s: a tls client takes one name, which the server's certificate must have; remove the others", o.SNI[1].place)
 	}
 	if len(o.SNI) > 0 && o.SNI[0].ok {
-		t.Config.ServerName = o.SNI[0].value
+		config.ServerName = o.SNI[0].value
 	}
-	if needs := slices.Concat(o.Keys, o.Trust); len(needs) > 0 && !spec.Vault.given {
-		c.report.problem(needs[0].position, "%s: %s names no `vault` to take it from; add one", needs[0].place, b.place)
-		return t
+	if needs := slices.Concat(o.Keys, o.Trust); len(needs) > 0 && !vault.given {
+		c.report.problem(needs[0].position, "%s: %s names no `vault` to take it from; add one", needs[0].place, of.place)
+		return config
 	}
 	if len(o.Keys) > 0 {
-		if v := c.vault(spec.Vault); v != nil {
-			t.Config.Certificates = c.certificates(spec.Vault, v, o.Keys)
+		if v := c.vault(vault); v != nil {
+			config.Certificates = c.certificates(vault, v, o.Keys)
 		}
 	}
-	t.Config.RootCAs = c.roots(b, spec.Vault, o.Trust, o.TrustCACerts)
-	return t
+	config.RootCAs = c.roots(of, vault, o.Trust, o.TrustCACerts)
+	return config
 }
 
 // alpn checks the protocols that a tls binding offers.
@@ -153,18 +160,18 @@ func trustsSystem(aliases []text, system text) bool {
 }
 
 // roots are the authorities that a binding trusts: those that it names, and the system's where it says so or names none.
-func (c *compiler) roots(b *binding, vault text, aliases []text, system text) *x509.CertPool {
+func (c *compiler) roots(of spot, vault text, aliases []text, system text) *x509.CertPool {
 	pool := x509.NewCertPool()
 	if trustsSystem(aliases, system) {
 		var err error
 		if pool, err = x509.SystemCertPool(); err != nil {
-			c.report.cause(err, b.at, "%s trusts the authorities of the system, which cannot be read: %v; name yours in `options.trust`", b.place, err)
+			c.report.cause(err, of.at, "%s trusts the authorities of the system, which cannot be read: %v; name yours in `trust`", of.place, err)
 			return nil
 		}
 	}
 	if len(aliases) == 0 {
 		if system.ok && system.value == "false" {
-			c.report.problem(system.position, "%s trusts nobody: `trustcacerts` is false and `options.trust` is missing; add it", b.place)
+			c.report.problem(system.position, "%s trusts nobody: `trustcacerts` is false and `trust` is missing; add it", of.place)
 		}
 		return pool
 	}

@@ -54,6 +54,18 @@ func (h *headerName) parse(value string) string {
 	return ""
 }
 
+// headerValue is the value of an HTTP header.
+type headerValue struct{ text }
+
+func (*headerValue) secret() {}
+
+func (h *headerValue) parse(value string) string {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(value) != value {
+		return "must be the value of a header, of printable characters"
+	}
+	return ""
+}
+
 // fixed is text that is the same for every call.
 type fixed struct{ text }
 

@@ -69,7 +69,7 @@ func TestDocumentedYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word")
+	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word", "COLLECTOR_TOKEN", "secret-word")
 	for i, b := range blocks {
 		t.Run(fmt.Sprintf("%s:%d", filepath.Base(b.page), b.line), func(t *testing.T) {
 			var part map[string]any

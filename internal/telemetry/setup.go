@@ -19,10 +19,6 @@ import (
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
@@ -172,13 +168,7 @@ func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resour
 			if o.Traces == "" {
 				continue
 			}
-			var e sdktrace.SpanExporter
-			var err error
-			if o.GRPC {
-				e, err = otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(o.Traces))
-			} else {
-				e, err = otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(o.Traces))
-			}
+			e, err := spanExporter(ctx, o)
 			if err != nil {
 				return fmt.Errorf("exporter %s: %w", o.Name, err)
 			}
@@ -233,13 +223,7 @@ func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resou
 			if o.Metrics == "" {
 				continue
 			}
-			var e sdkmetric.Exporter
-			var err error
-			if o.GRPC {
-				e, err = otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpointURL(o.Metrics))
-			} else {
-				e, err = otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(o.Metrics))
-			}
+			e, err := metricExporter(ctx, o)
 			if err != nil {
 				return fmt.Errorf("exporter %s: %w", o.Name, err)
 			}
