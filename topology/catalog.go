@@ -9,18 +9,47 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// loadCatalogs compiles the protos of all catalogs and returns their methods.
+// loadCatalogs compiles the protos of all catalogs, and those that grpc bindings name, and returns their methods.
 func (c *compiler) loadCatalogs() Methods {
 	all, from := Methods{}, map[string]string{}
+	add := func(s entry[subject], methods Methods) {
+		for name, m := range methods {
+			if known, twice := all[name]; twice && known != m {
+				c.report.problem(s.name.position, "subjects `%s` and `%s` disagree on whether method `%s` streams; remove one of them",
+					from[name], s.name.value, name)
+			}
+			all[name], from[name] = m, s.name.value
+		}
+	}
 	for _, catalog := range c.doc.Catalogs {
 		roots := c.catalogRoots(catalog.value.roots)
 		for _, s := range catalog.value.subjects {
-			for name, m := range c.compileSubject(catalog.name.value, roots, s) {
-				if known, twice := all[name]; twice && known != m {
-					c.report.problem(s.name.position, "subjects `%s` and `%s` disagree on whether method `%s` streams; remove one of them",
-						from[name], s.name.value, name)
-				}
-				all[name], from[name] = m, s.name.value
+			add(s, c.compileSubject(catalog.name.value, roots, s))
+		}
+	}
+	for _, s := range c.services() {
+		add(s, c.compileSubject("", nil, s))
+	}
+	return all
+}
+
+// services are the protos that grpc bindings name by their paths, each once.
+func (c *compiler) services() (all []entry[subject]) {
+	seen := map[string]bool{}
+	for b := range c.graph.each {
+		var paths []text
+		switch spec := b.spec.(type) {
+		case *grpcServer:
+			paths = spec.Options.Services
+		case *grpcClient:
+			paths = spec.Options.Services
+		}
+		for _, path := range paths {
+			if path.ok && !seen[c.path(path.value)] {
+				seen[c.path(path.value)] = true
+				name := path
+				name.value = path.raw // it is told
+				all = append(all, entry[subject]{name, subject{path: path}})
 			}
 		}
 	}
@@ -114,7 +143,11 @@ func (c *compiler) compileSubject(catalog string, roots []string, s entry[subjec
 	file, wrong := p.compile()
 	for _, f := range wrong {
 		hint := ""
-		if errors.As(f.err, new(*notFound)) && s.value.path.ok {
+		switch {
+		case !errors.As(f.err, new(*notFound)) || !s.value.path.ok:
+		case catalog == "":
+			hint = "; make it a subject of a catalog of type filesystem, and name the folder that the import is relative to in its `options.roots`"
+		default:
 			hint = "; name the folder that it is relative to in `options.roots` of the catalog"
 		}
 		c.report.cause(f.err, at, "subject `%s` does not compile: %s: %s%s", s.name.value, f.where, f.what, hint)

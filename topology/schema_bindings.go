@@ -249,7 +249,7 @@ type grpcServer struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
-		Services anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
+		Services []text `yaml:"services"` // paths of protos, as in Zilla 1.x
 		Server
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`
@@ -262,7 +262,7 @@ type grpcClient struct {
 	recording
 	Catalog named[[]subjectRef] `yaml:"catalog"`
 	Options struct {
-		Services anything `yaml:"services" instead:"name the protos in a catalog of type filesystem, and their subjects in the catalog of the binding"`
+		Services []text `yaml:"services"` // paths of protos, as in Zilla 1.x
 		Target
 	} `yaml:"options"`
 	Routes []route[methodWhen] `yaml:"routes"`
