@@ -195,6 +195,7 @@ func TestDocumentedCommands(t *testing.T) {
 	d.poison(2)
 	run.awaitText(`"source":"echo-requests/1@`) // the log says where they were
 	d.do(d.dir, "kafka-grpc dead-letters list")
+	d.do(d.dir, "EDITOR=")
 	d.do(d.dir, "kafka-grpc dead-letters replay")
 
 	d.elsewhere(root)
@@ -246,7 +247,7 @@ func (d *documented) untilShown(key string) {
 	}
 }
 
-// poison makes dead letters on partition 1, and waits until they are there.
+// poison makes dead letters of a reply topic that no route names on partition 1, and waits until they are there.
 func (d *documented) poison(n int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -256,8 +257,12 @@ func (d *documented) poison(n int) {
 	for wire.Partition(key, 8) != 1 {
 		key = append(key, '7')
 	}
+	headers := []kgo.RecordHeader{
+		{Key: "zilla:service", Value: []byte("grpc.examples.echo.Echo")}, {Key: "zilla:method", Value: []byte("UnaryEcho")},
+		{Key: "zilla:reply-to", Value: []byte("other-responses")}, {Key: "zilla:correlation-id", Value: key},
+	}
 	for range n {
-		if err := client.ProduceSync(ctx, &kgo.Record{Topic: requestTopic, Partition: 1, Key: key, Value: []byte("no correlation id")}).FirstErr(); err != nil {
+		if err := client.ProduceSync(ctx, &kgo.Record{Topic: requestTopic, Partition: 1, Key: key, Headers: headers}).FirstErr(); err != nil {
 			d.t.Fatal(err)
 		}
 	}

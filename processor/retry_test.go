@@ -163,7 +163,7 @@ func TestExhaustedRetriesAreAnsweredAndKept(t *testing.T) {
 			want := []wire.Header{
 				header("kafkagrpc.error.topic", requests), header("kafkagrpc.error.partition", "0"), header("kafkagrpc.error.offset", "0"),
 				header("kafkagrpc.error.timestamp", strconv.FormatInt(written[0].Timestamp.UnixMilli(), 10)),
-				header("kafkagrpc.error.code", "14"), header("kafkagrpc.error.attempts", strconv.Itoa(calls)),
+				header("kafkagrpc.error.class", "retries_exhausted"), header("kafkagrpc.error.code", "14"), header("kafkagrpc.error.attempts", strconv.Itoa(calls)),
 			}
 			if d := cmp.Diff(want, letter.Headers[own+1:]); d != "" {
 				t.Error(d)

@@ -52,6 +52,24 @@ func TestDeadLettersOverHTTP(t *testing.T) {
 		t.Error("a credential is shown")
 	}
 
+	for query, found := range map[string]string{
+		"": `"found":1`, "?reason=unknown_reply_topic": `"found":1`, "?reason=NO%20correlation": `"found":0`, "?method=UnaryEcho&key-prefix=mis": `"found":1`,
+		"?method=grpc.examples.echo.Echo/Other": `"found":0`, "?since=1h": `"found":1`, "?until=1h": `"found":0`, "?since=2099-01-01T00:00:00Z": `"found":0`,
+		"?since=": `"found":1`,
+	} {
+		if status, body := ask("GET", "/v1/dead-letters"+query, ""); status != 200 || !strings.Contains(body, found) {
+			t.Errorf("%s: status %d: %s", query, status, body)
+		}
+	}
+	for query, want := range map[string]string{
+		"?colour=red": "colour: no such parameter: there are reason, method, since, until, key-prefix", "?since=never": `since \"never\": it is a time`,
+		"?since=1m&until=1h": "until must be after since", "?reason=a&reason=b": "reason: it is given 2 times",
+	} {
+		if status, body := ask("GET", "/v1/dead-letters"+query, ""); status != 400 || !strings.Contains(body, want) {
+			t.Errorf("%s: status %d: %s", query, status, body)
+		}
+	}
+
 	const replay = "/v1/dead-letters:replay"
 	good := `{"topic": "` + lettersTopic + `", "letters": ["` + letter.Letter + `"]}`
 	asJSON := []string{"Content-Type", "application/json"}

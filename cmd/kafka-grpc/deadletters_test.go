@@ -374,6 +374,16 @@ func TestDeadLettersOfARangeAndThoseThatCannotBeReplayed(t *testing.T) {
 			{name: "another binding's list", code: 2, args: []string{"list", "--binding", "west"}, want: "west_kafka_grpc_remote_server"},
 			{name: "an unknown output", code: 2, args: []string{"list", "-o", "yaml"}, want: "table or json"},
 			{name: "a negative limit", code: 2, args: []string{"list", "--limit", "-1"}, want: "--limit"},
+			{name: "a filter and a letter", code: 2, args: []string{"replay", "1@0", "--reason", "made"}, want: "a filter goes with --range and --all"},
+			{name: "an empty filter", code: 2, args: []string{"replay", "--reason", ""}, want: "--reason: it is empty"},
+			{name: "an empty filter beside all", code: 2, args: []string{"replay", "--all", "--since", ""}, want: "--since: it is empty"},
+			{name: "a time that is none", code: 2, args: []string{"list", "--since", "noon", "--until", "x"}, want: "--since \"noon\": it is a time such as 2026-01-31T12:00:00Z, or a duration ago, such as 15m\n--until \"x\""},
+			{name: "a rate that is none", code: 2, args: []string{"replay", "--all", "--rate", "0/s"}, want: "--rate \"0/s\""},
+			{name: "a rate of another unit", code: 2, args: []string{"replay", "--all", "--rate", "5/day"}, want: "--rate \"5/day\""},
+			{name: "edit of several", code: 2, args: []string{"replay", "--edit", "1@0", "1@1"}, want: "--edit takes one letter"},
+			{name: "edit of a filter", code: 2, args: []string{"replay", "--edit", "--reason", "made"}, want: "--edit takes one letter"},
+			{name: "a filter that nothing passes", args: []string{"replay", "--reason", "nothing like it"}, want: "replaying 0 letters\n0 replayed, 0 were"},
+			{name: "a range in the future", args: []string{"replay", "--since", "2099-01-01T00:00:00Z"}, want: "replaying 0 letters\n0 replayed"},
 			{name: "an argument too many", code: 2, args: []string{"list", "1@0"}, want: `"1@0"`},
 		} {
 			if got := b.command(c.code, c.args...); !strings.Contains(got, c.want) {
@@ -382,12 +392,23 @@ func TestDeadLettersOfARangeAndThoseThatCannotBeReplayed(t *testing.T) {
 		}
 	})
 
+	for filter, want := range map[string]int{"--key-prefix=1": 1, "--reason=MADE": 6, "--reason=other": 0, "--since=1h": 6, "--until=1h": 0, "--method=UnaryEcho": 0} {
+		if listed := b.list(filter); len(listed) != want {
+			t.Errorf("%s lists %+v", filter, listed)
+		}
+	}
+	b.unchanged("a dry run", func() {
+		b.expect(b.command(0, "replay", "--key-prefix", "1", "--dry-run"), "1@1 would be replayed to echo-requests\n1 would be replayed, 0 were")
+	})
+
 	b.expect(b.command(0, "replay", "--range", "1@1-2", "--binding", "west_kafka_grpc_remote_server"), "1@1 replayed", "1@2 replayed", "2 replayed, 0 were")
 	if n := b.records("echo-requests"); n != 2 {
 		t.Errorf("%d requests, not 2", n)
 	}
+	b.expect(b.command(0, "replay", "--range", "1@0-2", "--key-prefix", "2", "--force", "--rate", "1000/s"), "replaying 1 letter at 1000/s\n1@2 replayed")
+	b.expect(b.command(0, "replay", "--key-prefix", "3", "--since", "1h"), "replaying 1 letter\n1@3 replayed")
 	// Those that can are replayed, whatever the others.
-	b.expect(b.command(1, "replay", "--range", "1@0-1000"), "1@0 replayed", "1@3 replayed", "1@4 cannot", "1@5 cannot", "2 replayed, 2 were replayed before, 2 cannot", "2 letters of topic")
+	b.expect(b.command(1, "replay", "--range", "1@0-1000"), "replaying 1 letter\n1@0 replayed", "1@4 cannot", "1@5 cannot", "1 replayed, 3 were replayed before, 2 cannot", "2 letters of topic")
 	b.unchanged("the marks", func() {
 		b.expect(b.command(1, "replay", "--all"), "0 replayed, 4 were replayed before, 2 cannot")
 	})

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ const (
 	handlerBodySize = 64 << 10
 )
 
-// Handler serves GET /v1/dead-letters, the newest that were not replayed, and POST /v1/dead-letters:replay. Each reads the topics, so
+// Handler serves GET /v1/dead-letters, the newest that were not replayed and pass the filter of the query, and POST /v1/dead-letters:replay. Each reads the topics, so
 // that one request is worked on at a time, and others are told to come again.
 func Handler(sources []Source) http.Handler {
 	h := &handler{sources: sources, turn: make(chan struct{}, 1)}
@@ -70,13 +72,13 @@ func (h *handler) oneByOne(serve func(context.Context, *http.Request) (any, erro
 }
 
 // with opens a topic. One that does not exist yet has no letters.
-func (s Source) with(ctx context.Context, use func(*Topic) error) (err error) {
+func (s Source) with(ctx context.Context, since time.Time, use func(*Topic) error) (err error) {
 	reader, err := kafka.NewReader(s.Cluster)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	topic, err := Open(ctx, reader, s.Topic)
+	topic, err := Open(ctx, reader, s.Topic, since)
 	if err != nil {
 		return err
 	}
@@ -90,13 +92,17 @@ type topicJSON struct {
 	Letters  []json.RawMessage `json:"letters"`
 }
 
-func (h *handler) list(ctx context.Context, _ *http.Request) (any, error) {
+func (h *handler) list(ctx context.Context, r *http.Request) (any, error) {
+	filter, err := filterOf(r.URL.Query(), time.Now())
+	if err != nil {
+		return nil, &failure{http.StatusBadRequest, "invalid_argument", err.Error()}
+	}
 	answer := struct {
 		Topics []topicJSON `json:"topics"`
 	}{[]topicJSON{}}
 	for _, s := range h.sources {
-		err := s.with(ctx, func(topic *Topic) error {
-			found, err := topic.Newest(ctx, shownLetters, false, false)
+		err := s.with(ctx, filter.Since, func(topic *Topic) error {
+			found, err := topic.Newest(ctx, Query{Picks: s.Picks(filter), Limit: shownLetters})
 			if err != nil {
 				return err
 			}
@@ -116,6 +122,26 @@ func (h *handler) list(ctx context.Context, _ *http.Request) (any, error) {
 		}
 	}
 	return answer, nil
+}
+
+// filterOf reads the parameters of a query. One that is unknown is a mistake: without it more letters would be there.
+func filterOf(query url.Values, now time.Time) (Filter, error) {
+	for name, values := range query {
+		if !slices.ContainsFunc(FilterFields, func(f FilterField) bool { return f.Name == name }) {
+			return Filter{}, fmt.Errorf("%.100s: no such parameter: there are %s", name, strings.Join(fieldNames(), ", "))
+		}
+		if len(values) > 1 {
+			return Filter{}, fmt.Errorf("%s: it is given %d times", name, len(values))
+		}
+	}
+	return ParseFilter(query.Get, func(name string) string { return name }, now)
+}
+
+func fieldNames() (names []string) {
+	for _, f := range FilterFields {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 func (h *handler) replay(ctx context.Context, r *http.Request) (any, error) {
@@ -158,7 +184,7 @@ func (s Source) replay(ctx context.Context, letters []string, bad func(string, .
 		}
 		positions = append(positions, p)
 	}
-	err = s.with(ctx, func(topic *Topic) (err error) {
+	err = s.with(ctx, time.Time{}, func(topic *Topic) (err error) {
 		var spans []kafka.Span
 		for _, p := range positions {
 			span, err := topic.Exactly(ctx, p)

@@ -24,12 +24,14 @@ const (
 	errorOffset    = errorPrefix + "offset"
 	errorTimestamp = errorPrefix + "timestamp" // of the record, Unix milliseconds
 	errorAttempts  = errorPrefix + "attempts"  // calls that were made; optional
+	errorClass     = errorPrefix + "class"     // the reason as one of few, as the metric has it; none in letters of before 0.2
 	errorPartial   = errorPrefix + "partial"   // 1: the record is the first message of a request that had or may have others; optional
 )
 
 // Cause is why a record became a letter, and where it was.
 type Cause struct {
 	Reason   string
+	Class    string     // the reason as one of few words; "" where that is not told
 	Code     codes.Code // that it was answered with; OK where it was not
 	Attempts int        // calls that were made; 0 where that is not told
 	Partial  bool       // the record is the first message of a stream, whose others are not kept
@@ -51,6 +53,9 @@ func (c Cause) Headers() []wire.Header {
 		number(errorPartition, int64(c.Partition)),
 		number(errorOffset, c.Offset),
 		number(errorTimestamp, c.Timestamp.UnixMilli()),
+	}
+	if c.Class != "" {
+		headers = append(headers, wire.Header{Name: errorClass, Value: []byte(c.Class)})
 	}
 	if c.Code != codes.OK {
 		headers = append(headers, number(errorCode, int64(c.Code)))
@@ -105,6 +110,9 @@ func Parse(r wire.Record) (Letter, bool) {
 		case errorTopic:
 			l.Cause.Topic = text
 			continue
+		case errorClass:
+			l.Cause.Class = text
+			continue
 		}
 		if err != nil || n < 0 {
 			continue
@@ -149,8 +157,7 @@ func (l Letter) Request(c wire.Contract) wire.Request {
 func (l Letter) Again() []wire.Record {
 	again := wire.Record{Topic: l.Cause.Topic, Key: l.Key, Value: l.Value}
 	for _, h := range l.Own {
-		deadline := h.Name == "grpc:deadline" || strings.EqualFold(h.Name, "meta:grpc-timeout")
-		if !deadline && !wire.IsNumber(h) && !strings.HasPrefix(h.Name, ours) {
+		if goesAgain(h) || strings.HasPrefix(h.Name, editedPrefix) {
 			again.Headers = append(again.Headers, h)
 		}
 	}
@@ -160,6 +167,12 @@ func (l Letter) Again() []wire.Record {
 	end := again
 	end.Value = nil
 	return []wire.Record{again, end}
+}
+
+// goesAgain reports whether a header of a record is in what asks again.
+func goesAgain(h wire.Header) bool {
+	deadline := h.Name == "grpc:deadline" || strings.EqualFold(h.Name, "meta:grpc-timeout")
+	return !deadline && !wire.IsNumber(h) && !strings.HasPrefix(h.Name, ours)
 }
 
 // clone shares no memory with the records that were read with it.

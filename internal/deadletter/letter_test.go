@@ -28,6 +28,8 @@ func TestLetterIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	bare := cause
 	bare.Code, bare.Attempts = codes.OK, 0
+	classed := cause
+	classed.Class = "unreadable"
 	for _, tc := range []struct {
 		name    string
 		own     []wire.Header
@@ -35,6 +37,7 @@ func TestLetterIsReadAsItWasWritten(t *testing.T) {
 		headers int // behind the record's own
 	}{
 		{name: "everything", own: own, cause: cause, headers: 7},
+		{name: "a class", own: own, cause: classed, headers: 8},
 		{name: "no code, no attempts", own: own, cause: bare, headers: 5},
 		{name: "no headers of its own", cause: cause, headers: 7},
 		{name: "headers of its own that look like ours", cause: bare, headers: 5, own: []wire.Header{

@@ -14,6 +14,25 @@ const (
 	replayedTimestamp = ours + "replayed.timestamp" // Unix milliseconds
 )
 
+// The headers of a request that was edited before it was replayed, behind its own: the letter that it was, and when.
+const (
+	editedPrefix    = ours + "edited."
+	editedTopic     = editedPrefix + "topic"
+	editedPartition = editedPrefix + "partition"
+	editedOffset    = editedPrefix + "offset"
+	editedTimestamp = editedPrefix + "timestamp" // Unix milliseconds
+)
+
+// edited are the headers that mark what is sent in place of a letter.
+func edited(l Letter, at time.Time) []wire.Header {
+	return []wire.Header{
+		{Name: editedTopic, Value: []byte(l.Topic)},
+		{Name: editedPartition, Value: strconv.AppendInt(nil, int64(l.Partition), 10)},
+		{Name: editedOffset, Value: strconv.AppendInt(nil, l.Offset, 10)},
+		{Name: editedTimestamp, Value: strconv.AppendInt(nil, at.UnixMilli(), 10)},
+	}
+}
+
 // Mark says that a letter was replayed.
 type Mark struct {
 	Letter Position

@@ -35,11 +35,14 @@ func NewProducer(c kafka.Cluster, inputs []string) (*kafka.Producer, error) {
 // the two leaves one letter that was sent and is not marked.
 type Replay struct {
 	Topic  *Topic
-	Inputs []string // the request topics that letters may go to
-	Sender Sender   // not used by a dry run
-	Force  bool     // also letters that were replayed
-	DryRun bool     // only say what would be done
-	Named  bool     // the letters were asked for one by one: say of each why it is not replayed
+	Inputs []string                                      // the request topics that letters may go to
+	Sender Sender                                        // not used by a dry run
+	Picks  func(Letter) bool                             // others are left alone; nil: all are meant
+	Edit   func(context.Context, Letter) (Letter, error) // what is sent in place of a letter; nil: as it was
+	Pace   func(context.Context) error                   // waits until the next letter may be sent; nil: at once
+	Force  bool                                          // also letters that were replayed
+	DryRun bool                                          // only say what would be done
+	Named  bool                                          // the letters were asked for one by one: say of each why it is not replayed
 	Out    io.Writer
 }
 
@@ -50,20 +53,59 @@ type Result struct {
 	Failed   int // cannot be replayed; Out says why
 }
 
-// Run replays the letters of some spans, in their order. It goes on after a letter that cannot be replayed, and ends
-// with an error when a cluster cannot be reached: what is counted until then is done.
-func (r *Replay) Run(ctx context.Context, spans []kafka.Span) (Result, error) {
-	var result Result
-	err := r.Topic.letters(ctx, spans, func(l Letter) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return r.letter(l, &result)
-	})
-	return result, err
+// Stopped is the error of a replay that ended before its last letter.
+type Stopped struct {
+	Left []kafka.Span // what was not replayed; the first begins at the letter that it stopped before
+	Err  error
 }
 
-func (r *Replay) letter(l Letter, result *Result) error {
+func (s *Stopped) Error() string {
+	at := Position{Partition: s.Left[0].Partition, Offset: s.Left[0].From}
+	return fmt.Sprintf("stopped before %s: %v", at, s.Err)
+}
+
+func (s *Stopped) Unwrap() error { return s.Err }
+
+// Count is how many letters of some spans Run will send, as it is now.
+func (r *Replay) Count(ctx context.Context, spans []kafka.Span) (n int, err error) {
+	err = r.Topic.letters(ctx, spans, func(l Letter) error {
+		if r.means(l) && (l.Replayed.IsZero() || r.Force) && r.refuses(l) == "" {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Run replays the letters of some spans, in their order. It goes on after a letter that cannot be replayed, and ends
+// with *Stopped when ctx does, or when a cluster cannot be reached: what is counted until then is done.
+func (r *Replay) Run(ctx context.Context, spans []kafka.Span) (Result, error) {
+	var result Result
+	for i, s := range spans {
+		left := s
+		err := r.Topic.letters(ctx, []kafka.Span{s}, func(l Letter) error {
+			left.From = l.Offset
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if r.means(l) {
+				if err := r.letter(ctx, l, &result); err != nil {
+					return err
+				}
+			}
+			left.From++
+			return nil
+		})
+		if err != nil {
+			return result, &Stopped{Left: slices.Concat([]kafka.Span{left}, spans[i+1:]), Err: err}
+		}
+	}
+	return result, nil
+}
+
+func (r *Replay) means(l Letter) bool { return r.Picks == nil || r.Picks(l) }
+
+func (r *Replay) letter(ctx context.Context, l Letter, result *Result) error {
 	if !l.Replayed.IsZero() && !r.Force {
 		result.Before++
 		if r.Named {
@@ -76,12 +118,25 @@ func (r *Replay) letter(l Letter, result *Result) error {
 		r.say("%s cannot be replayed: %s", l.Position(), why)
 		return nil
 	}
+	sent, done := l, "replayed"
+	if r.Edit != nil {
+		var err error
+		if sent, err = r.Edit(ctx, l); err != nil {
+			return err
+		}
+		done = "edited and replayed"
+	}
 	if r.DryRun {
 		result.Replayed++
-		r.say("%s would be replayed to %s", l.Position(), l.Cause.Topic)
+		r.say("%s would be %s to %s", l.Position(), done, l.Cause.Topic)
 		return nil
 	}
-	if err := r.send(l.Again()...); kafka.Rejected(err) {
+	if r.Pace != nil {
+		if err := r.Pace(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.send(sent.Again()...); kafka.Rejected(err) {
 		result.Failed++
 		r.say("%s cannot be replayed: %v", l.Position(), err)
 		return nil
@@ -93,7 +148,7 @@ func (r *Replay) letter(l Letter, result *Result) error {
 			l.Position(), l.Cause.Topic, err)
 	}
 	result.Replayed++
-	r.say("%s replayed to %s", l.Position(), l.Cause.Topic)
+	r.say("%s %s to %s", l.Position(), done, l.Cause.Topic)
 	return nil
 }
 

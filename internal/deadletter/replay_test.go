@@ -87,7 +87,7 @@ func (b *bench) letter(key string, change ...func(*wire.Record)) {
 
 func (b *bench) open() *deadletter.Topic {
 	b.t.Helper()
-	topic, err := deadletter.Open(b.t.Context(), b.reader, letters)
+	topic, err := deadletter.Open(b.t.Context(), b.reader, letters, time.Time{})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestLargeLetters(t *testing.T) {
 	large := strings.Repeat("x", 3_000_000)
 	b.letter("large", func(r *wire.Record) { r.Value = []byte(large) })
 	for _, values := range []bool{true, false} {
-		found, err := b.open().Newest(t.Context(), 0, false, values)
+		found, err := b.open().Newest(t.Context(), deadletter.Query{Values: values})
 		if err != nil || len(found.Letters) != 1 {
 			t.Fatalf("%d letters, %v", len(found.Letters), err)
 		}
@@ -275,7 +275,7 @@ func TestNewestAreInTheOrderOfTime(t *testing.T) {
 	}
 	b.send(wire.Record{Topic: letters, Key: []byte("no letter"), Value: []byte("v")})
 	for limit, want := range map[int]string{0: "abcd", 1: "d", 3: "bcd", 9: "abcd"} {
-		found, err := b.open().Newest(t.Context(), limit, false, true)
+		found, err := b.open().Newest(t.Context(), deadletter.Query{Limit: limit, Values: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,5 +286,93 @@ func TestNewestAreInTheOrderOfTime(t *testing.T) {
 		if got != want || found.Found != 4 || found.Replayed != 0 {
 			t.Errorf("limit %d: %s of %d, %d replayed; want %s", limit, got, found.Found, found.Replayed, want)
 		}
+	}
+}
+
+// Who is interrupted while a letter waits for its turn learns where to go on, and what was sent is marked.
+func TestReplayKeepsItsPace(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, key := range []string{"a", "b", "c", "other"} {
+		b.letter(key)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	topic := b.open()
+	var out strings.Builder
+	waits := 0
+	r := deadletter.Replay{
+		Topic: topic, Inputs: []string{"requests"}, Sender: b.producer, Out: &out,
+		Picks: func(l deadletter.Letter) bool { return string(l.Key) != "other" },
+		Pace: func(ctx context.Context) error {
+			if waits++; waits == 3 {
+				cancel()
+			}
+			return ctx.Err()
+		},
+	}
+	if n, err := r.Count(ctx, topic.All()); err != nil || n != 3 {
+		t.Errorf("%d letters are counted, %v", n, err)
+	}
+	result, err := r.Run(ctx, topic.All())
+	var stopped *deadletter.Stopped
+	if !errors.As(err, &stopped) || !errors.Is(err, context.Canceled) || result != (deadletter.Result{Replayed: 2}) {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]kafka.Span{{From: 2, To: 4}}, stopped.Left); diff != "" || !strings.HasPrefix(err.Error(), "stopped before 0@2: ") {
+		t.Errorf("%v: %s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, b.keys("requests")); diff != "" {
+		t.Error(diff)
+	}
+	r.Topic, r.Pace = b.open(), nil
+	if n, err := r.Count(t.Context(), r.Topic.All()); err != nil || n != 1 {
+		t.Errorf("%d letters are left, %v", n, err)
+	}
+	if result, err := r.Run(t.Context(), r.Topic.All()); err != nil || result != (deadletter.Result{Replayed: 1, Before: 2}) {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, b.keys("requests")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The mark of an edited letter is found where that of any letter is: under the key that it came with.
+func TestEditedLetterIsSentAndMarked(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.letter("a")
+	source := deadletter.Source{Contract: func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }}
+	text := `{"about": {"letter": "0@0", "reason": "no way", "topic": "requests"}, "key": "b", "headers": [], "value-json": {"n": 12345678901234567890}}`
+	var out strings.Builder
+	r := deadletter.Replay{Topic: b.open(), Inputs: []string{"requests"}, Sender: b.producer, Out: &out, Named: true,
+		Edit: func(_ context.Context, l deadletter.Letter) (deadletter.Letter, error) {
+			draft, err := source.Draft(l, nil)
+			if err != nil {
+				return l, err
+			}
+			return draft.Read([]byte(text), now)
+		}}
+	if result, err := r.Run(t.Context(), r.Topic.All()); err != nil || result.Replayed != 1 || out.String() != "0@0 edited and replayed to requests\n" {
+		t.Errorf("%+v, %v: %s", result, err, &out)
+	}
+	if diff := cmp.Diff([]string{"a", "a"}, b.keys(letters)); diff != "" {
+		t.Errorf("the letter and its mark: %s", diff)
+	}
+	var sent []wire.Record
+	spans, err := b.reader.Spans("requests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.reader.Read(t.Context(), "requests", spans[0], func(r wire.Record) error { sent = append(sent, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []wire.Header{header("kafkagrpc.edited.topic", letters), header("kafkagrpc.edited.partition", "0"), header("kafkagrpc.edited.offset", "0"),
+		header("kafkagrpc.edited.timestamp", fmt.Sprint(now.UnixMilli()))}
+	if len(sent) != 1 || string(sent[0].Key) != "b" || string(sent[0].Value) != `{"n":12345678901234567890}` || cmp.Diff(want, sent[0].Headers) != "" {
+		t.Errorf("sent %+v", sent)
+	}
+	if found, err := b.open().Newest(t.Context(), deadletter.Query{}); err != nil || found.Replayed != 1 {
+		t.Errorf("%+v, %v", found, err)
 	}
 }

@@ -76,6 +76,7 @@ type letterJSON struct {
 	Offset        int64        `json:"offset"`
 	Time          time.Time    `json:"time"`
 	Reason        string       `json:"reason"`
+	Class         string       `json:"class,omitempty"`
 	Code          string       `json:"code,omitempty"`
 	Attempts      int          `json:"attempts,omitempty"`
 	Source        sourceJSON   `json:"source"`
@@ -107,7 +108,7 @@ func (l Letter) JSON(c wire.Contract) ([]byte, error) {
 	request := l.Request(c)
 	j := letterJSON{
 		Topic: l.Topic, Letter: l.Position().String(), Partition: l.Partition, Offset: l.Offset, Time: l.Timestamp.UTC(),
-		Reason: l.Cause.Reason, Attempts: l.Cause.Attempts,
+		Reason: l.Cause.Reason, Class: l.Cause.Class, Attempts: l.Cause.Attempts,
 		Source:        sourceJSON{Topic: l.Cause.Topic, Partition: l.Cause.Partition, Offset: l.Cause.Offset, Time: l.Cause.Timestamp.UTC()},
 		CorrelationID: request.CorrelationID, Service: request.Service, Method: request.Method,
 		Headers: []headerJSON{},

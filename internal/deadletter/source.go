@@ -47,3 +47,17 @@ func Sources(remotes []topology.Remote) []Source {
 	}
 	return out
 }
+
+// Method is the method that a letter's request calls, as "package.Service/Method", or "" where it does not say.
+func (s Source) Method(l Letter) string {
+	request := l.Request(s.Contract(l))
+	if request.Service == "" && request.Method == "" {
+		return ""
+	}
+	return request.FullMethod()
+}
+
+// Picks is whether a letter passes a filter.
+func (s Source) Picks(f Filter) func(Letter) bool {
+	return func(l Letter) bool { return f.matches(l, func() string { return s.Method(l) }) }
+}

@@ -16,18 +16,31 @@ import (
 type Topic struct {
 	Name     string
 	reader   *kafka.Reader
-	spans    []kafka.Span
+	held     []kafka.Span
+	recent   []kafka.Span // the part of held that was asked for
 	replayed map[Position]time.Time
 }
 
-// Open reads the marks of a topic, which takes one pass over it.
-func Open(ctx context.Context, reader *kafka.Reader, name string) (*Topic, error) {
-	spans, err := reader.Spans(name)
+// skew is how far the clocks of those who write letters and marks may be apart.
+const skew = time.Hour
+
+// Open reads the marks of a topic, which takes one pass over it: from since on where that is not zero. Older letters may be
+// in it as well.
+func Open(ctx context.Context, reader *kafka.Reader, name string, since time.Time) (*Topic, error) {
+	held, err := reader.Spans(name)
 	if err != nil {
 		return nil, err
 	}
-	t := &Topic{Name: name, reader: reader, spans: spans, replayed: map[Position]time.Time{}}
-	err = t.read(ctx, spans, func(r wire.Record) error {
+	recent := held
+	if !since.IsZero() {
+		// A mark lies behind its letter, and so in what is read, but where the topic was given more partitions in between: there
+		// only its time says that it is needed.
+		if recent, err = reader.SpansSince(name, since.Add(-skew)); err != nil {
+			return nil, err
+		}
+	}
+	t := &Topic{Name: name, reader: reader, held: held, recent: recent, replayed: map[Position]time.Time{}}
+	err = t.read(ctx, recent, func(r wire.Record) error {
 		if m, ok := ParseMark(r); ok && m.At.After(t.replayed[m.Letter]) {
 			t.replayed[m.Letter] = m.At
 		}
@@ -64,26 +77,36 @@ type Listed struct {
 	Replayed int      // letters that were replayed
 }
 
-// Newest are the newest letters, at most limit; 0 is no limit. Letters that were replayed are in it with all only. Their
-// values, which may be large, are in it with values only.
-func (t *Topic) Newest(ctx context.Context, limit int, all, values bool) (Listed, error) {
+// Query is which letters are listed.
+type Query struct {
+	Picks  func(Letter) bool // nil: any
+	Limit  int               // the newest; 0: no limit
+	All    bool              // also letters that were replayed
+	Values bool              // with their values, which may be large
+}
+
+// Newest are the newest letters that are asked for.
+func (t *Topic) Newest(ctx context.Context, q Query) (Listed, error) {
 	var found Listed
-	err := t.letters(ctx, t.spans, func(l Letter) error {
+	err := t.letters(ctx, t.recent, func(l Letter) error {
+		if q.Picks != nil && !q.Picks(l) {
+			return nil
+		}
 		if !l.Replayed.IsZero() {
 			found.Replayed++
-			if !all {
+			if !q.All {
 				return nil
 			}
 		}
 		found.Found++
-		full := limit > 0 && len(found.Letters) == limit
+		full := q.Limit > 0 && len(found.Letters) == q.Limit
 		if full && older(l, found.Letters[0]) < 0 {
 			return nil
 		}
 		if full {
 			found.Letters = slices.Delete(found.Letters, 0, 1)
 		}
-		if !values {
+		if !q.Values {
 			l.Value = nil
 		}
 		at, _ := slices.BinarySearchFunc(found.Letters, l, older)
@@ -97,12 +120,12 @@ func older(a, b Letter) int {
 	return cmp.Or(a.Timestamp.Compare(b.Timestamp), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 }
 
-// All are the spans of everything that the topic holds.
-func (t *Topic) All() []kafka.Span { return t.spans }
+// All are the spans of everything that was asked for.
+func (t *Topic) All() []kafka.Span { return t.recent }
 
 // Within is the part of a range that the topic holds. It is an error where that is nothing.
 func (t *Topic) Within(s kafka.Span) (kafka.Span, error) {
-	for _, held := range t.spans {
+	for _, held := range t.held {
 		if held.Partition != s.Partition {
 			continue
 		}
@@ -116,7 +139,7 @@ func (t *Topic) Within(s kafka.Span) (kafka.Span, error) {
 		}
 		return part, nil
 	}
-	return s, fmt.Errorf("topic %q has no partition %d, only 0 to %d", t.Name, s.Partition, len(t.spans)-1)
+	return s, fmt.Errorf("topic %q has no partition %d, only 0 to %d", t.Name, s.Partition, len(t.held)-1)
 }
 
 // Exactly is the span of one letter. It is an error where there is none.

@@ -93,6 +93,21 @@ func (r *Reader) Spans(topic string) ([]Span, error) {
 	return spans, nil
 }
 
+// SpansSince are what the partitions of a topic hold now from the first record on that was written at that time or later, by
+// its timestamp. Older records may follow.
+func (r *Reader) SpansSince(topic string, at time.Time) ([]Span, error) {
+	spans, err := r.Spans(topic)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range spans {
+		if spans[i].From, err = r.first(topic, s, at); err != nil {
+			return nil, err
+		}
+	}
+	return spans, nil
+}
+
 // SpansBefore are what the partitions of a topic hold now up to the first record that was written at that time or later, by
 // its timestamp.
 func (r *Reader) SpansBefore(topic string, at time.Time) ([]Span, error) {
@@ -101,15 +116,24 @@ func (r *Reader) SpansBefore(topic string, at time.Time) ([]Span, error) {
 		return nil, err
 	}
 	for i, s := range spans {
-		to, err := r.client.GetOffset(topic, s.Partition, at.UnixMilli())
-		if err != nil {
-			return nil, fmt.Errorf("finding the first record of topic %q partition %d from %s on: %w", topic, s.Partition, at.Format(time.RFC3339), err)
-		}
-		if to >= 0 { // else there is none
-			spans[i].To = max(s.From, min(s.To, to))
+		if spans[i].To, err = r.first(topic, s, at); err != nil {
+			return nil, err
 		}
 	}
 	return spans, nil
+}
+
+// first is where in a span the first record of a time or later is, or the end of the span where there is none.
+func (r *Reader) first(topic string, s Span, at time.Time) (int64, error) {
+	// Before 1970 it would be one of the places that Kafka names by negative times.
+	offset, err := r.client.GetOffset(topic, s.Partition, max(at.UnixMilli(), 0))
+	if err != nil {
+		return 0, fmt.Errorf("finding the first record of topic %q partition %d from %s on: %w", topic, s.Partition, at.Format(time.RFC3339), err)
+	}
+	if offset < 0 {
+		return s.To, nil
+	}
+	return min(max(s.From, offset), s.To), nil
 }
 
 // Read calls each, in order, for the records of a span. Those that retention removes meanwhile are left out. It ends

@@ -20,10 +20,11 @@ func (t *turn) deadLetter(a *attempt, cause deadletter.Cause, class string) {
 }
 
 // letter is the dead letter of an attempt's record. It is safe for concurrent use.
-// class is the reason as one of few, for the metrics.
+// class is the reason as one of few, for the metrics and for who looks for letters.
 func (b *Binding) letter(a *attempt, cause deadletter.Cause, class string) wire.Record {
 	b.config.Telemetry.Metrics.DeadLetter(cause.Topic, class)
 	topic := b.config.Remote.Processing.DeadLetter
+	cause.Class = class
 	letter := deadletter.New(a.record, cause)
 	if size, limit := kafka.Size(letter), b.config.Limits.Of(topic); size > limit {
 		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, limit)
