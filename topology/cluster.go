@@ -4,6 +4,9 @@ import (
 	"strings"
 )
 
+// maxRack is far above the name of any rack. Kafka's strings are shorter than 32 KiB, and one that is not would end each fetch.
+const maxRack = 255
+
 // cluster is the Kafka cluster of a kafka client binding.
 func (c *compiler) cluster(b *binding, spec *kafkaClient) *Cluster {
 	if k, done := c.clusters[b.name]; done {
@@ -17,6 +20,11 @@ func (c *compiler) cluster(b *binding, spec *kafkaClient) *Cluster {
 		}
 	}
 	k.SASL = c.sasl(spec, k.TLS != nil)
+	if rack := spec.Options.Rack; len(rack.value) <= maxRack {
+		k.Rack = rack.value
+	} else {
+		c.report.problem(rack.position, "%s must have at most %d bytes, not %d", rack.place, maxRack, len(rack.value))
+	}
 	if len(k.Brokers) > 0 {
 		return k
 	}

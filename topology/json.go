@@ -92,6 +92,7 @@ func clusterJSON(c *Cluster) object {
 	return object{
 		{"binding", c.Binding},
 		{"brokers", list(c.Brokers)},
+		{"client-rack", optional(c.Rack)},
 		{"tls", clientTLSJSON(c.TLS)},
 		{"sasl", optional(c.mechanism())},
 		{"guard", optional(c.guard())},

@@ -331,6 +331,7 @@ type kafkaClient struct {
 		Servers       []text                    `yaml:"servers"`
 		SASL          sasl                      `yaml:"sasl"`
 		Authorization named[kafkaAuthorization] `yaml:"authorization"` // by guard
+		Rack          text                      `yaml:"client-rack"`
 		Merged        anything                  `yaml:"merged" idle:"nothing is cached"`
 		Topics        anything                  `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`

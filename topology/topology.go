@@ -115,6 +115,7 @@ func (r NorthRoute) Names(service string) bool {
 type Cluster struct {
 	Binding string // name of the kafka client binding
 	Brokers []string
+	Rack    string     // of this instance: what is read comes from a replica in the same one, where the brokers allow it; "": from the leader
 	TLS     *ClientTLS // nil: plaintext
 	SASL    *SASL      // nil: none
 }

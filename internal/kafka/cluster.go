@@ -16,6 +16,7 @@ import (
 type Cluster struct {
 	Brokers  []string // host:port of one or more brokers; the others are found through them
 	ClientID string   // what brokers see in their logs and quotas, default "kafka-grpc"
+	Rack     string   // of this process: consumers read from a replica there, where the brokers choose one (KIP-392); "": from leaders
 
 	TLS  *tls.Config // nil: plaintext. Without a ServerName the host of each broker must be in its certificate
 	SASL *SASL       // nil: none
@@ -117,6 +118,7 @@ func (c Cluster) options() []kgo.Opt {
 // readOptions are for reading with franz-go without a group, as ConsumerConfig is for sarama.
 func (c Cluster) readOptions() []kgo.Opt {
 	return append(c.options(),
+		kgo.Rack(c.Rack),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(fetchBytes),
@@ -159,6 +161,7 @@ func (c Cluster) ProducerConfig() *sarama.Config {
 // ConsumerConfig is for reading without a group: tables and tails.
 func (c Cluster) ConsumerConfig() *sarama.Config {
 	s := c.Config()
+	s.RackID = c.Rack
 	s.Consumer.Return.Errors = true
 	// What a transaction wrote is read once it is committed, and never when it is aborted.
 	s.Consumer.IsolationLevel = sarama.ReadCommitted

@@ -14,7 +14,7 @@ import (
 // silent brokers are passed by, and the ways of TLS and SASL, are in TestSilentSeed and TestSecured for both.
 func TestTrapsOfClients(t *testing.T) {
 	t.Parallel()
-	c := Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me", SASL: &SASL{Mechanism: sarama.SASLTypeSCRAMSHA512, Username: "ann", Password: "secret"}}
+	c := Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me", Rack: "eu-1a", SASL: &SASL{Mechanism: sarama.SASLTypeSCRAMSHA512, Username: "ann", Password: "secret"}}
 	s := c.ConsumerConfig()
 	f, err := kgo.NewClient(c.readOptions()...)
 	if err != nil {
@@ -45,6 +45,7 @@ func TestTrapsOfClients(t *testing.T) {
 		"and not sooner by its number":      {time.Duration(s.Metadata.Retry.Max)*s.Metadata.Retry.Backoff >= metadataTimeout, time.Duration(said(kgo.RequestRetries).(int64))*backoff(1) >= metadataTimeout},
 		"readers are back soon":             {s.Consumer.Retry.Backoff <= readersBack, backoff(100) <= readersBack && said(kgo.MetadataMinAge).(time.Duration) <= readersBack},
 		"new partitions are seen":           {s.Metadata.RefreshFrequency == time.Minute, said(kgo.MetadataMaxAge) == time.Minute},
+		"reads in its rack":                 {s.RackID == "eu-1a" && c.GroupConfig("", 0).RackID == "eu-1a", said(kgo.Rack) == "eu-1a"},
 		"committed records only":            {s.Consumer.IsolationLevel == sarama.ReadCommitted, said(kgo.FetchIsolationLevel) == int8(1)},
 		"no markers of transactions":        {none, said(kgo.KeepControlRecords) == false},
 		"a stop waits for a fetch":          {s.Consumer.MaxWaitTime <= fetchWait, said(kgo.FetchMaxWait).(time.Duration) <= fetchWait},

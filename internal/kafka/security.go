@@ -26,7 +26,7 @@ var mechanisms = map[string]sarama.SASLMechanism{
 
 // ClusterOf is how a cluster of a configuration is reached, with its TLS and SASL.
 func ClusterOf(c *topology.Cluster, clientID string) Cluster {
-	k := Cluster{Brokers: c.Brokers, ClientID: clientID}
+	k := Cluster{Brokers: c.Brokers, ClientID: clientID, Rack: c.Rack}
 	if c.TLS != nil {
 		k.TLS = c.TLS.Config
 	}
