@@ -55,6 +55,45 @@ func BenchmarkHandOver(b *testing.B) {
 	}
 }
 
+// An instance that was told to leave is no member when its process has ended, and the other one answers for its partitions. One that was
+// not told stays a member, for its return.
+func TestScaleDown(t *testing.T) {
+	w := newHandOver(t)
+	file, dir := w.configuration(false), t.TempDir()
+	staying := w.instance(file)
+	staying.await("ready ")
+	leaving := w.instance(file, "--state-dir", dir)
+	leaving.await("ready ")
+	all := make([]int32, handOverPartitions)
+	for p := range all {
+		all[p] = int32(p)
+	}
+	for _, p := range []*process{staying, leaving} {
+		p.until("an assignment of half of the partitions", func(lines []string, _ bool) bool {
+			return len(lastAssignment(lines)) == handOverPartitions/2
+		})
+	}
+	w.repeat(all)
+	if code := start(t, w.command("leave", "--state-dir", dir)).wait(); code != 0 {
+		t.Fatalf("leave ends with exit code %d", code)
+	}
+	began := time.Now()
+	leaving.signal(syscall.SIGTERM)
+	if code := leaving.wait(); code != 0 {
+		t.Errorf("an orderly stop ends with exit code %d", code)
+	}
+	if n := w.members(); n != 1 {
+		t.Errorf("the group has %d members when the instance has left", n)
+	}
+	w.repeat(all)
+	t.Logf("from the signal to the last answer: %v", time.Since(began).Round(time.Millisecond))
+	staying.signal(syscall.SIGTERM)
+	staying.wait()
+	if n := w.members(); n != 1 {
+		t.Errorf("the group has %d members when an instance has stopped for a restart", n)
+	}
+}
+
 // handOver is a real Kafka, the echo service, and a table in which each row answers a repetition of the same request.
 type handOver struct {
 	*world
@@ -334,21 +373,26 @@ func (w *handOver) awaitNoMembers() {
 	defer cancel()
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
-	for {
-		groups, err := w.admin.DescribeGroups(ctx, handOverGroup)
-		if err == nil {
-			err = groups.Error()
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if len(groups[handOverGroup].Members) == 0 {
-			return
-		}
+	for n := w.members(); n > 0; n = w.members() {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			w.t.Fatalf("the group has %d members yet", len(groups[handOverGroup].Members))
+			w.t.Fatalf("the group has %d members yet", n)
 		}
 	}
+}
+
+// members is how many members the group has.
+func (w *handOver) members() int {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	groups, err := w.admin.DescribeGroups(ctx, handOverGroup)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(groups[handOverGroup].Members)
 }

@@ -128,6 +128,9 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		}
 		err = cause
 	}
+	if asked.Err() != nil && p.config.State.Leaves() {
+		p.leave(member)
+	}
 	stop()
 	watching.Wait()
 	err = errors.Join(err, p.closeStores())
@@ -140,6 +143,16 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		ready = time.Since(since)
 	}
 	return ready, err
+}
+
+// leave takes the instance out of the group, which would keep its partitions for it until its session times out. Nothing of them is
+// under way any more.
+func (p *Processor) leave(member *kafka.Member) {
+	if err := member.Leave(); err != nil {
+		p.config.Log.Warn("the group could not be left: it waits for the return of this instance until its session times out", "error", err)
+		return
+	}
+	p.config.Log.Info("left the group for good: its other members get the partitions at once")
 }
 
 // watch waits until goka's processor has recovered, and answers when that was; zero if it ended before.

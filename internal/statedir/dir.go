@@ -1,4 +1,4 @@
-// Package statedir is the folder of one instance on its disk: who owns it, and the id of the instance. It knows nothing of what others keep in it.
+// Package statedir is the folder of one instance on its disk: who owns it, the id of the instance, and whether it comes back. It knows nothing of what others keep in it.
 package statedir
 
 import (
@@ -40,7 +40,7 @@ func Open(path string) (*Dir, error) {
 	d := &Dir{path, lock}
 	// In this order it takes no more space than the last owner's, which a full disk may not have.
 	pid := fmt.Sprintln(os.Getpid())
-	if err := errors.Join(writeAt(lock, pid), lock.Truncate(int64(len(pid)))); err != nil {
+	if err := errors.Join(writeAt(lock, pid), lock.Truncate(int64(len(pid))), d.stay()); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory: %w", tablestore.OnDisk(path, err)), d.Close())
 	}
 	return d, nil
