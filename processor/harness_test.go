@@ -22,6 +22,7 @@ import (
 	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor"
+	"kafkagrpc/processor/partition"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -61,6 +62,7 @@ type testbench struct {
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
 	telemetry  *telemetry.Telemetry  // of the processors
+	codecs     partition.Codecs      // of plain events
 	heard      io.Writer             // gets the lines of the processors' logs, too, in JSON
 	client     *kgo.Client           // produces, and reads replies and dead letters
 	admin      *kadm.Client
@@ -140,7 +142,7 @@ func (b *testbench) start(dir string) *instance {
 	client := grpcout.New(calls)
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead, Telemetry: b.telemetry,
+		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead, Telemetry: b.telemetry, Codecs: b.codecs,
 	})
 	if err != nil {
 		b.t.Fatal(err)

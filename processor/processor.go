@@ -37,6 +37,9 @@ type Config struct {
 
 	Telemetry *telemetry.Telemetry // stays the caller's; nil: nothing is told
 
+	// Codecs answers what reads and writes the values of the plain events of a route; needed where the remote has such routes.
+	Codecs partition.Codecs
+
 	// Budget bounds what all processors of the process have in flight together; default one of its own.
 	Budget *consumergroup.Budget
 
@@ -132,10 +135,13 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	}
 	p.cluster.Limits = p.limits
 	p.caller = grpcout.NewCaller(c.Client, p.policy())
-	p.binding = partition.NewBinding(partition.Config{
+	var err error
+	if p.binding, err = partition.NewBinding(partition.Config{
 		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Limits: p.limits, Partitions: p.partitions.Load,
-		Telemetry: c.Telemetry, Log: c.Log,
-	})
+		Telemetry: c.Telemetry, Log: c.Log, Codecs: c.Codecs,
+	}); err != nil {
+		return nil, err
+	}
 	if err := p.prepare(ctx, false); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func startFakeService(t testing.TB) *fakeService {
 }
 
 func (s *fakeService) handle(_ any, stream grpc.ServerStream) error {
-	if method, _ := grpc.MethodFromServerStream(stream); !strings.HasSuffix(method, "/UnaryEcho") {
+	if method, _ := grpc.MethodFromServerStream(stream); !strings.HasSuffix(method, "/UnaryEcho") && !strings.HasSuffix(method, "/Place") {
 		return s.handleStream(method, stream)
 	}
 	var message []byte

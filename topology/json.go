@@ -127,7 +127,29 @@ func remoteRouteJSON(r RemoteRoute) object {
 		{"authority", r.Target.Authority},
 		{"address", r.Target.Address},
 		{"tls", clientTLSJSON(r.Target.TLS)},
+		{"event", r.Event.json()},
 	}, optionsJSON(r.Target)...)
+}
+
+func (e *Event) json() any {
+	if e == nil {
+		return nil
+	}
+	unknown := "refuse"
+	if e.Request.IgnoreUnknown {
+		unknown = "ignore"
+	}
+	all := object{
+		{"method", e.Method},
+		{"request", object{{"encoding", e.Request.Name}, {"unknown-fields", unknown}}},
+		{"tombstones", e.Tombstones},
+		{"idempotency-key", e.keyText()},
+		{"metadata", optional(each(e.Metadata, func(m EventMetadata) string { return m.Name }))},
+	}
+	if e.Reply.Name != "" {
+		all = append(all, member{"reply", object{{"encoding", e.Reply.Name}}})
+	}
+	return all
 }
 
 func (ms Methods) json(name string) object {

@@ -1,5 +1,7 @@
 package topology
 
+import "slices"
+
 // meetings warns where a listener and a remote of the same file share a topic and cannot understand each other, and
 // where two remotes would both execute the requests of one topic.
 func (c *compiler) meetings(t *Topology) {
@@ -9,6 +11,9 @@ func (c *compiler) meetings(t *Topology) {
 				continue
 			}
 			at := c.graph.bindings[r.Binding]
+			if r.ReplyTo == "" && takesEvents(remote, r.Topic) {
+				continue
+			}
 			if r.ReplyTo == "" {
 				c.report.warn(at.at, "%s writes one-way calls to topic `%s`, where they are no requests to binding `%s` and become dead letters; use another topic, or add a `reply-to`",
 					at.place, r.Topic, remote.Binding)
@@ -45,6 +50,10 @@ func takes(r Remote, topic string) bool {
 		}
 	}
 	return false
+}
+
+func takesEvents(r Remote, topic string) bool {
+	return slices.ContainsFunc(r.Routes, func(route RemoteRoute) bool { return route.Topic == topic && route.Event != nil })
 }
 
 func repliesTo(r Remote, topic string) bool {

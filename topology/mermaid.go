@@ -20,9 +20,15 @@ func (t *Topology) Mermaid() string {
 	for _, r := range t.Remotes {
 		group := m.node(`["%s"]`, r.Group)
 		for _, route := range r.Routes {
-			m.edge(m.topic(r.Cluster, route.Topic), group, "")
+			what := ""
+			if route.Event != nil {
+				what = "events"
+			}
+			m.edge(m.topic(r.Cluster, route.Topic), group, what)
 			m.edge(group, m.node(`(["%s"])`, route.Target.String()), methods(route.Methods))
-			m.edge(group, m.topic(r.Cluster, route.ReplyTo), "replies")
+			if route.ReplyTo != "" {
+				m.edge(group, m.topic(r.Cluster, route.ReplyTo), "replies")
+			}
 		}
 		for _, own := range []struct{ name, label string }{{r.Table, "table"}, {r.Loop, "loop"}, {r.Processing.DeadLetter, "dead letters"}} {
 			m.edge(group, m.topic(r.Cluster, own.name), own.label)

@@ -62,7 +62,12 @@ func (c *compiler) ownTopics(b *binding, spec *kafkaGRPC, r Remote) {
 // no method can pass.
 func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 	var all []RemoteRoute
-	for _, route := range spec.Routes {
+	for i := range spec.Routes {
+		route := &spec.Routes[i]
+		event := c.event(b, route)
+		if event == nil && route.With.Method.given {
+			continue // reported
+		}
 		exit := route.Exit
 		if !exit.given {
 			exit = spec.Exit
@@ -75,13 +80,17 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 		for _, w := range route.When {
 			before, ways := len(all), 0
 			for _, f := range c.follow(client, grpc.Routes, grpc.Exit) {
-				target, ok := c.target(grpc.Options.Target, route, f.to)
+				target, ok := c.target(grpc.Options.Target, *route, f.to)
 				if !ok {
 					continue
 				}
 				ways++
 				for _, method := range f.methods {
-					if !overlap(w.Method.pattern(), method) {
+					taken := w.Method.pattern()
+					if event != nil {
+						taken = MethodPattern(event.Method)
+					}
+					if !overlap(taken, method) {
 						continue
 					}
 					if len(all) == maxRoutes {
@@ -91,7 +100,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					all = append(all, RemoteRoute{
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
 						Key: w.key(), Headers: w.headers(),
-						Methods: []MethodPattern{w.Method.pattern(), method}, GRPC: client.name, Target: target,
+						Methods: []MethodPattern{taken, method}, GRPC: client.name, Target: target, Event: event.of(w),
 					})
 				}
 			}

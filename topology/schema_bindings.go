@@ -384,13 +384,14 @@ type kafkaGRPCRoute struct {
 	With struct {
 		Scheme    text      `yaml:"scheme" oneof:"http https"`
 		Authority authority `yaml:"authority"`
+		eventWith
 	} `yaml:"with"`
 }
 
 type kafkaGRPCWhen struct {
 	spot
 	Topic   topicName     `yaml:"topic" need:"true"`
-	ReplyTo topicName     `yaml:"reply-to" need:"true"`
+	ReplyTo topicName     `yaml:"reply-to"` // a route of requests needs it
 	Method  methodPattern `yaml:"method"`
 	Key     text          `yaml:"key"`
 	Headers named[text]   `yaml:"headers"`

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -62,7 +63,7 @@ func (r Remote) rows() [][]string {
 		rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
 	}
 	for _, route := range r.Routes {
-		rows = append(rows, []string{"target", fmt.Sprintf("%s%s %s -> %s", route.Topic, route.conditions(), methods(route.Methods), route.Target)})
+		rows = append(rows, []string{"target", fmt.Sprintf("%s%s%s %s -> %s", route.Topic, route.conditions(), route.Event.text(route.ReplyTo), methods(route.Methods), route.Target)})
 	}
 	return rows
 }
@@ -78,6 +79,21 @@ func (r RemoteRoute) conditions() string {
 	}
 	return all
 }
+
+// text says how plain events are read and answered; "" for requests of the contract.
+func (e *Event) text(replyTo string) string {
+	if e == nil {
+		return ""
+	}
+	replies := "no replies"
+	if replyTo != "" {
+		replies = fmt.Sprintf("replies in %s to %s", e.Reply.Name, replyTo)
+	}
+	return fmt.Sprintf(" events in %s, key %s, %s,", e.Request.Name, e.keyText(), replies)
+}
+
+// keyText is the idempotency key of events, as a file writes it: its value may hold a secret of the environment.
+func (e *Event) keyText() string { return cmp.Or(e.KeyText, "topic/partition/offset") }
 
 // Clusters are the clusters that the listeners and remotes use, each once, in that order.
 func (t *Topology) Clusters() []*Cluster {

@@ -161,12 +161,13 @@ func distinct[T any, V comparable](all []T, of func(T) V) (values []V) {
 // RemoteRoute calls one target for the requests of one topic. The first route that matches is taken.
 type RemoteRoute struct {
 	Topic   string
-	ReplyTo string
+	ReplyTo string          // "": events are not replied to
 	Key     []byte          // of the record, as it is on the topic; nil: any
 	Headers []wire.Header   // each must be among the record's
 	Methods []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
 	GRPC    string          // name of the grpc client binding
 	Target  Target
+	Event   *Event // nil: the route is one of requests of the contract
 }
 
 // Matches reports whether the route takes a request record of a method, given as "package.Service/Method".

@@ -33,6 +33,17 @@ func (r Request) FullMethod() string {
 	return Text(append(append(append(name[:0], r.Service...), '/'), r.Method...))
 }
 
+// Marks reports whether any header is one of the four that make a record one of a request.
+func (c Contract) Marks(headers []Header) bool {
+	for _, h := range headers {
+		switch h.Name {
+		case c.Service, c.Method, c.ReplyTo, c.CorrelationID:
+			return true
+		}
+	}
+	return false
+}
+
 // EncodeRequest writes the headers of one record of a call: the overrides as they are, the contract's four
 // where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out, and what no
 // HTTP/2 connection carries, which can come from none.

@@ -26,7 +26,21 @@ const (
 	errorAttempts  = errorPrefix + "attempts"  // calls that were made; optional
 	errorClass     = errorPrefix + "class"     // the reason as one of few, as the metric has it; none in letters of before 0.2
 	errorPartial   = errorPrefix + "partial"   // 1: the record is the first message of a request that had or may have others; optional
+	errorKey       = errorPrefix + "key"       // the idempotency key of a plain event; optional
 )
+
+// eventKey is the header of a replayed plain event, which has the key that it had before.
+const eventKey = ours + "event.key"
+
+// EventKey is the idempotency key that a plain event was replayed with; "": it was not replayed.
+func EventKey(headers []wire.Header) string {
+	for _, h := range headers {
+		if h.Name == eventKey {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
 
 // Cause is why a record became a letter, and where it was.
 type Cause struct {
@@ -35,6 +49,7 @@ type Cause struct {
 	Code     codes.Code // that it was answered with; OK where it was not
 	Attempts int        // calls that were made; 0 where that is not told
 	Partial  bool       // the record is the first message of a stream, whose others are not kept
+	Key      string     // of a plain event, its idempotency key as far as that is known; "" of a request
 
 	Topic     string
 	Partition int32
@@ -65,6 +80,9 @@ func (c Cause) Headers() []wire.Header {
 	}
 	if c.Partial {
 		headers = append(headers, number(errorPartial, 1))
+	}
+	if c.Key != "" {
+		headers = append(headers, wire.Header{Name: errorKey, Value: []byte(c.Key)})
 	}
 	return headers
 }
@@ -113,6 +131,9 @@ func Parse(r wire.Record) (Letter, bool) {
 		case errorClass:
 			l.Cause.Class = text
 			continue
+		case errorKey:
+			l.Cause.Key = text
+			continue
 		}
 		if err != nil || n < 0 {
 			continue
@@ -160,6 +181,10 @@ func (l Letter) Again() []wire.Record {
 		if goesAgain(h) || strings.HasPrefix(h.Name, editedPrefix) {
 			again.Headers = append(again.Headers, h)
 		}
+	}
+	if l.Cause.Key != "" { // of a plain event, which is one record
+		again.Headers = append(again.Headers, wire.Header{Name: eventKey, Value: []byte(l.Cause.Key)})
+		return []wire.Record{again}
 	}
 	if l.Cause.Code == codes.OK && l.Cause.Attempts == 0 || l.Value == nil {
 		return []wire.Record{again}

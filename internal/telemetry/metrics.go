@@ -53,6 +53,7 @@ type Metrics struct {
 	attempts      metric.Int64Counter
 	retries       metric.Int64Counter
 	letters       metric.Int64Counter
+	skipped       metric.Int64Counter
 	rebalances    metric.Int64Counter
 	gone          metric.Int64Counter
 	events        metric.Int64Counter
@@ -88,7 +89,7 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 		spec *Spec
 		to   *metric.Int64Counter
 	}{
-		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters},
+		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters}, {&skipped, &m.skipped},
 		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
@@ -183,6 +184,13 @@ func (m *Metrics) Attempted(method, target string, n int, status codes.Code) {
 func (m *Metrics) DeadLetter(topic, reason string) {
 	if m.on {
 		m.letters.Add(context.Background(), 1, m.option(labels{topic: topic, reason: reason}))
+	}
+}
+
+// Skipped counts a record of a topic that is nothing to this program. The reason is one of few.
+func (m *Metrics) Skipped(topic, reason string) {
+	if m.on {
+		m.skipped.Add(context.Background(), 1, m.option(labels{topic: topic, reason: reason}))
 	}
 }
 

@@ -31,6 +31,7 @@ var (
 	attempts      = Spec{"kafka_grpc.attempts", "{attempt}", "Attempts of calls at a service", counter, perCall + " target status"}
 	retries       = Spec{"kafka_grpc.retries", "{attempt}", "Attempts that were not the first of their call", counter, perCall + " target"}
 	letters       = Spec{"kafka_grpc.dead_letters", "{record}", "Requests that became dead letters", counter, "topic reason"}
+	skipped       = Spec{"kafka_grpc.skipped", "{record}", "Plain events that were left out: without a value, or that no route takes", counter, "topic reason"}
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
 	gone          = Spec{"kafka_grpc.requests.gone", "{record}", "Records that Kafka deleted before the group read them", counter, "group topic"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
@@ -77,7 +78,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &rebalances, &gone, &events}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &events}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

@@ -23,6 +23,10 @@ type attempt struct {
 	replyTo  string // one of the remote's outputs
 	key      string // of the table
 
+	// Of a plain event; nil of a request of the contract.
+	event *eventRoute
+	kept  *keptLetter // why its call failed, where that is more than its status
+
 	// Known once the request is found callable.
 	route   *topology.RemoteRoute
 	message []byte

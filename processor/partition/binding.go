@@ -21,12 +21,14 @@ type Config struct {
 	Limits     *kafka.Limits // of the topics that are written
 	Partitions func() int32  // of the group's table. Safe for concurrent use
 	Telemetry  *telemetry.Telemetry
+	Codecs     Codecs
 	Log        *slog.Logger
 }
 
 // Binding is what all partitions of a kafka-grpc binding share. Safe for concurrent use.
 type Binding struct {
 	config     Config
+	events     map[*topology.RemoteRoute]*eventRoute
 	tracer     trace.Tracer
 	logged     *loglimit.Kinds
 	inFlight   sync.WaitGroup // calls
@@ -34,14 +36,19 @@ type Binding struct {
 	replies    keptReplies
 }
 
-// NewBinding makes a binding without partitions.
-func NewBinding(c Config) *Binding {
+// NewBinding makes a binding without partitions. An error is that of a route whose events nothing can read.
+func NewBinding(c Config) (*Binding, error) {
+	events, err := eventRoutes(c.Remote, c.Codecs)
+	if err != nil {
+		return nil, err
+	}
 	return &Binding{
 		config:  c,
+		events:  events,
 		tracer:  c.Telemetry.Tracers.Tracer("kafkagrpc/processor"),
 		logged:  loglimit.NewKinds(logInterval),
 		replies: keptReplies{limit: half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)},
-	}
+	}, nil
 }
 
 // Wait returns when no call is in flight any more. Those whose claim is closed are cancelled.

@@ -239,9 +239,10 @@ func (t *turn) give(done answer) {
 		a.abandon(done.lost)
 		t.conclude(a)
 	} else {
+		a.kept = done.letter
 		t.settle(a, done.outcome)
 	}
-	if done.letter != nil {
+	if done.letter != nil && a.event == nil { // an event that failed is kept anyway
 		t.deadLetter(a, done.letter.cause, done.letter.class)
 	}
 	for _, a := range done.parked {

@@ -23,6 +23,9 @@ func (t *turn) deadLetter(a *attempt, cause deadletter.Cause, class string) {
 // class is the reason as one of few, for the metrics and for who looks for letters.
 func (b *Binding) letter(a *attempt, cause deadletter.Cause, class string) wire.Record {
 	b.config.Telemetry.Metrics.DeadLetter(cause.Topic, class)
+	if a.event != nil {
+		cause.Key = knownKey(a)
+	}
 	topic := b.config.Remote.Processing.DeadLetter
 	cause.Class = class
 	letter := deadletter.New(a.record, cause)

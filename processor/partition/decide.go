@@ -38,9 +38,13 @@ func (t *turn) decide(a *attempt) {
 	case own:
 		a.result = telemetry.ResultExecuted
 		a.link(executionOf(row))
-		// It was executed before a restart, and its messages are out.
+		// It was executed before a restart, and its messages are out, unless it is an event.
 		t.rewrite(row)
-		t.delivery.Then(a.key, answer{attempt: a, outcome: endOf(row)})
+		o := outcomeOf(row)
+		if row.Streamed {
+			o = endOf(row)
+		}
+		t.delivery.Then(a.key, answer{attempt: a, outcome: o})
 	case usable(row, now) && defect.Planted != defect.IgnoreRow:
 		if !bytes.Equal(openingOf(row), a.opening) {
 			t.mismatched(a)

@@ -13,6 +13,8 @@ import (
 // maxIdentity bounds what a reply and a row repeat of the request's own headers, so that both always fit their topics.
 const maxIdentity = 16 << 10
 
+const classIdentity = "identity_too_large"
+
 // recordOverhead is more than the framing of a record takes, and the fixed fields of a row.
 const recordOverhead = 1 << 10
 

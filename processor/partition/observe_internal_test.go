@@ -13,7 +13,10 @@ import (
 
 // observing notes all that becomes of a request that is answered with a call, where nothing is traced.
 func observing(tb testing.TB) func() {
-	b := NewBinding(Config{Telemetry: telemetry.Off()})
+	b, err := NewBinding(Config{Telemetry: telemetry.Off()})
+	if err != nil {
+		tb.Fatal(err)
+	}
 	if handlers := b.config.Telemetry.ClientHandlers(); len(handlers) > 0 {
 		tb.Errorf("%d handlers look at each attempt", len(handlers))
 	}

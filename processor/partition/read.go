@@ -15,6 +15,10 @@ import (
 // read reads a record of a request topic or of the loop topic, and refuses what cannot become a call.
 func (t *turn) read() {
 	a, unreadable, malformed := t.readAttempt()
+	if route, isEvent := t.config.Remote.EventRoute(a.source.topic, a.record); isEvent && unreadable == nil {
+		t.readEvent(a, route)
+		return
+	}
 	null := a.record.Value == nil
 	if t.delivery.Rested() { // answered in an earlier session, before the end of its request
 		t.outlive(a, t.delivery.Await())
@@ -103,7 +107,7 @@ func (t *turn) unanswerable(a *attempt, unreadable error) (reason, class string)
 		return fmt.Sprintf("no %s header: there is nowhere to answer", t.config.Remote.Contract.CorrelationID), "no_correlation_id"
 	}
 	if size := len(r.CorrelationID) + len(r.Service) + len(r.Method); size > maxIdentity {
-		return fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity), "identity_too_large"
+		return fmt.Sprintf("correlation id, service and method together have %d bytes, more than %d", size, maxIdentity), classIdentity
 	}
 	var ok bool
 	if a.replyTo, ok = t.replyTopic(a.source.topic, r.ReplyTo); !ok {
@@ -156,7 +160,7 @@ func (t *turn) halfClose(a *attempt) {
 // route finds the first route for a request.
 func (b *Binding) route(a *attempt) *topology.RemoteRoute {
 	for i := range b.config.Remote.Routes {
-		if r := &b.config.Remote.Routes[i]; r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(a.method, a.record) {
+		if r := &b.config.Remote.Routes[i]; r.Event == nil && r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(a.method, a.record) {
 			return r
 		}
 	}
@@ -168,7 +172,7 @@ func (b *Binding) route(a *attempt) *topology.RemoteRoute {
 func (b *Binding) replyTopic(topic, asked string) (string, bool) {
 	only, several := "", false
 	for _, r := range b.config.Remote.Routes {
-		if r.Topic != topic {
+		if r.Topic != topic || r.Event != nil {
 			continue
 		}
 		if r.ReplyTo == asked {

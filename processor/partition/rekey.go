@@ -47,7 +47,11 @@ func (b *Binding) PassOn(record wire.Record, send func(wire.Record, func(offset 
 	}
 	request, _ := b.config.Remote.Contract.DecodeRequest(record.Headers, record.Timestamp) // whoever reads the loop topic refuses it
 	a := &attempt{request: request, method: request.FullMethod(), record: record, source: sourceOf(record), key: b.config.Remote.Contract.TableKey(request)}
-	again := looped(record, a.key, a.source)
+	key := a.key
+	if route, isEvent := b.config.Remote.EventRoute(record.Topic, record); isEvent { // whoever reads the loop topic finds its key
+		a.event, a.request.CorrelationID, key = b.events[route], "", string(record.Key)
+	}
+	again := looped(record, key, a.source)
 	tooLarge := b.config.Limits.Check(b.config.Remote.Loop, kafka.Size(again))
 	if tooLarge == nil {
 		to(b.config.Remote.Loop, again, nil)
@@ -60,26 +64,33 @@ func (b *Binding) PassOn(record wire.Record, send func(wire.Record, func(offset 
 		to(b.config.Remote.Processing.DeadLetter, b.letter(a, a.source.cause(message), "too_large"), nil)
 		return
 	}
-	end := b.replyRecords(a, outcome{status: codes.ResourceExhausted, message: message}, true)[0]
-	to(a.replyTo, end, b.observeReply(a, codes.ResourceExhausted, message))
+	end, _ := b.replyRecords(a, outcome{status: codes.ResourceExhausted, message: message}, true) // without a message
+	to(a.replyTo, end[0], b.observeReply(a, codes.ResourceExhausted, message))
 }
 
 // ExecutedAgain reports whether a record of a request or loop topic whose offset is forgotten causes a call when it is read once more, and
 // of which key. Rows that answer it are not looked at: known is up to which age they do, 0 where there are none.
 func ExecutedAgain(remote topology.Remote, record wire.Record, known time.Duration, now time.Time) (key string, again bool) {
+	at := sourceOf(record)
 	if record.Topic == remote.Loop {
 		var err error
-		if record, _, err = unlooped(record); err != nil {
+		if record, at, err = unlooped(record); err != nil {
 			return "", false // a dead letter
 		}
 	}
 	request, _ := remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a := attempt{request: request}
+	a := attempt{request: request, record: record, source: at}
+	if route, isEvent := remote.EventRoute(at.topic, record); isEvent {
+		if route == nil {
+			return "", false
+		}
+		a.request = wire.Request{CorrelationID: keyUnread(&a, route.Event)}
+	}
 	age, most := source{timestamp: record.Timestamp}.age(now), remote.Processing.MaxAge
-	if record.Value == nil || request.CorrelationID == "" || a.late(now) || known > 0 && age <= known || most > 0 && age > most {
+	if record.Value == nil || a.request.CorrelationID == "" || a.late(now) || known > 0 && age <= known || most > 0 && age > most {
 		return "", false
 	}
-	return remote.Contract.TableKey(request), true
+	return remote.Contract.TableKey(a.request), true
 }
 
 // looped is the record for the loop topic: as it was, under its table key, with its own key and position in headers behind

@@ -29,7 +29,11 @@ func (t *turn) replyMessages(a *attempt, o outcome) {
 
 // emit emits the records of a reply, and reports whether the terminal one is among them.
 func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
-	records := t.replyRecords(a, o, end)
+	records, err := t.replyRecords(a, o, end)
+	if err != nil {
+		o, end = outcome{status: codes.Internal, message: err.Error(), attempts: o.attempts}, true
+		records, _ = t.replyRecords(a, o, end) // without a message
+	}
 	status, message := o.status, o.message
 	for _, r := range records {
 		if err := t.config.Limits.Check(a.replyTo, kafka.Size(r)); err != nil {
@@ -39,9 +43,17 @@ func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
 			}
 			t.repeats(slog.LevelWarn, "reply", "a reply does not fit its topic: answering RESOURCE_EXHAUSTED", a, "error", err)
 			status, message = codes.ResourceExhausted, replyTooLarge(a.replyTo, err)
-			records, end = t.replyRecords(a, outcome{status: status, message: message}, true), true
+			end = true
+			records, _ = t.replyRecords(a, outcome{status: status, message: message}, end)
 			break
 		}
+	}
+	if a.event != nil && end && status != codes.OK {
+		t.failed(a, status, message, o.attempts)
+	}
+	if len(records) == 0 {
+		t.unreplied(a, end, status, message)
+		return end
 	}
 	var pin *wire.Pin
 	switch {
@@ -57,9 +69,9 @@ func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
 		}
 		return t.letter(a, cause, "reply_lost")
 	})
-	for _, r := range records {
+	for i, r := range records {
 		out := outbox.Record{Record: r, Reply: reply}
-		if r.Value == nil {
+		if end && i == len(records)-1 {
 			out.Sent = t.observeReply(a, status, message)
 		}
 		t.ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, out)
@@ -78,21 +90,39 @@ func (b *Binding) replyOf(a *attempt, m wire.Metadata) wire.Reply {
 }
 
 // replyMessage is the record of the nth message of a reply. Safe for concurrent use.
-func (b *Binding) replyMessage(a *attempt, m wire.Metadata, n int, message []byte) wire.Record {
-	reply := b.replyOf(a, m)
-	reply.Number = wire.Nth(n)
-	return wire.Record{Key: []byte(a.request.CorrelationID), Value: message, Headers: b.config.Remote.Contract.EncodeReplyMessage(reply)}
+func (b *Binding) replyMessage(a *attempt, m wire.Metadata, n int, message []byte) (wire.Record, error) {
+	value, err := a.replyValue(message)
+	return wire.Record{Key: a.replyKey(), Value: value, Headers: b.messageHeaders(a, m, n)}, err
 }
 
-// replyRecords are the messages, and the terminal record if that is wanted.
-func (b *Binding) replyRecords(a *attempt, o outcome, end bool) []wire.Record {
+// messageHeaders are the headers of the nth message of a reply. Safe for concurrent use.
+func (b *Binding) messageHeaders(a *attempt, m wire.Metadata, n int) []wire.Header {
+	reply := b.replyOf(a, m)
+	reply.Number = wire.Nth(n)
+	return b.config.Remote.Contract.EncodeReplyMessage(reply)
+}
+
+// replyRecords are the messages, and the terminal record if that is wanted. The reply to an event of a unary method is one record, which is both.
+// There is none where an event is not replied to. An error is that of a message that cannot be encoded.
+func (b *Binding) replyRecords(a *attempt, o outcome, end bool) (_ []wire.Record, err error) {
 	b.begin(a)
+	if a.replyTo == "" {
+		return nil, nil
+	}
+	var whole []byte // of a unary reply to an event
+	if a.event != nil && a.stream == nil && len(o.messages) > 0 {
+		if whole, err = a.replyValue(o.messages[0]); err != nil {
+			return nil, err
+		}
+		o.messages = nil
+	}
 	records := make([]wire.Record, 0, len(o.messages)+1)
 	for i, m := range o.messages {
-		if m == nil {
-			m = []byte{} // an empty message; null would end the call
+		record, err := b.replyMessage(a, o.metadata, i, m)
+		if err != nil {
+			return nil, err
 		}
-		records = append(records, b.replyMessage(a, o.metadata, i, m))
+		records = append(records, record)
 	}
 	if defect.Planted == defect.TornReply {
 		for i := range records {
@@ -101,15 +131,45 @@ func (b *Binding) replyRecords(a *attempt, o outcome, end bool) []wire.Record {
 		records = append(records, records...)
 	}
 	if !end {
-		return records
+		return records, nil
 	}
 	reply := b.replyOf(a, o.metadata)
 	if len(o.messages) > 0 {
 		reply.Metadata = nil // it is on the messages
 	}
 	reply.Status, reply.Message, reply.Trailers = o.status, o.message, o.trailers
-	if o.status == codes.OK { // of a reply that was cut, nobody knows how much is out
+	if o.status == codes.OK && whole == nil { // of a reply that was cut, nobody knows how much is out
 		reply.Number = wire.Nth(o.count)
 	}
-	return append(records, wire.Record{Key: []byte(a.request.CorrelationID), Headers: b.config.Remote.Contract.EncodeReplyEnd(reply)})
+	return append(records, wire.Record{Key: a.replyKey(), Value: whole, Headers: b.config.Remote.Contract.EncodeReplyEnd(reply)}), nil
+}
+
+// replyKey is the key of the records of a reply: that of the event, which may be null, or the correlation id. Safe for concurrent use.
+func (a *attempt) replyKey() []byte {
+	if a.event != nil {
+		return a.record.Key
+	}
+	return []byte(a.request.CorrelationID)
+}
+
+// replyValue is a message as the value of a record, never null: that would be an end. Safe for concurrent use.
+func (a *attempt) replyValue(message []byte) ([]byte, error) {
+	if a.event != nil {
+		var err error
+		if message, err = a.event.encoder.Encode(message); err != nil {
+			return nil, fmt.Errorf("the reply cannot be written as an event: %w", err)
+		}
+	}
+	if message == nil {
+		message = []byte{}
+	}
+	return message, nil
+}
+
+// unreplied ends an attempt to which nothing is replied.
+func (t *turn) unreplied(a *attempt, end bool, status codes.Code, message string) {
+	if end {
+		t.observeReply(a, status, message)(-1, -1, nil)
+		a.spans.remove(a)
+	}
 }

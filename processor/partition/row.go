@@ -48,9 +48,10 @@ func interrupted(row *rowpb.Row, now time.Time) bool {
 	return row != nil && row.State == rowpb.State_STATE_OPEN && now.UnixMilli() < row.ExpiresMs
 }
 
-// isRowOf reports whether the row is that of the attempt itself, whose messages went out already, if it had any.
+// isRowOf reports whether the row is that of the attempt itself: of a stream, whose messages went out already, if it had any, or of an event, which
+// is not executed again for having failed.
 func isRowOf(row *rowpb.Row, a *attempt, now time.Time) bool {
-	return row != nil && row.Streamed && now.UnixMilli() < row.ExpiresMs &&
+	return row != nil && (row.Streamed || a.event != nil) && now.UnixMilli() < row.ExpiresMs &&
 		row.Source.GetTopic() == a.source.topic && row.Source.GetPartition() == a.source.partition &&
 		row.Source.GetOffset() == a.source.offset && row.Source.GetTimestampMs() == a.source.timestamp.UnixMilli()
 }
@@ -68,7 +69,8 @@ func (b *Binding) newRow(c *call, done callReturns, finished time.Time) *rowpb.R
 	result := done.result
 	row := b.rowOf(c)
 	row.State = rowpb.State_STATE_FINAL
-	if b.config.Caller.Retryable(result.Status) || done.callersOwn() {
+	// Nobody asks again for an event that failed, but who replays it, for another result.
+	if b.config.Caller.Retryable(result.Status) || done.callersOwn() || c.event != nil && result.Status != codes.OK {
 		row.State = rowpb.State_STATE_RETRYABLE
 	}
 	row.Fingerprint = c.fingerprint()
@@ -95,6 +97,9 @@ func (b *Binding) newRow(c *call, done callReturns, finished time.Time) *rowpb.R
 		row.Status = int32(codes.ResourceExhausted)
 		row.Message = fmt.Sprintf("the service answered %d bytes, more than %s", size, limit.owner)
 		row.MessageCount = 0
+		if c.event != nil {
+			row.State = rowpb.State_STATE_RETRYABLE
+		}
 	}
 	return row
 }

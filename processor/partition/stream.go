@@ -54,13 +54,15 @@ func (t *turn) beginStream(a *attempt) {
 	a.stream = s
 	s.fingerprint.begin(a.method)
 	full := false
-	if null {
+	if !null {
+		s.first = a.message
+		s.fingerprint.add(s.first)
+		s.messages++
+	}
+	if null || a.event != nil { // nothing follows
 		a.comes(requestEnds)
 		defer s.open.Release()
 	} else {
-		s.first = a.record.Value
-		s.fingerprint.add(s.first)
-		s.messages++
 		full = !t.roomFor(a)
 		t.opens(a)
 	}
@@ -71,7 +73,7 @@ func (t *turn) beginStream(a *attempt) {
 		t.letGo(a)
 		return
 	}
-	t.delivery.WhenBlocking(func() { t.delivery.Hold().Inject(a.key, streamBlocks{a}) })
+	a.delivery.WhenBlocking(func() { a.delivery.Hold().Inject(a.key, streamBlocks{a}) })
 	if full {
 		t.settle(a, outcome{
 			status:  codes.ResourceExhausted,

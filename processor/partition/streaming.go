@@ -76,19 +76,28 @@ func (f *streaming) receive(header metadata.MD, message []byte) error {
 		f.keep(message)
 		return nil
 	}
+	if to := f.call.replyTo; to == "" {
+		f.keep(message)
+		return nil
+	}
 	if !f.begun {
 		if err := f.begin(); err != nil {
 			return err
 		}
 	}
 	m := wire.FromMD(header)
-	record := f.replyMessage(f.call.attempt, m, f.reply.count, message)
 	to := f.call.replyTo
-	err := f.config.Limits.Check(to, kafka.Size(record))
+	record, err := f.replyMessage(f.call.attempt, m, f.reply.count, message)
+	if err != nil {
+		e := &ending{status: codes.Internal, message: err.Error()}
+		f.call.cancel(e)
+		return e
+	}
+	err = f.config.Limits.Check(to, kafka.Size(record))
 	if err != nil {
 		if o, left, ok := (outcome{metadata: m, messages: [][]byte{message}}).within(f.maxReply(to)); ok && left > 0 {
 			f.clipped(f.call.attempt, left, f.config.Limits.Of(to))
-			record = f.replyMessage(f.call.attempt, o.metadata, f.reply.count, message)
+			record.Headers = f.messageHeaders(f.call.attempt, o.metadata, f.reply.count)
 			err = f.config.Limits.Check(to, kafka.Size(record))
 		}
 	}

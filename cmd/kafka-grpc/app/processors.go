@@ -33,6 +33,7 @@ func (a *App) startProcessors(ctx context.Context) error {
 		p, err := processor.New(ctx, processor.Config{
 			Remote: remote, Methods: a.c.Topology.Methods, Client: client, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
 			Budget: budget, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
+			Codecs: codecs,
 		})
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)
