@@ -137,6 +137,7 @@ func TestDocumentedCommands(t *testing.T) {
 	d.do(root, "cp -r internal/embedded/seed my-proxy")
 	d.do(d.dir, "keytool -genkeypair")
 	d.do(d.dir, "kafka-grpc check -c zilla.yaml --connect")
+	d.do(d.dir, "kafka-grpc schema")
 	if err := os.Symlink(filepath.Join(root, "kafka-grpc"), filepath.Join(d.dir, "kafka-grpc")); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 //	later:"c d"       values, or with `later:"*"` the whole key, that exist but are not supported yet
 //	instead:"what"    the key exists elsewhere, and what is written here in its place
 //	idle:"why"        the key is read but has no effect, which is a warning
+//	doc:"what"        what it is, for editors
 //
 // and those of option.go.
 type decoder struct {

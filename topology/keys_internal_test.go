@@ -95,15 +95,8 @@ func keysOf(v reflect.Value, prefix string) (rows [][2]string) {
 			rows = append(rows, [2]string{key, "no effect, with a warning: " + why})
 			continue
 		}
-		switch inner := value.Addr().Interface().(type) {
-		case *storeFile:
-			rows = append(rows, keysOf(valueOf(&inner.store), key+".")...)
-			continue
-		case *collectorTLS:
-			rows = append(rows, keysOf(valueOf(&inner.outward), key+".")...)
-			continue
-		case *sasl:
-			rows = append(rows, keysOf(valueOf(&inner.values), key+".")...)
+		if w, ok := value.Addr().Interface().(wrapping); ok {
+			rows = append(rows, keysOf(valueOf(w.inner()), key+".")...)
 			continue
 		}
 		if element, named := elementOf(value); element.IsValid() {
@@ -131,8 +124,8 @@ func elementOf(v reflect.Value) (element reflect.Value, named bool) {
 		return reflect.Value{}, false
 	}
 	of := v.Type().Elem()
-	if value, ok := of.FieldByName("value"); ok && strings.HasPrefix(of.Name(), "entry[") {
-		of, named = value.Type, true
+	if m, ok := v.Addr().Interface().(mapped); ok {
+		of, named = reflect.TypeOf(m.element()).Elem(), true
 		if of.Kind() == reflect.Slice {
 			of = of.Elem()
 		}

@@ -17,19 +17,51 @@ import (
 type kind struct {
 	read func(value string) (v any, wrong string)
 	show func(v any) any
+
+	shape object // its JSON Schema
 }
 
 // kinds are those that the tag `is` names, with the type of their fields.
 var kinds = map[string]kind{
-	"count":    {readCount, asItIs},                                                        // int
-	"size":     {readSize, asItIs},                                                         // int, in bytes
-	"toggle":   {readToggle, asItIs},                                                       // bool
-	"word":     {func(value string) (any, string) { return value, "" }, asItIs},            // string
-	"topic":    {readTopic, asItIs},                                                        // string
-	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }},            // codes.Code
-	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }},      // time.Duration
-	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }},       // time.Duration, 0 for none
-	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }}, // time.Duration, -1 for 0
+	"count":    {readCount, asItIs, number(1_000_000, `^\+?[0-9]+$`)},                                                                                                                                                         // int
+	"size":     {readSize, asItIs, number(1<<30, `^\+?[0-9]+\s*(KiB|MiB|GiB|B)?$`)},                                                                                                                                           // int, in bytes
+	"toggle":   {readToggle, asItIs, word(&text{}, `oneof:"true false"`)},                                                                                                                                                     // bool
+	"word":     {func(value string) (any, string) { return value, "" }, asItIs, word(&text{}, "")},                                                                                                                            // string
+	"topic":    {readTopic, asItIs, word(&topicName{}, "")},                                                                                                                                                                   // string
+	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }, codeShape()},                                                                                                                                  // codes.Code
+	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                     // time.Duration
+	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }, written(aDuration + "|^none$")},                                                                                                          // time.Duration, 0 for none
+	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }, object{{"type", []string{"string", "integer"}}, {"minimum", 0}, {"maximum", 0}, {"pattern", orVariable(aDuration + "|^[+-]?0$")}}}, // time.Duration, -1 for 0
+}
+
+// aDuration is how Go writes one.
+const aDuration = `^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
+
+func number(most int, pattern string) object {
+	return object{{"type", []string{"integer", "string"}}, {"minimum", 1}, {"maximum", most}, {"pattern", orVariable(pattern)}}
+}
+
+// written is a text of a pattern.
+func written(pattern string) object {
+	return object{{"type", "string"}, {"pattern", orVariable(pattern)}}
+}
+
+// codeShape takes names of codes as readCode does.
+func codeShape() object {
+	var names, patterns []string
+	for _, name := range append(slices.Clone(wire.StatusNames[1:]), "CANCELED") {
+		names = append(names, hyphened(name))
+		var p strings.Builder
+		for _, r := range name {
+			if r == '_' {
+				p.WriteString("[-_]")
+			} else {
+				p.WriteString("[" + string(r) + strings.ToLower(string(r)) + "]")
+			}
+		}
+		patterns = append(patterns, p.String())
+	}
+	return object{{"type", "string"}, {"pattern", orVariable("^(" + strings.Join(patterns, "|") + ")$")}, {"examples", names}}
 }
 
 func asItIs(v any) any { return v }

@@ -14,6 +14,8 @@ type entry[T any] struct {
 	value T
 }
 
+func (*named[T]) element() any { return new(T) }
+
 func (e *named[T]) decode(d *decoder, n ast.Node, at position, p place) {
 	pairs, _ := d.pairs(n, p)
 	for _, pair := range pairs {

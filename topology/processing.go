@@ -9,29 +9,29 @@ import (
 
 // Processing bounds the work of a remote binding.
 type Processing struct {
-	MaxInFlight      int `yaml:"max-in-flight" is:"count" default:"1000"`       // requests per partition
-	MaxInFlightBytes int `yaml:"max-in-flight-bytes" is:"size" default:"64MiB"` // of their records, per partition
+	MaxInFlight      int `yaml:"max-in-flight" is:"count" default:"1000" doc:"requests per partition"`
+	MaxInFlightBytes int `yaml:"max-in-flight-bytes" is:"size" default:"64MiB" doc:"bytes of the records of requests, per partition"`
 
 	// The same for all partitions of a process; of several remotes in one process the smallest counts.
-	MaxInFlightTotal      int `yaml:"max-in-flight-total" is:"count" default:"10000"`
-	MaxInFlightTotalBytes int `yaml:"max-in-flight-total-bytes" is:"size" default:"256MiB"`
+	MaxInFlightTotal      int `yaml:"max-in-flight-total" is:"count" default:"10000" doc:"requests of the process; the smallest of several bindings counts"`
+	MaxInFlightTotalBytes int `yaml:"max-in-flight-total-bytes" is:"size" default:"256MiB" doc:"bytes of the records of requests, in the process"`
 
-	Timeout    time.Duration `yaml:"timeout" is:"bound" default:"30s"`       // of each attempt of a call without a deadline; 0: none, StreamIdle bounds it
-	StreamIdle time.Duration `yaml:"stream-idle" is:"duration" default:"5m"` // ends a stream without messages either way, and a call without a deadline
-	Drain      time.Duration `yaml:"drain" is:"duration" default:"10s"`      // what calls in flight get when a partition is given up
-	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty"`   // older requests become dead letters without a call; 0: none is too old
-	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-"`        // default <group>-dead-letters
+	Timeout    time.Duration `yaml:"timeout" is:"bound" default:"30s" doc:"of each attempt of a call without a deadline; none: stream-idle bounds it"` // 0: none
+	StreamIdle time.Duration `yaml:"stream-idle" is:"duration" default:"5m" doc:"ends a stream without messages either way, and a call without a deadline"`
+	Drain      time.Duration `yaml:"drain" is:"duration" default:"10s" doc:"what calls in flight get when a partition is given up"`
+	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty" doc:"older requests become dead letters without a call; none is the default"` // 0: none is too old
+	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-" doc:"topic of dead letters; without it, NAME-BINDING-dead-letters"`
 
 	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
-	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable"`
-	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms"`    // longest pause after the first attempt, which doubles
-	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s"`         // up to this
-	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m"` // no attempt begins after this, without time held by the breaker
+	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable" doc:"attempts that end with one of these are made again"`
+	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms" doc:"longest pause after the first attempt, which doubles up to max"`
+	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s" doc:"longest pause between attempts"`
+	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m" doc:"no attempt begins after this, without time held by the breaker"`
 
-	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20"` // failed attempts in a row that open the breaker of a target
-	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s"`  // how long no call is made then
+	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20" doc:"failed attempts in a row that open the breaker of a target"`
+	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s" doc:"how long no call is made when the breaker is open"`
 
-	Standby bool `yaml:"standby" is:"toggle"` // each instance also keeps copies of the partitions that it does not own
+	Standby bool `yaml:"standby" is:"toggle" doc:"each instance also keeps copies of the partitions that it does not own"`
 }
 
 // What counts where a Processing says 0.

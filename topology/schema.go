@@ -10,17 +10,17 @@ import (
 // document is the whole file. The structs of schema*.go, with the options that they embed, are the configuration language: a key
 // that they do not name is unknown.
 type document struct {
-	Name      text            `yaml:"name" need:"true"`
-	Guards    named[guard]    `yaml:"guards"`
-	Stores    named[anything] `yaml:"stores"`
-	Vaults    named[vault]    `yaml:"vaults"`
-	Catalogs  named[catalog]  `yaml:"catalogs"`
-	Bindings  named[binding]  `yaml:"bindings" need:"true"`
+	Name      text            `yaml:"name" need:"true" doc:"the namespace of everything that is created: consumer groups are NAME-BINDING"`
+	Guards    named[guard]    `yaml:"guards" doc:"who somebody is, by name"`
+	Stores    named[anything] `yaml:"stores" doc:"read, and used by nothing"`
+	Vaults    named[vault]    `yaml:"vaults" doc:"key stores and trust stores, by name"`
+	Catalogs  named[catalog]  `yaml:"catalogs" doc:"protos, by name"`
+	Bindings  named[binding]  `yaml:"bindings" need:"true" doc:"the steps of calls, by name"`
 	Telemetry struct {
-		Attributes named[text]     `yaml:"attributes"`
-		Metrics    []text          `yaml:"metrics"`
-		Exporters  named[exporter] `yaml:"exporters"`
-	} `yaml:"telemetry"`
+		Attributes named[text]     `yaml:"attributes" doc:"resource attributes on everything that is exported"`
+		Metrics    []text          `yaml:"metrics" doc:"the metrics that bindings may select"`
+		Exporters  named[exporter] `yaml:"exporters" doc:"where telemetry goes, by name"`
+	} `yaml:"telemetry" doc:"what is measured, and where it goes"`
 }
 
 // guard knows who somebody is.
@@ -31,33 +31,37 @@ type guard struct {
 
 // inlineGuard is an identity that the file itself holds.
 type inlineGuard struct {
-	Type    text `yaml:"type"`
+	Type    text `yaml:"type" doc:"what kind of thing it is"`
 	Options struct {
-		Identity    text     `yaml:"identity"`
-		Credentials text     `yaml:"credentials"`
+		Identity    text     `yaml:"identity" doc:"what {identity} stands for in authorization"`
+		Credentials text     `yaml:"credentials" doc:"what {credentials} stands for in authorization"`
 		Format      anything `yaml:"format" instead:"the identity and the credentials are used as they are written"`
 	} `yaml:"options"`
 }
 
 // callerGuard is one of a type that tells who calls. None is asked yet: what refers to it is refused.
 type callerGuard struct {
-	Type    text     `yaml:"type"`
-	Options anything `yaml:"options"`
-	Vault   anything `yaml:"vault"`
+	Type    text     `yaml:"type" doc:"what kind of thing it is"`
+	Options anything `yaml:"options" doc:"what it asks of callers"`
+	Vault   anything `yaml:"vault" doc:"where the keys and the trusted certificates are"`
+}
+
+func (*guard) variants() map[string]any {
+	return map[string]any{"inline": &inlineGuard{}, "jwt": &callerGuard{}, "x509": &callerGuard{}}
 }
 
 func (g *guard) decode(d *decoder, n ast.Node, at position, p place) {
 	g.locate(at, p)
-	g.spec = d.variant(n, at, p, map[string]any{"inline": &inlineGuard{}, "jwt": &callerGuard{}, "x509": &callerGuard{}})
+	g.spec = d.variant(n, at, p, g.variants())
 }
 
 // vault is a key store and a trust store on disk.
 type vault struct {
 	spot
-	Type    text `yaml:"type" need:"true" oneof:"filesystem"`
+	Type    text `yaml:"type" need:"true" oneof:"filesystem" doc:"what kind of thing it is"`
 	Options struct {
-		Keys       storeFile `yaml:"keys"`
-		Trust      storeFile `yaml:"trust"`
+		Keys       storeFile `yaml:"keys" doc:"the store with private keys"`
+		Trust      storeFile `yaml:"trust" doc:"the store with the certificates of authorities"`
 		Signers    anything  `yaml:"signers" idle:"a certificate is named by keys, not found by its signer"`
 		Revocation anything  `yaml:"revocation" instead:"lists of revoked certificates are not read, so a revoked one would be let in; where that must not be, let certificates expire soon, and trust an authority of your own"`
 	} `yaml:"options"`
@@ -69,16 +73,18 @@ type storeFile struct {
 	given bool
 }
 
+func (s *storeFile) inner() any { return &s.store }
+
 func (s *storeFile) decode(d *decoder, n ast.Node, at position, p place) {
 	s.given = true
 	d.value(n, at, valueOf(&s.store), p, "")
 }
 
 type store struct {
-	Store    text   `yaml:"store" need:"true"`
-	Type     text   `yaml:"type" oneof:"pkcs12 jks" later:"jceks" case:"any"`
-	Password text   `yaml:"password"`
-	Entries  []text `yaml:"entries"`
+	Store    text   `yaml:"store" need:"true" doc:"path of the store, relative to the file"`
+	Type     text   `yaml:"type" oneof:"pkcs12 jks" later:"jceks" case:"any" doc:"its format; without it, either"`
+	Password text   `yaml:"password" doc:"opens the store and its keys"`
+	Entries  []text `yaml:"entries" doc:"the aliases that bindings may name; without it, all"`
 }
 
 // catalog holds protos, in files or in the configuration itself.
@@ -92,29 +98,33 @@ type catalog struct {
 type subject struct{ path, schema, version text }
 
 type filesystemCatalog struct {
-	Type    text `yaml:"type"`
+	Type    text `yaml:"type" doc:"what kind of thing it is"`
 	Options struct {
-		Roots    []text `yaml:"roots"`
+		Roots    []text `yaml:"roots" doc:"folders that imports of the protos are relative to"`
 		Subjects named[struct {
-			Path    text `yaml:"path" need:"true"`
-			Version text `yaml:"version"`
-		}] `yaml:"subjects" need:"true"`
+			Path    text `yaml:"path" need:"true" doc:"path of the proto, relative to the file"`
+			Version text `yaml:"version" doc:"the version that bindings may ask for"`
+		}] `yaml:"subjects" need:"true" doc:"protos, by the names that bindings use"`
 	} `yaml:"options"`
 }
 
 type inlineCatalog struct {
-	Type    text `yaml:"type"`
+	Type    text `yaml:"type" doc:"what kind of thing it is"`
 	Options struct {
 		Subjects named[struct {
-			Schema  text `yaml:"schema" need:"true"`
-			Version text `yaml:"version"`
-		}] `yaml:"subjects" need:"true"`
+			Schema  text `yaml:"schema" need:"true" doc:"the proto itself"`
+			Version text `yaml:"version" doc:"the version that bindings may ask for"`
+		}] `yaml:"subjects" need:"true" doc:"protos, by the names that bindings use"`
 	} `yaml:"options"`
+}
+
+func (*catalog) variants() map[string]any {
+	return map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}
 }
 
 func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
 	c.locate(at, p)
-	switch spec := d.variant(n, at, p, map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}).(type) {
+	switch spec := d.variant(n, at, p, c.variants()).(type) {
 	case *filesystemCatalog:
 		c.roots = spec.Options.Roots
 		for _, s := range spec.Options.Subjects {
@@ -134,29 +144,29 @@ type exporter struct {
 }
 
 type stdoutExporter struct {
-	Type    text     `yaml:"type"`
-	Options anything `yaml:"options"`
+	Type    text     `yaml:"type" doc:"what kind of thing it is"`
+	Options anything `yaml:"options" doc:"read, and used by nothing"`
 }
 
 type otlpExporter struct {
-	Type    text `yaml:"type"`
+	Type    text `yaml:"type" doc:"what kind of thing it is"`
 	Options struct {
-		Interval int    `yaml:"interval" is:"count" default:"30"` // seconds
-		Signals  []text `yaml:"signals" oneof:"metrics logs traces"`
+		Interval int    `yaml:"interval" is:"count" default:"30" doc:"seconds between metrics"`
+		Signals  []text `yaml:"signals" oneof:"metrics logs traces" doc:"what is exported; without it, traces and metrics"`
 		Endpoint struct {
-			Protocol  text `yaml:"protocol" oneof:"http grpc"`
-			Location  text `yaml:"location"`
+			Protocol  text `yaml:"protocol" oneof:"http grpc" doc:"how the collector is spoken to; without it, http"`
+			Location  text `yaml:"location" doc:"URL of the collector"`
 			Overrides struct {
-				Logs    text `yaml:"logs"`
-				Metrics text `yaml:"metrics"`
-				Traces  text `yaml:"traces"`
-			} `yaml:"overrides"`
-		} `yaml:"endpoint"`
-		TLS           collectorTLS `yaml:"tls"`
-		Credentials   headerValue  `yaml:"credentials.headers.authorization"`
+				Logs    text `yaml:"logs" doc:"read, and used by nothing"`
+				Metrics text `yaml:"metrics" doc:"path for metrics; without it, /v1/metrics"`
+				Traces  text `yaml:"traces" doc:"path for traces; without it, /v1/traces"`
+			} `yaml:"overrides" doc:"paths of the signals, in place of the usual ones"`
+		} `yaml:"endpoint" doc:"where the collector is"`
+		TLS           collectorTLS `yaml:"tls" doc:"certificates of the connection; without it, the authorities of the system count"`
+		Credentials   headerValue  `yaml:"credentials.headers.authorization" doc:"the header authorization of each export"`
 		Authorization anything     `yaml:"authorization" idle:"the header for the collector is named in options.credentials.headers"`
 	} `yaml:"options"`
-	Vault text `yaml:"vault"`
+	Vault text `yaml:"vault" doc:"where keys and trust of the TLS are"`
 }
 
 // collectorTLS is how the connection to a collector is secured. It may be missing.
@@ -166,27 +176,33 @@ type collectorTLS struct {
 	outward
 }
 
+func (t *collectorTLS) inner() any { return &t.outward }
+
 func (t *collectorTLS) decode(d *decoder, n ast.Node, at position, p place) {
 	t.given = true
 	d.value(n, at, valueOf(&t.outward), p, "")
 }
 
 type prometheusExporter struct {
-	Type    text `yaml:"type"`
+	Type    text `yaml:"type" doc:"what kind of thing it is"`
 	Options struct {
-		Endpoints []prometheusEndpoint `yaml:"endpoints"`
+		Endpoints []prometheusEndpoint `yaml:"endpoints" doc:"where metrics are scraped, on the admin address"`
 	} `yaml:"options"`
 }
 
 type prometheusEndpoint struct {
-	Scheme text `yaml:"scheme" oneof:"http"`
-	Port   text `yaml:"port"`
-	Path   text `yaml:"path"`
+	Scheme text `yaml:"scheme" oneof:"http" doc:"scheme of the address"`
+	Port   text `yaml:"port" doc:"its number has no effect: the admin address is asked"`
+	Path   text `yaml:"path" doc:"path of the metrics; without it, /metrics"`
+}
+
+func (*exporter) variants() map[string]any {
+	return map[string]any{"stdout": &stdoutExporter{}, "otlp": &otlpExporter{}, "prometheus": &prometheusExporter{}}
 }
 
 func (e *exporter) decode(d *decoder, n ast.Node, at position, p place) {
 	e.locate(at, p)
-	e.spec = d.variant(n, at, p, map[string]any{"stdout": &stdoutExporter{}, "otlp": &otlpExporter{}, "prometheus": &prometheusExporter{}})
+	e.spec = d.variant(n, at, p, e.variants())
 }
 
 // variant reads a mapping into the struct that its `type` names, and returns it; nil when the type is unusable.

@@ -59,8 +59,8 @@ func (b *binding) decode(d *decoder, n ast.Node, at position, p place) {
 
 // kinded are the keys of every binding.
 type kinded struct {
-	Type text `yaml:"type"`
-	Kind text `yaml:"kind"`
+	Type text `yaml:"type" doc:"what it is"`
+	Kind text `yaml:"kind" doc:"its role"`
 }
 
 // common are those of the bindings that record no metrics.
@@ -74,7 +74,7 @@ func (c *common) selected() []text { return c.Metrics }
 // recording are those of the bindings that record metrics.
 type recording struct {
 	kinded
-	Metrics []text `yaml:"telemetry.metrics"`
+	Metrics []text `yaml:"telemetry.metrics" doc:"the metrics that calls of this binding are recorded under; * is any text"`
 }
 
 func (r *recording) selected() []text { return r.Metrics }
@@ -82,8 +82,8 @@ func (r *recording) selected() []text { return r.Metrics }
 // route is what routes have in common. W is what their `when` may hold.
 type route[W any] struct {
 	spot
-	Exit    text     `yaml:"exit"`
-	When    []W      `yaml:"when"`
+	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
+	When    []W      `yaml:"when" doc:"the route is for what matches one of these; without it, for everything"`
 	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 }
 
@@ -114,7 +114,7 @@ func leapsOf[R any, P interface {
 // always is the route of bindings that cannot choose by a condition here.
 type always struct {
 	spot
-	Exit    text     `yaml:"exit"`
+	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
 	When    anything `yaml:"when" later:"*"`
 	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 }
@@ -124,18 +124,18 @@ func (r *always) leap() leap { return leap{r.spot, r.Exit} }
 type tcpServer struct {
 	common
 	Options struct {
-		Host      host     `yaml:"host"`
-		Port      ports    `yaml:"port" need:"true"`
+		Host      host     `yaml:"host" doc:"the address to listen on; without it, all"`
+		Port      ports    `yaml:"port" need:"true" doc:"ports to listen on: a number, a range such as 7151-7153, or a list"`
 		Backlog   anything `yaml:"backlog" idle:"the default of the system is used"`
 		NoDelay   anything `yaml:"nodelay" idle:"it is always on"`
 		KeepAlive anything `yaml:"keepalive" idle:"it is always on"`
 	} `yaml:"options"`
-	Routes []route[portWhen] `yaml:"routes"`
-	Exit   text              `yaml:"exit"`
+	Routes []route[portWhen] `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text              `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type portWhen struct {
-	Port      ports    `yaml:"port" need:"true"`
+	Port      ports    `yaml:"port" need:"true" doc:"ports of the server"`
 	CIDR      anything `yaml:"cidr" later:"*"`
 	Authority anything `yaml:"authority" later:"*"`
 }
@@ -145,8 +145,8 @@ func (s *tcpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 type tcpClient struct {
 	common
 	Options struct {
-		Host      serviceHost `yaml:"host"`
-		Port      ports       `yaml:"port"`
+		Host      serviceHost `yaml:"host" doc:"host of the service, or unix:/path of its socket"`
+		Port      ports       `yaml:"port" doc:"port of the service"`
 		NoDelay   anything    `yaml:"nodelay" idle:"it is always on"`
 		KeepAlive anything    `yaml:"keepalive" idle:"it is always on"`
 	} `yaml:"options"`
@@ -155,41 +155,41 @@ type tcpClient struct {
 
 type tlsServer struct {
 	common
-	Vault   text `yaml:"vault" need:"true"`
+	Vault   text `yaml:"vault" need:"true" doc:"where the keys and the trusted certificates are"`
 	Options struct {
 		Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
-		Keys         []text   `yaml:"keys" need:"true"`
-		SNI          []text   `yaml:"sni"`
-		ALPN         []text   `yaml:"alpn"`
-		Trust        []text   `yaml:"trust"`
-		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
+		Keys         []text   `yaml:"keys" need:"true" doc:"aliases of the keys; the one that matches the name the client asks for is shown"`
+		SNI          []text   `yaml:"sni" doc:"names that clients may ask for; without it, any"`
+		ALPN         []text   `yaml:"alpn" doc:"protocols; h2 must be one"`
+		Trust        []text   `yaml:"trust" doc:"aliases of the authorities of clients"`
+		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false" doc:"whether the authorities of the system count, too"`
 		Signers      anything `yaml:"signers" later:"*"`
-		Mutual       text     `yaml:"mutual" oneof:"required requested none"`
+		Mutual       text     `yaml:"mutual" oneof:"required requested none" doc:"whether clients must show a certificate; with trust, required"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes"`
-	Exit   text     `yaml:"exit"`
+	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 func (s *tlsServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 
 type tlsClient struct {
 	common
-	Vault   text `yaml:"vault"`
+	Vault   text `yaml:"vault" doc:"where the keys and the trusted certificates are"`
 	Options struct {
 		outward
-		ALPN []text `yaml:"alpn"`
+		ALPN []text `yaml:"alpn" doc:"protocols; h2 must be one"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes"`
-	Exit   text     `yaml:"exit"`
+	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 // outward is what a connection to somewhere shows, and whom it trusts.
 type outward struct {
 	Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
-	Keys         []text   `yaml:"keys"`
-	SNI          []text   `yaml:"sni"`
-	Trust        []text   `yaml:"trust"`
-	TrustCACerts text     `yaml:"trustcacerts" oneof:"true false"`
+	Keys         []text   `yaml:"keys" doc:"alias of the key that is shown if asked for"`
+	SNI          []text   `yaml:"sni" doc:"the name that the certificate must have; without it, the host"`
+	Trust        []text   `yaml:"trust" doc:"aliases of the authorities; without it, those of the system"`
+	TrustCACerts text     `yaml:"trustcacerts" oneof:"true false" doc:"whether the authorities of the system count, too"`
 	Signers      anything `yaml:"signers" later:"*"`
 	Mutual       anything `yaml:"mutual" idle:"the server decides whether it asks for a certificate"`
 }
@@ -199,23 +199,23 @@ func (c *tlsClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 type httpServer struct {
 	common
 	Options struct {
-		Versions      []text        `yaml:"versions" oneof:"h2 http/1.1"`
+		Versions      []text        `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
 		AccessControl accessControl `yaml:"access-control" idle:"gRPC clients are no browsers"`
 		Authorization anything      `yaml:"authorization" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 		Overrides     anything      `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes"`
-	Exit   text     `yaml:"exit"`
+	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type accessControl struct {
-	Policy      text     `yaml:"policy" oneof:"same-origin cross-origin"`
-	Origins     anything `yaml:"allow.origins"`
-	Methods     anything `yaml:"allow.methods"`
-	Headers     anything `yaml:"allow.headers"`
-	Credentials anything `yaml:"allow.credentials"`
-	MaxAge      anything `yaml:"max-age"`
-	Expose      anything `yaml:"expose.headers"`
+	Policy      text     `yaml:"policy" oneof:"same-origin cross-origin" doc:"who may call"`
+	Origins     anything `yaml:"allow.origins" doc:"for browsers"`
+	Methods     anything `yaml:"allow.methods" doc:"for browsers"`
+	Headers     anything `yaml:"allow.headers" doc:"for browsers"`
+	Credentials anything `yaml:"allow.credentials" doc:"for browsers"`
+	MaxAge      anything `yaml:"max-age" doc:"for browsers"`
+	Expose      anything `yaml:"expose.headers" doc:"for browsers"`
 }
 
 func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
@@ -223,62 +223,62 @@ func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 type httpClient struct {
 	common
 	Options struct {
-		Versions  []text   `yaml:"versions" oneof:"h2 http/1.1"`
+		Versions  []text   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
 		Overrides anything `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes"`
-	Exit   text     `yaml:"exit"`
+	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 func (c *httpClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
 // subjectRef names a subject of a catalog.
 type subjectRef struct {
-	Subject  text     `yaml:"subject" need:"true"`
-	Version  text     `yaml:"version"`
+	Subject  text     `yaml:"subject" need:"true" doc:"its name in the catalog"`
+	Version  text     `yaml:"version" doc:"its version there, or latest"`
 	ID       anything `yaml:"id" later:"*"`
 	Strategy anything `yaml:"strategy" later:"*"`
 }
 
 type methodWhen struct {
-	Method   methodPattern `yaml:"method"`
+	Method   methodPattern `yaml:"method" doc:"package.Service/Method, package.Service/*, or *"`
 	Metadata anything      `yaml:"metadata" later:"*"`
 }
 
 type grpcServer struct {
 	recording
-	Catalog named[[]subjectRef] `yaml:"catalog"`
+	Catalog named[[]subjectRef] `yaml:"catalog" doc:"subjects with the methods, by catalog"`
 	Options struct {
-		Services []text `yaml:"services"` // paths of protos, as in Zilla 1.x
+		Services []text `yaml:"services" doc:"paths of protos, relative to the file, as in Zilla 1.x"`
 		Server
 	} `yaml:"options"`
-	Routes []route[methodWhen] `yaml:"routes"`
-	Exit   text                `yaml:"exit"`
+	Routes []route[methodWhen] `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text                `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 func (s *grpcServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 
 type grpcClient struct {
 	recording
-	Catalog named[[]subjectRef] `yaml:"catalog"`
+	Catalog named[[]subjectRef] `yaml:"catalog" doc:"subjects with the methods, by catalog"`
 	Options struct {
-		Services []text `yaml:"services"` // paths of protos, as in Zilla 1.x
+		Services []text `yaml:"services" doc:"paths of protos, relative to the file, as in Zilla 1.x"`
 		Target
 	} `yaml:"options"`
-	Routes []route[methodWhen] `yaml:"routes"`
-	Exit   text                `yaml:"exit"`
+	Routes []route[methodWhen] `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text                `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 func (c *grpcClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
 // contract are the options that change names of the record contract.
 type contract struct {
-	Idempotency   metadataName   `yaml:"idempotency.metadata"`
-	Service       headerName     `yaml:"correlation.headers.service"`
-	Method        headerName     `yaml:"correlation.headers.method"`
-	ReplyTo       headerName     `yaml:"correlation.headers.reply-to"`
-	CorrelationID headerName     `yaml:"correlation.headers.correlation-id"`
-	AllowMetadata []metadataName `yaml:"metadata.allow"`
+	Idempotency   metadataName   `yaml:"idempotency.metadata" doc:"the metadata that holds the idempotency key"`
+	Service       headerName     `yaml:"correlation.headers.service" doc:"name of the record header"`
+	Method        headerName     `yaml:"correlation.headers.method" doc:"name of the record header"`
+	ReplyTo       headerName     `yaml:"correlation.headers.reply-to" doc:"name of the record header"`
+	CorrelationID headerName     `yaml:"correlation.headers.correlation-id" doc:"name of the record header"`
+	AllowMetadata []metadataName `yaml:"metadata.allow" doc:"authorization and cookie pass only if they are named here"`
 }
 
 type grpcKafka struct {
@@ -287,21 +287,21 @@ type grpcKafka struct {
 		contract
 		Reliability anything `yaml:"reliability" later:"*"`
 	} `yaml:"options"`
-	Routes []grpcKafkaRoute `yaml:"routes" need:"true"`
-	Exit   text             `yaml:"exit"`
+	Routes []grpcKafkaRoute `yaml:"routes" need:"true" doc:"where to go, the first that matches"`
+	Exit   text             `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type grpcKafkaRoute struct {
 	route[methodWhen]
 	With struct {
-		Capability text         `yaml:"capability" need:"true" oneof:"produce" later:"fetch"`
-		Topic      topicName    `yaml:"topic" need:"true"`
-		ReplyTo    topicName    `yaml:"reply-to"`
-		Acks       text         `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
-		Key        fixed        `yaml:"key"`
-		Overrides  named[fixed] `yaml:"overrides"`
+		Capability text         `yaml:"capability" need:"true" oneof:"produce" later:"fetch" doc:"what is done with calls"`
+		Topic      topicName    `yaml:"topic" need:"true" doc:"topic of the requests"`
+		ReplyTo    topicName    `yaml:"reply-to" doc:"topic of the replies; without it, calls are one-way"`
+		Acks       text         `yaml:"acks" oneof:"none leader_only in_sync_replicas" doc:"a minimum: all in-sync replicas acknowledge everything"`
+		Key        fixed        `yaml:"key" doc:"key of the records; without it, the correlation id"`
+		Overrides  named[fixed] `yaml:"overrides" doc:"headers of the records, before all others"`
 		Filters    anything     `yaml:"filters" later:"*"`
-	} `yaml:"with"`
+	} `yaml:"with" doc:"what becomes of the calls"`
 }
 
 func (g *grpcKafka) leaps() (text, []leap) { return g.Exit, leapsOf(g.Routes) }
@@ -314,12 +314,12 @@ type kafkaCache struct {
 		Bootstrap anything `yaml:"bootstrap" idle:"nothing is cached"`
 		Topics    anything `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
-	Routes []route[topicWhen] `yaml:"routes"`
-	Exit   text               `yaml:"exit"`
+	Routes []route[topicWhen] `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text               `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type topicWhen struct {
-	Topic   text     `yaml:"topic" need:"true"`
+	Topic   text     `yaml:"topic" need:"true" doc:"a topic; * is any text"`
 	GroupID anything `yaml:"groupId" later:"*"`
 }
 
@@ -328,15 +328,15 @@ func (k *kafkaCache) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
 type kafkaClient struct {
 	common
 	Options struct {
-		Servers       []text                    `yaml:"servers"`
-		SASL          sasl                      `yaml:"sasl"`
-		Authorization named[kafkaAuthorization] `yaml:"authorization"` // by guard
-		Rack          text                      `yaml:"client-rack"`
+		Servers       []text                    `yaml:"servers" doc:"host:port of brokers to begin with"`
+		SASL          sasl                      `yaml:"sasl" doc:"who the program is to the brokers"`
+		Authorization named[kafkaAuthorization] `yaml:"authorization" doc:"the same with the credentials of a guard, by its name"`
+		Rack          text                      `yaml:"client-rack" doc:"as broker.rack of the brokers to read from; without it, the leaders"`
 		Merged        anything                  `yaml:"merged" idle:"nothing is cached"`
 		Topics        anything                  `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes"`
-	Exit   text     `yaml:"exit"`
+	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 // sasl is how a client names itself to the brokers; it may be missing.
@@ -347,10 +347,12 @@ type sasl struct {
 
 type saslValues struct {
 	spot
-	Mechanism text `yaml:"mechanism" need:"true" oneof:"plain scram-sha-256 scram-sha-512" later:"scram-sha-1 gssapi oauthbearer"`
-	Username  text `yaml:"username" need:"true"`
-	Password  text `yaml:"password" need:"true"`
+	Mechanism text `yaml:"mechanism" need:"true" oneof:"plain scram-sha-256 scram-sha-512" later:"scram-sha-1 gssapi oauthbearer" doc:"how the password is proved"`
+	Username  text `yaml:"username" need:"true" doc:"the name; in authorization, with {identity}"`
+	Password  text `yaml:"password" need:"true" doc:"the password; in authorization, with {credentials}"`
 }
+
+func (s *sasl) inner() any { return &s.values }
 
 func (s *sasl) decode(d *decoder, n ast.Node, at position, p place) {
 	s.given = true
@@ -362,39 +364,39 @@ type kafkaAuthorization struct {
 	Credentials struct {
 		saslValues
 		Token anything `yaml:"token" later:"*"`
-	} `yaml:"credentials"`
+	} `yaml:"credentials" doc:"how the guard's identity is used"`
 }
 
 func (k *kafkaClient) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }
 
 type kafkaGRPC struct {
 	common
-	Entry   text `yaml:"entry" need:"true"`
+	Entry   text `yaml:"entry" need:"true" doc:"the kafka cache_client binding that leads to the topics"`
 	Options struct {
 		contract
-		Acks text `yaml:"acks" oneof:"none leader_only in_sync_replicas"`
+		Acks text `yaml:"acks" oneof:"none leader_only in_sync_replicas" doc:"a minimum: all in-sync replicas acknowledge everything"`
 		Remote
 	} `yaml:"options"`
-	Routes []kafkaGRPCRoute `yaml:"routes" need:"true"`
-	Exit   text             `yaml:"exit"`
+	Routes []kafkaGRPCRoute `yaml:"routes" need:"true" doc:"where to go, the first that matches"`
+	Exit   text             `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type kafkaGRPCRoute struct {
 	route[kafkaGRPCWhen]
 	With struct {
-		Scheme    text      `yaml:"scheme" oneof:"http https"`
-		Authority authority `yaml:"authority"`
+		Scheme    text      `yaml:"scheme" oneof:"http https" doc:"https where a tls client follows"`
+		Authority authority `yaml:"authority" doc:"the :authority of the calls; without it, the address of the service"`
 		eventWith
-	} `yaml:"with"`
+	} `yaml:"with" doc:"what becomes of the calls"`
 }
 
 type kafkaGRPCWhen struct {
 	spot
-	Topic   topicName     `yaml:"topic" need:"true"`
-	ReplyTo topicName     `yaml:"reply-to"` // a route of requests needs it
-	Method  methodPattern `yaml:"method"`
-	Key     text          `yaml:"key"`
-	Headers named[text]   `yaml:"headers"`
+	Topic   topicName     `yaml:"topic" need:"true" doc:"topic of the requests"`
+	ReplyTo topicName     `yaml:"reply-to" doc:"topic of the replies"` // a route of requests needs it
+	Method  methodPattern `yaml:"method" doc:"package.Service/Method, package.Service/*, or *"`
+	Key     text          `yaml:"key" doc:"key of the record"`
+	Headers named[text]   `yaml:"headers" doc:"headers that the record must have"`
 }
 
 func (k *kafkaGRPC) leaps() (text, []leap) { return k.Exit, leapsOf(k.Routes) }

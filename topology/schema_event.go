@@ -7,23 +7,23 @@ import (
 
 // eventWith is what a route has in its `with` that makes it one of plain events.
 type eventWith struct {
-	Method         methodName    `yaml:"method"`
-	Request        eventRequest  `yaml:"request"`
-	Reply          eventEncoding `yaml:"reply"`
-	IdempotencyKey text          `yaml:"idempotency-key"`
-	Metadata       named[text]   `yaml:"metadata"`
-	Tombstones     text          `yaml:"tombstones" oneof:"skip dead-letter"`
+	Method         methodName    `yaml:"method" doc:"package.Service/Method that plain events call"`
+	Request        eventRequest  `yaml:"request" doc:"how the value of an event becomes a message"`
+	Reply          eventEncoding `yaml:"reply" doc:"how the reply becomes the value of a record"`
+	IdempotencyKey text          `yaml:"idempotency-key" doc:"what of an event is the idempotency key"`
+	Metadata       named[text]   `yaml:"metadata" doc:"metadata of the call, by name"`
+	Tombstones     text          `yaml:"tombstones" oneof:"skip dead-letter" doc:"what becomes of events without a value"`
 }
 
 type eventRequest struct {
 	eventEncoding
-	UnknownFields text `yaml:"unknown-fields" oneof:"refuse ignore"`
+	UnknownFields text `yaml:"unknown-fields" oneof:"refuse ignore" doc:"what becomes of fields of JSON that the message lacks"`
 }
 
 // eventEncoding says how values stand for messages. It is there if it has a place.
 type eventEncoding struct {
 	spot
-	Encoding text `yaml:"encoding" oneof:"json protobuf" later:"avro"`
+	Encoding text `yaml:"encoding" oneof:"json protobuf" later:"avro" doc:"of the value"`
 }
 
 func (e *eventEncoding) given() bool { return e.place != place{} }
@@ -34,6 +34,8 @@ func (e *eventEncoding) encoding() Encoding {
 
 // methodName is the name of one method.
 type methodName struct{ text }
+
+func (*methodName) regexp() string { return `^[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$` }
 
 func (m *methodName) parse(value string) string {
 	if !legalMethod.MatchString(value) || strings.HasSuffix(value, "*") {

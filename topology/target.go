@@ -13,8 +13,8 @@ type Target struct {
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
 
-	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB"`                          // bytes, in either direction
-	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty"` // of request messages: "" or "gzip"
+	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB" doc:"bytes of a message, in either direction"`
+	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty" doc:"of request messages"` // of request messages: "" or "gzip"
 }
 
 // target is the service behind an http client, as a route names it. t has the options of the grpc client.
@@ -86,6 +86,8 @@ const unixPrefix = "unix:"
 
 // serviceHost is a host, or a unix socket as unix:/absolute/path.
 type serviceHost struct{ host }
+
+func (*serviceHost) regexp() string { return "^" + unixPrefix + "(//)?/|" + (&host{}).regexp() }
 
 func (h *serviceHost) parse(value string) string {
 	if path, ok := strings.CutPrefix(value, unixPrefix); ok {

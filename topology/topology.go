@@ -130,9 +130,9 @@ type Remote struct {
 	Routes   []RemoteRoute
 	Contract wire.Contract
 
-	Processing Processing    `yaml:"processing"`
-	Expiry     time.Duration `yaml:"table.expiry" is:"duration" default:"24h" json:"expiry"`        // how long a result answers its key
-	MaxResult  int           `yaml:"table.max-result" is:"size" default:"900KiB" json:"max-result"` // bytes in a row; headers fit below 1 MiB too
+	Processing Processing    `yaml:"processing" doc:"bounds of the work"`
+	Expiry     time.Duration `yaml:"table.expiry" is:"duration" default:"24h" json:"expiry" doc:"how long a result answers its key"`
+	MaxResult  int           `yaml:"table.max-result" is:"size" default:"900KiB" json:"max-result" doc:"bytes of a result in the table"`
 }
 
 // Inputs are the request topics of all routes, each once, in the order of the file.

@@ -17,6 +17,8 @@ var legalName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 func legalTopic(name string) bool { return legalName.MatchString(name) && name != "." && name != ".." }
 
+func (*topicName) regexp() string { return legalName.String() }
+
 func (t *topicName) parse(value string) string {
 	if !legalTopic(value) {
 		return "must be a legal Kafka topic name (1 to 249 of a-z A-Z 0-9 . _ -)"
@@ -33,6 +35,8 @@ var (
 	legalMeta   = regexp.MustCompile(`^[a-z0-9_.-]{1,249}$`)
 )
 
+func (*methodPattern) regexp() string { return legalMethod.String() }
+
 func (m *methodPattern) parse(value string) string {
 	if !legalMethod.MatchString(value) {
 		return "must be package.Service/Method, package.Service/* or *"
@@ -42,6 +46,8 @@ func (m *methodPattern) parse(value string) string {
 
 // headerName is the name of a Kafka record header that the contract lets people choose.
 type headerName struct{ text }
+
+func (*headerName) regexp() string { return legalHeader.String() }
 
 func (h *headerName) parse(value string) string {
 	switch {
@@ -59,6 +65,8 @@ type headerValue struct{ text }
 
 func (*headerValue) secret() {}
 
+func (*headerValue) regexp() string { return `^[!-~]([ -~]*[!-~])?$` }
+
 func (h *headerValue) parse(value string) string {
 	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(value) != value {
 		return "must be the value of a header, of printable characters"
@@ -68,6 +76,8 @@ func (h *headerValue) parse(value string) string {
 
 // fixed is text that is the same for every call.
 type fixed struct{ text }
+
+func (*fixed) regexp() string { return "." }
 
 func (f *fixed) parse(value string) string {
 	switch {
@@ -81,6 +91,8 @@ func (f *fixed) parse(value string) string {
 
 // metadataName is the name of gRPC metadata that may become a record header.
 type metadataName struct{ text }
+
+func (*metadataName) regexp() string { return `^[a-zA-Z0-9_.-]{1,249}$` }
 
 func (m *metadataName) parse(value string) string {
 	name := strings.ToLower(value)
@@ -97,6 +109,11 @@ func (m *metadataName) parse(value string) string {
 // host is a host name or an IP address; an IPv6 address may stand in brackets.
 type host struct{ text }
 
+// regexp takes any name, and what has the colons of an IPv6 address.
+func (*host) regexp() string {
+	return `^([^\s/@:\[\]"'\x60]+|\[?[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F:.]*(%[^\s\]]+)?\]?)$`
+}
+
 func (h *host) parse(value string) string {
 	bare := value
 	if strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
@@ -111,6 +128,8 @@ func (h *host) parse(value string) string {
 
 // authority is what calls carry as :authority, a host or host:port.
 type authority struct{ text }
+
+func (*authority) regexp() string { return `^[^\s/@\\"]+$` }
 
 func (a *authority) parse(value string) string {
 	if value == "" || strings.ContainsAny(value, " \t\r\n/@\\\"") {
@@ -135,6 +154,8 @@ type portRange struct {
 	text
 	low, high int
 }
+
+func (*portRange) regexp() string { return `^\s*[0-9]{1,5}\s*(-\s*[0-9]{1,5}\s*)?$` }
 
 func (p *portRange) parse(value string) string {
 	low, high, isRange := strings.Cut(value, "-")

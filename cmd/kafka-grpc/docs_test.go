@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"kafkagrpc/internal/embedded"
 	"kafkagrpc/internal/pkitest"
+	"kafkagrpc/topology"
 )
 
 // block is a piece of YAML in the documentation.
@@ -58,6 +60,14 @@ func TestDocumentedYAML(t *testing.T) {
 	if len(blocks) == 0 {
 		t.Fatal("no YAML found in the documentation")
 	}
+	text, err := topology.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compileSchema(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	if err := embedded.WriteSeed(dir, pkitest.Password); err != nil {
 		t.Fatal(err)
@@ -90,6 +100,13 @@ func TestDocumentedYAML(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			var file any
+			if err := yaml.Unmarshal(text, &file); err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(file); err != nil {
+				t.Error(err)
+			}
 			path := filepath.Join(dir, fmt.Sprintf("block-%d.yaml", i))
 			if err := os.WriteFile(path, text, 0o600); err != nil {
 				t.Fatal(err)
@@ -100,6 +117,18 @@ func TestDocumentedYAML(t *testing.T) {
 			}
 		})
 	}
+}
+
+func compileSchema(text []byte) (*jsonschema.Schema, error) {
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("zilla.json", parsed); err != nil {
+		return nil, err
+	}
+	return compiler.Compile("zilla.json")
 }
 
 func merge(into, part map[string]any) {

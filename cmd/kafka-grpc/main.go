@@ -81,7 +81,8 @@ Every flag can be set by an environment variable KAFKA_GRPC_<FLAG>, such as KAFK
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(env), newCheckCommand(env), newDemoCommand(), newDeadLettersCommand(env), newLeaveCommand(), newResetCommand(env),
+	root.AddCommand(newRunCommand(env), newCheckCommand(env), newSchemaCommand(), newDemoCommand(), newDeadLettersCommand(env), newLeaveCommand(),
+		newResetCommand(env),
 		newKeysCommand(env), newViewsCommand(env), newHealthCommand(), newEchoCommand(), newVersionCommand())
 	return root
 }

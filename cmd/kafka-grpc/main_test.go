@@ -142,6 +142,10 @@ func TestCommandLine(t *testing.T) {
 		{name: "bad environment", args: []string{"run", "-c", seed}, env: []string{"KAFKA_GRPC_CREATE_TOPICS", "many"}, code: 2, stderr: []string{"KAFKA_GRPC_CREATE_TOPICS"}},
 		{name: "all errors at once", args: []string{"check", "-c", bad}, code: 1, stderr: []string{bad + ":2:1", "`bindings`", bad + ":3:1", "`catalogs`"}},
 		{name: "run checks too", args: []string{"run", "-c", bad}, code: 1, stderr: []string{bad + ":2:1", bad + ":3:1"}},
+		{name: "schema", args: []string{"schema"}, code: 0, stdout: []string{"https://json-schema.org/draft/2020-12/schema", "binding-kafka-grpc-remote_server", `"default": "24h"`}},
+		{name: "schema of a file", args: []string{"schema", seed}, code: 2, stderr: []string{"unexpected argument"}},
+		{name: "help of schema", args: []string{"schema", "--help"}, code: 0, stdout: []string{"JSON Schema", "kafka-grpc schema > zilla.schema.json"}},
+		{name: "completion", args: []string{"__complete", "sch"}, code: 0, stdout: []string{"schema\tPrint a JSON Schema"}},
 		{name: "version", args: []string{"version"}, code: 0, stdout: []string{"kafka-grpc ", "go1."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
