@@ -193,6 +193,11 @@ func TestPage(t *testing.T) {
 	p.until("the link to its trace", `document.querySelector('#story a')?.href === 'http://127.0.0.1:16686/trace/`+trace+`'`)
 	p.do("closing", chromedp.KeyEvent(kb.Escape))
 
+	const reason = `document.querySelector('#letters-filter [name=reason]').value = `
+	p.do("a filter", chromedp.Evaluate[chromedp.Void](reason+`'nothing like it'; ({})`))
+	p.do("asking for dead letters", chromedp.Click(chromedp.CSS("#letters-load")))
+	p.until("no dead letter", `document.getElementById('letters-note').innerText.endsWith(': 0') && document.querySelectorAll('#letters tr').length === 0`)
+	p.do("another filter", chromedp.Evaluate[chromedp.Void](reason+`'reply topic'; ({})`))
 	p.do("asking for dead letters", chromedp.Click(chromedp.CSS("#letters-load")))
 	p.until("a dead letter", `document.querySelectorAll('#letters tr').length === 1`)
 	p.do("replaying", chromedp.Click(chromedp.CSS("#letters button")))
