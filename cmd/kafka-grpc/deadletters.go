@@ -131,10 +131,10 @@ func (l listing) print(ctx context.Context, sources []deadletter.Source) error {
 				return err
 			}
 			if !l.json {
-				return l.table(topic.Name, found, source.Contract)
+				return l.table(topic.Name, found, source.Request)
 			}
 			for _, letter := range found.Letters {
-				object, err := letter.JSON(source.Contract(letter))
+				object, err := letter.JSON(source.Request(letter))
 				if err != nil {
 					return err
 				}
@@ -158,12 +158,12 @@ func (l listing) print(ctx context.Context, sources []deadletter.Source) error {
 	return err
 }
 
-func (l listing) table(topic string, found deadletter.Listed, contract func(deadletter.Letter) wire.Contract) error {
+func (l listing) table(topic string, found deadletter.Listed, asks func(deadletter.Letter) wire.Request) error {
 	if _, err := fmt.Fprintf(l.out, "topic %s\n", topic); err != nil {
 		return err
 	}
 	if len(found.Letters) > 0 {
-		if err := deadletter.Table(l.out, found.Letters, contract, l.all, l.columns); err != nil {
+		if err := deadletter.Table(l.out, found.Letters, asks, l.all, l.columns); err != nil {
 			return err
 		}
 	}

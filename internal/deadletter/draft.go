@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
 
@@ -64,10 +65,16 @@ type draftHeader struct {
 
 // Draft is that of a letter. A value that is the message of a method of protos, which may be nil, is shown as such.
 func (s Source) Draft(l Letter, protos protodesc.Resolver) (*Draft, error) {
-	method := s.Method(l)
-	d := &Draft{letter: l, message: input(protos, method)}
+	name := method(s.Request(l))
+	d := &Draft{letter: l}
+	switch e := s.event(l); {
+	case e == nil:
+		d.message = input(protos, name)
+	case e.Request.Name == topology.EncodingProtobuf:
+		d.message = e.Input
+	}
 	d.before = draftJSON{
-		About:   draftAbout{Letter: l.Position().String(), Reason: l.Cause.Reason, Topic: l.Cause.Topic, Method: method},
+		About:   draftAbout{Letter: l.Position().String(), Reason: l.Cause.Reason, Topic: l.Cause.Topic, Method: name},
 		Headers: []draftHeader{},
 	}
 	masked := 0
@@ -297,7 +304,7 @@ func jsonOf(text json.RawMessage) ([]byte, error) { return compact(text), nil }
 
 func (d *Draft) messageOf(text json.RawMessage) ([]byte, error) {
 	if d.message == nil {
-		return nil, errors.New("no catalog of the file has the method of this letter: give value-base64")
+		return nil, errors.New("the value of this letter is no message of a catalog: give value, value-json or value-base64")
 	}
 	m := dynamicpb.NewMessage(d.message)
 	if err := protojson.Unmarshal(text, m); err != nil {

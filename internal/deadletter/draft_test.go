@@ -27,7 +27,7 @@ func draftOf(t *testing.T, key, value []byte, headers ...wire.Header) (*deadlett
 	if !ok {
 		t.Fatal("not a letter")
 	}
-	source := deadletter.Source{Contract: func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }}
+	source := requestSource
 	draft, err := source.Draft(l, protoregistry.GlobalFiles)
 	if err != nil {
 		t.Fatal(err)

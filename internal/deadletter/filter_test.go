@@ -17,7 +17,7 @@ func parseFilter(fields map[string]string) (deadletter.Filter, error) {
 
 func TestFilter(t *testing.T) {
 	t.Parallel()
-	source := deadletter.Source{Contract: func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }}
+	source := requestSource
 	of := func(key []byte, age time.Duration, reason, class, service, method string) deadletter.Letter {
 		return deadletter.Letter{
 			Record: wire.Record{Key: key, Timestamp: now.Add(-age)},
@@ -115,7 +115,7 @@ func TestTopicIsReadFromATimeOn(t *testing.T) {
 	if spans := open(since).All(); len(spans) != 1 || spans[0].From != 2 || spans[0].To != 4 {
 		t.Errorf("%v is read, not what was written since", spans)
 	}
-	source := deadletter.Source{Contract: func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }}
+	source := requestSource
 	for _, replayed := range []int{0, 1} {
 		found, err := open(since).Newest(t.Context(), deadletter.Query{Picks: source.Picks(deadletter.Filter{Since: since})})
 		if err != nil || found.Found != 1-replayed || found.Replayed != replayed {

@@ -108,7 +108,7 @@ func (h *handler) list(ctx context.Context, r *http.Request) (any, error) {
 			}
 			t := topicJSON{Topic: s.Topic, Found: found.Found, Replayed: found.Replayed, Letters: []json.RawMessage{}}
 			for _, l := range found.Letters {
-				text, err := l.JSON(s.Contract(l))
+				text, err := l.JSON(s.Request(l))
 				if err != nil {
 					return err
 				}

@@ -11,10 +11,13 @@ import (
 
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
 
 func header(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }
+
+var requestSource = deadletter.Source{Remotes: []topology.Remote{{Contract: wire.DefaultContract()}}}
 
 var (
 	cause = deadletter.Cause{
@@ -171,8 +174,7 @@ func TestPositionsAndRanges(t *testing.T) {
 func table(t *testing.T, replayed bool, columns int, letters ...deadletter.Letter) []string {
 	t.Helper()
 	var b strings.Builder
-	contract := func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }
-	if err := deadletter.Table(&b, letters, contract, replayed, columns); err != nil {
+	if err := deadletter.Table(&b, letters, requestSource.Request, replayed, columns); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
@@ -232,7 +234,7 @@ func TestJSON(t *testing.T) {
 		t.Fatal("not a letter")
 	}
 	l.Replayed = time.UnixMilli(6)
-	b, err := l.JSON(wire.DefaultContract())
+	b, err := l.JSON(requestSource.Request(l))
 	if err != nil {
 		t.Fatal(err)
 	}

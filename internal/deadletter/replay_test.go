@@ -342,7 +342,7 @@ func TestEditedLetterIsSentAndMarked(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.letter("a")
-	source := deadletter.Source{Contract: func(deadletter.Letter) wire.Contract { return wire.DefaultContract() }}
+	source := requestSource
 	text := `{"about": {"letter": "0@0", "reason": "no way", "topic": "requests"}, "key": "b", "headers": [], "value-json": {"n": 12345678901234567890}}`
 	var out strings.Builder
 	r := deadletter.Replay{Topic: b.open(), Inputs: []string{"requests"}, Sender: b.producer, Out: &out, Named: true,

@@ -31,18 +31,14 @@ func said(s string) string {
 	return text([]byte(s))
 }
 
-// Table writes letters as one line each, cut to a number of columns. contract reads the call of a letter.
-func Table(w io.Writer, letters []Letter, contract func(Letter) wire.Contract, replayed bool, columns int) error {
+// Table writes letters as one line each, cut to a number of columns. asks is what a letter says of its call.
+func Table(w io.Writer, letters []Letter, asks func(Letter) wire.Request, replayed bool, columns int) error {
 	rows := [][]string{{"LETTER", "TIME", "CODE", "FROM", "KEY", "CORRELATION ID", "METHOD", "REASON"}}
 	if replayed {
 		rows[0] = append(rows[0], "REPLAYED")
 	}
 	for _, l := range letters {
-		request := l.Request(contract(l))
-		method := "-"
-		if request.Service != "" || request.Method != "" {
-			method = text([]byte(request.FullMethod()))
-		}
+		request := asks(l)
 		code := "-"
 		if l.Cause.Code != codes.OK {
 			code = l.Cause.Code.String()
@@ -50,7 +46,7 @@ func Table(w io.Writer, letters []Letter, contract func(Letter) wire.Contract, r
 		row := []string{
 			l.Position().String(), moment(l.Timestamp), code,
 			fmt.Sprintf("%s %d@%d", text([]byte(l.Cause.Topic)), l.Cause.Partition, l.Cause.Offset),
-			text(l.Key), said(request.CorrelationID), method, said(l.Cause.Reason),
+			text(l.Key), said(request.CorrelationID), said(method(request)), said(l.Cause.Reason),
 		}
 		if replayed {
 			row = append(row, moment(l.Replayed))
@@ -103,9 +99,8 @@ type headerJSON struct {
 	ValueBase64 *string `json:"value-base64,omitempty"`
 }
 
-// JSON describes a letter for programs. The values of credentials are masked.
-func (l Letter) JSON(c wire.Contract) ([]byte, error) {
-	request := l.Request(c)
+// JSON describes a letter of a request for programs. The values of credentials are masked.
+func (l Letter) JSON(request wire.Request) ([]byte, error) {
 	j := letterJSON{
 		Topic: l.Topic, Letter: l.Position().String(), Partition: l.Partition, Offset: l.Offset, Time: l.Timestamp.UTC(),
 		Reason: l.Cause.Reason, Class: l.Cause.Class, Attempts: l.Cause.Attempts,

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"slices"
+	"strings"
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/topology"
@@ -13,9 +14,8 @@ type Source struct {
 	Binding string // the first kafka-grpc binding that keeps its letters there
 	Topic   string
 	Cluster kafka.Cluster
-	Inputs  []string // the request topics that letters may go to
-	// Contract reads the request of a letter.
-	Contract func(Letter) wire.Contract
+	Inputs  []string          // the request topics that letters may go to
+	Remotes []topology.Remote // those that keep their letters there; at least one
 }
 
 // Sources are the dead-letter topics of remotes, each once, as remotes may share one.
@@ -29,35 +29,55 @@ func Sources(remotes []topology.Remote) []Source {
 			continue
 		}
 		source := Source{Binding: remote.Binding, Topic: remote.Processing.DeadLetter, Cluster: kafka.ClusterOf(remote.Cluster, "kafka-grpc-dead-letters")}
-		var sharing []topology.Remote
 		for _, r := range remotes[i:] {
 			if shares(r) {
-				sharing, source.Inputs = append(sharing, r), append(source.Inputs, r.Inputs()...)
+				source.Remotes, source.Inputs = append(source.Remotes, r), append(source.Inputs, r.Inputs()...)
 			}
-		}
-		source.Contract = func(letter Letter) wire.Contract {
-			for _, r := range sharing {
-				if slices.Contains(r.Inputs(), letter.Cause.Topic) {
-					return r.Contract
-				}
-			}
-			return remote.Contract
 		}
 		out = append(out, source)
 	}
 	return out
 }
 
-// Method is the method that a letter's request calls, as "package.Service/Method", or "" where it does not say.
-func (s Source) Method(l Letter) string {
-	request := l.Request(s.Contract(l))
-	if request.Service == "" && request.Method == "" {
+// remote is the one that reads the topic that a letter came from.
+func (s Source) remote(l Letter) topology.Remote {
+	for _, r := range s.Remotes {
+		if slices.Contains(r.Inputs(), l.Cause.Topic) {
+			return r
+		}
+	}
+	return s.Remotes[0]
+}
+
+// event is what the route of a letter says of plain events; nil: the letter is a request.
+func (s Source) event(l Letter) *topology.Event {
+	record := l.Record
+	record.Headers = l.Own
+	if route, _ := s.remote(l).EventRoute(l.Cause.Topic, record); route != nil {
+		return route.Event
+	}
+	return nil
+}
+
+// Request is what a letter says of its call, as far as it can be read. Of a plain event the file says the method, as it is now.
+func (s Source) Request(l Letter) wire.Request {
+	if e := s.event(l); e != nil {
+		r := wire.Request{CorrelationID: l.Cause.Key}
+		r.Service, r.Method, _ = strings.Cut(e.Method, "/")
+		return r
+	}
+	return l.Request(s.remote(l).Contract)
+}
+
+// method is "package.Service/Method", or "" where a request does not say.
+func method(r wire.Request) string {
+	if r.Service == "" && r.Method == "" {
 		return ""
 	}
-	return request.FullMethod()
+	return r.FullMethod()
 }
 
 // Picks is whether a letter passes a filter.
 func (s Source) Picks(f Filter) func(Letter) bool {
-	return func(l Letter) bool { return f.matches(l, func() string { return s.Method(l) }) }
+	return func(l Letter) bool { return f.matches(l, func() string { return method(s.Request(l)) }) }
 }
