@@ -82,8 +82,6 @@ type Processor struct {
 	tableID    string
 	storeAge   time.Duration // up to which a local store is continued
 
-	reading sync.RWMutex // held by those who read rows, and by assigned; taken before mu
-
 	mu        sync.RWMutex                        // never held while something is waited for, such as the disk
 	parts     map[int32]*partition.Partition      // of the current assignment
 	current   *goka.Processor                     // nil while there is none
@@ -218,39 +216,62 @@ func (p *Processor) WaitReady(ctx context.Context) error {
 // Row is what the table knows of a key: nil if nothing, also when another instance owns the key's partition.
 // It answers ErrNotReady while the table is not recovered: at the start, and during a rebalance.
 func (p *Processor) Row(key string) (*rowpb.Row, error) {
-	// Held throughout: a rebalance begins with assigned, and goka panics when it is asked for a row before the stores
-	// are open again.
-	p.reading.RLock()
-	defer p.reading.RUnlock()
+	owned, of := p.Owned()
+	partition := wire.Partition([]byte(key), of)
+	if len(owned) > 0 && !slices.Contains(owned, partition) {
+		return nil, nil
+	}
+	stores, err := p.Stores([]int32{partition})
+	if err != nil {
+		return nil, err
+	}
+	value, err := stores[0].Get(key)
+	switch {
+	case tablestore.IsClosed(err): // meanwhile
+		return nil, ErrNotReady
+	case err != nil:
+		return nil, fmt.Errorf("reading the row of key %q: %w", key, err)
+	case value == nil:
+		return nil, nil
+	}
+	row, err := rowpb.Decode(value)
+	if err != nil {
+		return nil, fmt.Errorf("reading the row of key %q: %w", key, err)
+	}
+	return row, nil
+}
+
+// Owned are the partitions of the table that this instance works on, and how many there are.
+func (p *Processor) Owned() (owned []int32, of int32) {
 	p.mu.RLock()
-	running := p.running
+	defer p.mu.RUnlock()
+	return slices.Sorted(maps.Keys(p.parts)), p.partitions.Load()
+}
+
+// Stores are the local copies of some partitions, in their order, to be read beside the work. It answers ErrNotReady where this instance
+// does not work on all of them, and while the table is not recovered: at the start, and during a rebalance, which closes the stores.
+func (p *Processor) Stores(partitions []int32) ([]*tablestore.Store, error) {
+	p.mu.RLock()
+	running, group := p.running, p.group
 	p.mu.RUnlock()
 	if running == nil || !p.recovered(running) {
 		return nil, ErrNotReady
 	}
-	if !p.Owns(key) {
-		return nil, nil
+	if lost := group.Lost(); lost != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotReady, lost)
 	}
-	value, err := running.Get(key)
-	if err != nil && !running.Recovered() { // closed meanwhile
-		return nil, ErrNotReady
+	stores := make([]*tablestore.Store, len(partitions))
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for s := range p.stores {
+		if i := slices.Index(partitions, s.Partition); i >= 0 && p.parts[s.Partition] != nil {
+			stores[i] = s
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the row of key %q: %w", key, err)
+	if i := slices.Index(stores, nil); i >= 0 {
+		return nil, fmt.Errorf("%w: partition %d is not one of this instance's now", ErrNotReady, partitions[i])
 	}
-	switch v := value.(type) {
-	case *rowpb.Row:
-		return v, nil
-	case partition.UnreadableRow:
-		return nil, fmt.Errorf("reading the row of key %q: %w", key, v.Err)
-	default:
-		return nil, nil
-	}
-}
-
-// Owns reports whether this instance has the partition of a key.
-func (p *Processor) Owns(key string) bool {
-	return p.partition(wire.Partition([]byte(key), p.partitions.Load())) != nil
+	return stores, nil
 }
 
 // partition is the state of an assigned partition.
@@ -266,12 +287,10 @@ func (p *Processor) assigned(a goka.Assignment) {
 	for id := range a {
 		parts[id] = p.binding.Assign()
 	}
-	p.reading.Lock()
 	p.mu.Lock()
 	before := p.parts
 	p.parts = parts
 	p.mu.Unlock()
-	p.reading.Unlock()
 	for _, part := range before {
 		part.GiveUp()
 	}

@@ -2,6 +2,7 @@ package views
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ var (
 	errClosed = errors.New("the view is being stopped; connect again to go on")
 	errSlow   = errors.New("the watcher did not take the changes as fast as they came, and some that it has not seen are forgotten; " +
 		"go on from the cursor of the last change that was seen")
+	errWatchers   = &tooMany{fmt.Sprintf("the table has %d watchers already, which is the most: try again later, or at another instance", maxWatchers)}
 	errOtherTable = errors.New("the table's topic was made anew: what was seen is of the deleted one; watch from now")
 )
 
@@ -115,6 +117,24 @@ func (f *feed) add(partition int32, offset int64, key string, value []byte) {
 	f.wake()
 }
 
+// arrange puts the changes in the order of their times, those of each partition in their own: partitions were read beside each other.
+// Where somebody watches, they stay as they were seen.
+func (f *feed) arrange() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watchers > 0 {
+		return
+	}
+	at := make([]int64, len(f.next)) // by partition: time of the last change that has one
+	times := make(map[*change]int64, len(f.changes))
+	for _, c := range f.changes {
+		pb := parseRow(c.value).pb
+		at[c.partition] = max(at[c.partition], pb.GetFinishedMs(), pb.GetStartedMs())
+		times[c] = at[c.partition]
+	}
+	slices.SortStableFunc(f.changes, func(a, b *change) int { return cmp.Compare(times[a], times[b]) })
+}
+
 // measured notes how fresh the table is: it has added all changes that this tells of before.
 func (f *feed) measured(fresh Freshness) {
 	f.mu.Lock()
@@ -191,7 +211,7 @@ func (f *feed) subscribe(client string, from place) (*subscription, error) {
 	defer f.mu.Unlock()
 	switch {
 	case f.watchers >= maxWatchers:
-		return nil, &tooMany{fmt.Sprintf("the table has %d watchers already, which is the most: try again later, or at another instance", maxWatchers)}
+		return nil, errWatchers
 	case f.clients[client] >= maxClientWatchers:
 		return nil, &tooMany{fmt.Sprintf("the client %s has %d watchers of the table already, which is the most for one address: end some, or watch more keys with each",
 			client, maxClientWatchers)}

@@ -20,7 +20,7 @@ func TestPagesWaitForTheirTurn(t *testing.T) {
 	s := newService([]Source{slowSource{reading, read}})
 	done := make(chan error, most+1)
 	ask := func(ctx context.Context) {
-		_, err := s.list(ctx, &viewspb.ListRequest{})
+		_, err := s.list(ctx, &viewspb.ListRequest{}, nil)
 		done <- err
 	}
 	for range most {
@@ -34,6 +34,15 @@ func TestPagesWaitForTheirTurn(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("one more is told %v", err)
+	}
+	go func() { // has places of its own: those that wait here may wait for it
+		_, err := s.list(t.Context(), &viewspb.ListRequest{}, []int32{0})
+		done <- err
+	}()
+	<-reading
+	read <- struct{}{}
+	if err := <-done; err != nil {
+		t.Errorf("another instance is told %v", err)
 	}
 	go ask(t.Context())
 	read <- struct{}{} // one is done, and the next one's turn has come
@@ -71,21 +80,21 @@ func (slowSource) get(context.Context, string, bool) (*viewspb.GetResponse, erro
 	return nil, errors.ErrUnsupported
 }
 
-func (s slowSource) list(ctx context.Context, _ *viewspb.ListRequest) (page, Freshness, error) {
+func (s slowSource) list(ctx context.Context, _ *viewspb.ListRequest, _ []int32) (page, error) {
 	select {
 	case s.reading <- struct{}{}:
 	case <-ctx.Done():
-		return page{}, Freshness{}, errors.New("a page was read that had to wait")
+		return page{}, errors.New("a page was read that had to wait")
 	}
 	<-s.read
-	return page{}, Freshness{}, nil
+	return page{}, nil
 }
 
 func (slowSource) watch(context.Context, string, *viewspb.WatchRequest, func(*viewspb.WatchResponse) error) error {
 	return errors.ErrUnsupported
 }
 
-func (slowSource) stats() *viewspb.TableStats { return nil }
+func (slowSource) stats(context.Context, []int32) *viewspb.TableStats { return nil }
 
 func TestWatchersOfATable(t *testing.T) {
 	t.Parallel()

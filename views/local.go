@@ -3,211 +3,189 @@ package views
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/views/viewspb"
 	"kafkagrpc/wire"
 )
 
-const (
-	// forwardedHeader marks a Get that another instance has sent on: it is not sent on again.
-	forwardedHeader = "Kafka-Grpc-Forwarded"
-	// forwardTime is how long the owner of a key may take to answer.
-	forwardTime = 5 * time.Second
-	// ownersAge is how long it is believed who owns which partition, as a rebalance changes it.
-	ownersAge = time.Second
-)
-
 // Rows are those of the partitions that this instance works on.
 type Rows interface {
-	// Owns reports whether the partition of a key is among them.
-	Owns(key string) bool
-	// Row is nil where there is none. A *NotReadyError says that the partitions have not been recovered.
-	Row(key string) (*rowpb.Row, error)
+	// Owned are the partitions, and how many the table has.
+	Owned() (owned []int32, of int32)
+	// Stores are the stores of some partitions, in their order. A *NotReadyError says that they are not all at hand, as during a
+	// rebalance. What is read of one that is closed meanwhile ends with an error.
+	Stores(partitions []int32) ([]*tablestore.Store, error)
 }
 
 // LocalConfig is what a Local needs.
 type LocalConfig struct {
-	Group   string
-	Topic   string // of the table
-	Loop    string // loop topic of the group, as in Config
-	Input   string // a request topic of the group: the partitions of the table go with its
-	Cluster kafka.Cluster
-	Rows    Rows
-	Address string            // of this instance, as the group is told it, such as http://10.0.0.7:7190
-	Peers   http.RoundTripper // asks the other instances at theirs
-	Protos  protodesc.Resolver
-	Masked  []string
+	Group    string
+	Topic    string // of the table
+	Loop     string // loop topic of the group, as in Config
+	Input    string // a request topic of the group: the partitions of the table go with its
+	Cluster  kafka.Cluster
+	Rows     Rows
+	Instance string            // id of this instance in the group
+	Host     string            // where this instance is: Address tells which addresses only that reaches
+	Peers    http.RoundTripper // asks the other instances at what they tell, an Address
+	Protos   protodesc.Resolver
+	Masked   []string
+	Log      *slog.Logger // default slog.Default()
 }
 
-// Local is a table of which this instance has no copy: it answers for the keys that it works on, and asks the instance that
-// works on the others. Kafka knows which that is.
+// Local is a table of which this instance has no copy: it answers from the stores of the partitions that it works on, and asks the
+// instances that work on the others. Changes it reads from the topic, while somebody watches.
 type Local struct {
 	describer
 	c     LocalConfig
-	peers *http.Client
-
-	mu     sync.Mutex
-	topics *kafka.Topics
-	owners map[int32]string
-	of     time.Time // when Kafka said so
-	count  int32     // partitions of the table
+	peers *peers
+	tail  tail
 }
 
-// NewLocal makes a table that is asked the other instances for. Close ends it.
+// NewLocal makes a table without a copy. Close ends it.
 func NewLocal(c LocalConfig) *Local {
-	return &Local{describer: describer{c.Group, c.Protos, c.Masked}, c: c, peers: &http.Client{Transport: c.Peers, Timeout: forwardTime}}
+	d := describer{c.Group, c.Protos, c.Masked}
+	changes := Config{Group: c.Group, Topic: c.Topic, Loop: c.Loop, Cluster: c.Cluster, Protos: c.Protos, Masked: c.Masked, Log: c.Log}
+	return &Local{describer: d, c: c, peers: newPeers(c), tail: tail{c: changes}}
 }
 
-// Close ends its connections.
+// Close ends its watches and connections.
 func (l *Local) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.peers.CloseIdleConnections()
-	if l.topics == nil {
-		return nil
-	}
-	return l.topics.Close()
+	l.tail.close()
+	return l.peers.close()
 }
 
 // Group is the consumer group whose table this is.
 func (l *Local) Group() string { return l.c.Group }
 
-// onlyAPart is the error of what needs the whole table.
-type onlyAPart struct{}
-
-func (*onlyAPart) Error() string {
-	return "this instance has only the keys that it works on (--views=local), and tells one at a time: ask an instance with --views=all, or `kafka-grpc views`"
+// shares are the partitions that this instance is to answer for, and those that others are to be asked for.
+func (l *Local) shares(only []int32) (mine, others []int32) {
+	if only != nil {
+		return only, nil
+	}
+	mine, of := l.c.Rows.Owned()
+	for p := range of {
+		if !slices.Contains(mine, p) {
+			others = append(others, p)
+		}
+	}
+	return mine, others
 }
 
-func (l *Local) list(context.Context, *viewspb.ListRequest) (page, Freshness, error) {
-	return page{}, Freshness{}, &onlyAPart{}
+// own are the stores of partitions, and how fresh they are: this instance alone writes them.
+func (l *Local) own(partitions []int32) (Freshness, []*tablestore.Store, error) {
+	fresh := Freshness{AsOf: time.Now()}
+	if len(partitions) == 0 {
+		return fresh, nil, nil
+	}
+	stores, err := l.c.Rows.Stores(partitions)
+	return fresh, stores, err
 }
 
-func (l *Local) watch(context.Context, string, *viewspb.WatchRequest, func(*viewspb.WatchResponse) error) error {
-	return &onlyAPart{}
-}
-
-func (l *Local) stats() *viewspb.TableStats {
-	return &viewspb.TableStats{Group: l.c.Group, Topic: l.c.Topic, Ready: true}
+// failed is the error of a reading of partitions. A store that is closed is of before a rebalance.
+func (l *Local) failed(err error, partitions []int32) error {
+	if none := (*notFound)(nil); errors.As(err, &none) {
+		return err
+	}
+	if _, _, ended := l.own(partitions); ended != nil {
+		return ended
+	}
+	if tablestore.IsClosed(err) {
+		return &NotReadyError{"a rebalance of the consumer group has just gone on"}
+	}
+	return err
 }
 
 func (l *Local) get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error) {
-	response, err := l.own(key)
-	if response != nil || err != nil {
-		return response, err
+	mine, others := l.shares(nil)
+	partition := wire.Partition([]byte(key), int32(len(mine)+len(others)))
+	if forwarded || slices.Contains(mine, partition) {
+		return l.ownGet(key, partition, mine)
 	}
-	if forwarded {
-		return nil, &NotReadyError{"the key's partition has just gone to another instance"}
-	}
-	// Once more where the one that was asked has just lost the partition.
-	for fresh := false; ; fresh = true {
-		owner, err := l.owner(key, fresh)
+	answers, err := ask(ctx, l.peers, []int32{partition}, func(ctx context.Context, c viewspb.ViewsClient, _ []int32) (*viewspb.GetResponse, error) {
+		request := &viewspb.GetRequest{Group: l.c.Group}
+		if text, raw := textKey(key); raw == nil {
+			request.Key = text
+		} else {
+			request.RawKey = raw
+		}
+		response, err := c.Get(ctx, forwardedTo(request, []int32{partition}))
 		if err != nil {
 			return nil, err
 		}
-		response, err = l.ask(ctx, owner, key)
-		if !fresh && (connect.CodeOf(err) == connect.CodeUnavailable) {
-			continue
-		}
-		return response, err
-	}
-}
-
-// own answers for a key that this instance works on; nil for others.
-func (l *Local) own(key string) (*viewspb.GetResponse, error) {
-	if !l.c.Rows.Owns(key) {
-		return nil, nil
-	}
-	now := time.Now()
-	pb, err := l.c.Rows.Row(key)
+		return proto.CloneOf(response.Msg), nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if !l.c.Rows.Owns(key) { // meanwhile, so that nothing is said by its having no row
-		return nil, nil
+	return answers[0], nil
+}
+
+// ownGet answers for a key of this instance. Its other partitions may have one that is meant.
+func (l *Local) ownGet(key string, partition int32, mine []int32) (*viewspb.GetResponse, error) {
+	at := slices.Index(mine, partition)
+	if at < 0 {
+		return nil, &NotReadyError{"the key's partition has just gone to another instance"}
 	}
-	if pb == nil {
-		return nil, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed", shortened(key), l.c.Group)}
-	}
-	r := row{pb: pb}
-	if err := r.gone(key, now); err != nil {
+	fresh, stores, err := l.own(mine)
+	if err != nil {
 		return nil, err
 	}
-	return &viewspb.GetResponse{Entry: l.entry(key, r), Freshness: freshnessOf(Freshness{AsOf: now})}, nil
+	response, err := l.found(key, stores[at], stores)
+	if err != nil {
+		return nil, l.failed(err, mine)
+	}
+	response.Freshness = freshnessOf(fresh)
+	return response, nil
 }
 
-// owner is the address of the instance that works on a key.
-func (l *Local) owner(key string, fresh bool) (string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if fresh || time.Since(l.of) > ownersAge {
-		if err := l.learn(); err != nil {
-			return "", &NotReadyError{err.Error()}
-		}
+func (l *Local) list(ctx context.Context, request *viewspb.ListRequest, only []int32) (page, error) {
+	q, err := newListing(l.c.Group, request)
+	if err != nil {
+		return page{}, err
 	}
-	partition := wire.Partition([]byte(key), l.count)
-	address, ok := l.owners[partition]
-	if !ok || address == l.c.Address {
-		return "", &NotReadyError{fmt.Sprintf("no instance with --views=local works on partition %d, which has the key; a rebalance may be going on", partition)}
+	mine, others := l.shares(only)
+	fresh, stores, err := l.own(mine)
+	if err != nil {
+		return page{}, err
 	}
-	return address, nil
-}
-
-// learn asks Kafka for the owners. After an error the next one asks by another connection: the one that there was may be broken,
-// and may not know that another broker coordinates the group now. The caller holds mu.
-func (l *Local) learn() (err error) {
-	defer func() {
-		if err != nil && l.topics != nil {
-			err = errors.Join(err, l.topics.Close())
-			l.topics = nil
-		}
-	}()
-	if l.topics == nil {
-		if l.topics, err = kafka.OpenTopics(l.c.Cluster); err != nil {
-			l.topics = nil
-			return err
-		}
+	own, err := q.read(ctx, l.describer, stores)
+	if err != nil {
+		return page{}, l.failed(err, mine)
 	}
-	if l.count == 0 {
-		n, err := l.topics.KeyPartitions(l.c.Topic, l.c.Loop)
+	own.fresh = fresh
+	if len(others) == 0 {
+		return own, nil
+	}
+	pages, err := ask(ctx, l.peers, others, func(ctx context.Context, c viewspb.ViewsClient, share []int32) (page, error) {
+		request := proto.CloneOf(request)
+		request.Group = l.c.Group
+		response, err := c.List(ctx, forwardedTo(request, share))
 		if err != nil {
-			return err
+			return page{}, err
 		}
-		l.count = int32(n)
-	}
-	owners, err := l.topics.Owners(l.c.Group, l.c.Input)
+		m := response.Msg
+		return page{m.Entries, m.NextCursor, m.Scanned, Freshness{m.Freshness.GetAsOf().AsTime(), m.Freshness.GetLag()}}, nil
+	})
 	if err != nil {
-		return err
+		return page{}, err
 	}
-	l.owners, l.of = owners, time.Now()
-	return nil
+	return q.merge(append(pages, own))
 }
 
-func (l *Local) ask(ctx context.Context, address, key string) (*viewspb.GetResponse, error) {
-	request := connect.NewRequest(&viewspb.GetRequest{Group: l.c.Group})
-	if text, raw := textKey(key); raw == nil {
-		request.Msg.Key = text
-	} else {
-		request.Msg.RawKey = raw
+// reason is why something is not ready, without saying that it is not.
+func reason(err error) string {
+	if not := (*NotReadyError)(nil); errors.As(err, &not) {
+		return not.Reason
 	}
-	request.Header().Set(forwardedHeader, "1")
-	response, err := viewspb.NewViewsClient(l.peers, address).Get(ctx, request)
-	if err != nil {
-		var coded *connect.Error
-		if errors.As(err, &coded) && !connect.IsWireError(err) {
-			return nil, connect.NewError(coded.Code(), fmt.Errorf("asking %s, which works on the key: %s", address, coded.Message()))
-		}
-		return nil, err
-	}
-	return proto.CloneOf(response.Msg), nil
+	return err.Error()
 }

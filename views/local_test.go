@@ -1,6 +1,7 @@
 package views_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,15 +13,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/views"
 )
 
 // noRows are those of an instance that works on nothing.
 type noRows struct{}
 
-func (noRows) Owns(string) bool               { return false }
-func (noRows) Row(string) (*rowpb.Row, error) { return nil, nil }
+func (noRows) Owned() ([]int32, int32)                     { return nil, 1 }
+func (noRows) Stores([]int32) ([]*tablestore.Store, error) { return nil, errors.ErrUnsupported }
 
 // The broker that knows the members of a group may become another one.
 func TestOwnersAreAskedOfTheCoordinatorOfNow(t *testing.T) {
@@ -49,7 +50,7 @@ func TestOwnersAreAskedOfTheCoordinatorOfNow(t *testing.T) {
 		}
 		return string(text)
 	}
-	const known = "no instance with --views=local works on partition 0"
+	const known = "no instance works on partition 0"
 	b.eventually("the owners are known", func() bool { return strings.Contains(reason(), known) })
 	for range 3 {
 		var found atomic.Bool

@@ -21,11 +21,12 @@ type part struct {
 
 // partState is how far the copy of a partition is.
 type partState struct {
-	store     *tablestore.Store // nil until goka opens it
-	position  int64             // offset of the next record; everything before is in the store
+	opened    bool              // by goka
+	store     *tablestore.Store // nil until it is opened, and where no rows are kept
+	position  int64             // offset of the next record; everything before was read
 	end       int64             // of the topic, when it was last asked for
 	recovered bool
-	open      bool      // what comes next waits for the end of a producer's transaction
+	waiting   bool      // what comes next waits for the end of a producer's transaction
 	asOf      time.Time // everything that was in the partition then is in the store
 }
 
@@ -45,11 +46,11 @@ func (p *part) state() partState {
 	return p.partState
 }
 
-// opened is called with the store of the partition, and where the topic ended at begun.
-func (p *part) opened(store *tablestore.Store, position int64, begun time.Time, end int64) {
+// open is called with the store of the partition, and where the topic ended at begun.
+func (p *part) open(store *tablestore.Store, position int64, begun time.Time, end int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.store, p.position, p.end = store, position, end
+	p.opened, p.store, p.position, p.end = true, store, position, end
 	p.begun, p.target = begun, end
 }
 
@@ -74,7 +75,7 @@ func (p *part) advance(position int64) {
 func (p *part) measured(begun time.Time, end int64) (anew bool, at int64, waits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.store == nil {
+	if !p.opened {
 		return false, 0, false
 	}
 	if p.recovered && end < p.end {
@@ -88,7 +89,7 @@ func (p *part) measured(begun time.Time, end int64) (anew bool, at int64, waits 
 	waits = p.recovered && p.position < end && p.position == p.waited
 	p.waited = p.position
 	if p.recovered && !waits {
-		p.open = false
+		p.waiting = false
 	}
 	return false, p.position, waits
 }
@@ -101,14 +102,14 @@ func (p *part) pass(from, to int64, open bool) {
 	if p.position != from {
 		return
 	}
-	p.position, p.open = to, open
+	p.position, p.waiting = to, open
 	p.settle()
 }
 
 func (p *part) setOpen(open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = open
+	p.waiting = open
 }
 
 // settle makes the measurement that is reached the last one. The caller holds mu.

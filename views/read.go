@@ -3,13 +3,14 @@ package views
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/lovoo/goka/storage"
-
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/views/viewspb"
 	"kafkagrpc/wire"
 )
@@ -35,19 +36,29 @@ func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse
 		return nil, err
 	}
 	state := r.parts[wire.Partition([]byte(key), r.keyed)].state() // before the reading: what is read is at least as fresh
-	value, err := state.store.Get(key)
+	response, err := t.found(key, state.store, r.stores())
 	if err != nil {
 		return nil, t.failed(err)
 	}
-	if value == nil {
-		return nil, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed%s",
-			shortened(key), t.c.Group, r.similar(key))}
-	}
-	found := parseRow(value)
-	if err := found.gone(key, time.Now()); err != nil {
+	response.Freshness = freshnessOf(state.freshness())
+	return response, nil
+}
+
+// found answers a key from the store of its partition. Where it is not there, all stores may have one that is meant.
+func (d describer) found(key string, in *tablestore.Store, all []*tablestore.Store) (*viewspb.GetResponse, error) {
+	value, err := in.Get(key)
+	if err != nil {
 		return nil, err
 	}
-	return &viewspb.GetResponse{Entry: t.entry(key, found), Freshness: freshnessOf(state.freshness())}, nil
+	if value == nil {
+		return nil, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed%s",
+			shortened(key), d.group, similar(all, key))}
+	}
+	r := parseRow(value)
+	if err := r.gone(key, time.Now()); err != nil {
+		return nil, err
+	}
+	return &viewspb.GetResponse{Entry: d.entry(key, r)}, nil
 }
 
 // gone is why a row answers its key no more; nil if it does.
@@ -59,8 +70,11 @@ func (r row) gone(key string, now time.Time) error {
 		shortened(key), time.UnixMilli(r.pb.ExpiresMs).UTC().Format(time.RFC3339))}
 }
 
-// failed is the error of a store. One that is closed is of a replica that has ended meanwhile.
+// failed is the error of a reading. A store that is closed is of a replica that has ended meanwhile.
 func (t *Table) failed(err error) error {
+	if none := (*notFound)(nil); errors.As(err, &none) {
+		return err
+	}
 	if _, ended := t.ready(); ended != nil {
 		return ended
 	}
@@ -79,13 +93,13 @@ func shortened(key string) string {
 
 // similar hints at keys that begin as one that is not there: the table has <idempotency key>-<md5 of method and overrides>, and a
 // list that is cut has only their beginnings.
-func (r *replica) similar(key string) string {
-	found := r.beginning(key+"-", func(rest string) bool {
+func similar(stores []*tablestore.Store, key string) string {
+	found := keysWith(stores, key+"-", func(rest string) bool {
 		md5, err := hex.DecodeString(rest)
 		return err == nil && len(md5) == 16
 	})
 	if len(found) == 0 {
-		found = r.beginning(key, func(string) bool { return true })
+		found = keysWith(stores, key, func(string) bool { return true })
 	}
 	if len(found) == 0 {
 		return ""
@@ -93,10 +107,10 @@ func (r *replica) similar(key string) string {
 	return "; did you mean " + strings.Join(found, " or ") + "?"
 }
 
-// beginning are the first keys, quoted, that begin with something, and are short enough for a message.
-func (r *replica) beginning(with string, take func(rest string) bool) (found []string) {
+// keysWith are the first keys, quoted, that begin with something, and are short enough for a message.
+func keysWith(stores []*tablestore.Store, with string, take func(rest string) bool) (found []string) {
 	const most = 3
-	it, err := r.iterate(with, "")
+	it, err := iterate(stores, with, "")
 	if err != nil {
 		return nil
 	}
@@ -118,131 +132,130 @@ type page struct {
 	entries []*viewspb.Entry
 	next    string
 	scanned int64
+	fresh   Freshness
 }
 
-// list answers a page of the rows that pass, in the order of their keys.
-func (t *Table) list(ctx context.Context, request *viewspb.ListRequest) (page, Freshness, error) {
-	f, err := newFilter(request.Filter)
-	if err != nil {
-		return page{}, Freshness{}, err
+// listing is a checked ListRequest.
+type listing struct {
+	filter filter
+	limit  int
+	query  uint64 // sum of what cursors are good for
+	after  string // the key of the cursor
+}
+
+func newListing(group string, request *viewspb.ListRequest) (l listing, err error) {
+	if l.filter, err = newFilter(request.Filter); err != nil {
+		return l, err
 	}
-	limit := int(request.Limit)
-	if limit == 0 {
-		limit = defaultLimit
+	l.limit = int(request.Limit)
+	if l.limit == 0 {
+		l.limit = defaultLimit
 	}
-	if limit < 0 || limit > maxLimit {
-		return page{}, Freshness{}, &badRequest{"limit", fmt.Sprintf("it takes a number from 1 to %d; next_cursor has the rest", maxLimit)}
+	if l.limit < 0 || l.limit > maxLimit {
+		return l, &badRequest{"limit", fmt.Sprintf("it takes a number from 1 to %d; next_cursor has the rest", maxLimit)}
 	}
-	query := sum(t.c.Group, request.Filter)
-	after := ""
+	l.query = sum(group, request.Filter)
 	if request.Cursor != "" {
-		if after, err = decodeListCursor(request.Cursor, query); err != nil {
-			return page{}, Freshness{}, err
-		}
+		l.after, err = decodeListCursor(request.Cursor, l.query)
+	}
+	return l, err
+}
+
+// list answers a page of the rows that pass, in the order of their keys, of some partitions, or of all where only is nil.
+func (t *Table) list(ctx context.Context, request *viewspb.ListRequest, only []int32) (page, error) {
+	l, err := newListing(t.c.Group, request)
+	if err != nil {
+		return page{}, err
 	}
 	r, err := t.ready()
 	if err != nil {
-		return page{}, Freshness{}, err
+		return page{}, err
+	}
+	stores := r.stores()
+	if only != nil {
+		var some []*tablestore.Store
+		for _, p := range only {
+			if int(p) >= len(stores) {
+				return page{}, &NotReadyError{fmt.Sprintf("the table has no partition %d", p)}
+			}
+			some = append(some, stores[p])
+		}
+		stores = some
 	}
 	fresh := r.freshness()
-	it, err := r.iterate(f.prefix, after)
+	out, err := l.read(ctx, t.describer, stores)
 	if err != nil {
-		return page{}, fresh, t.failed(err)
+		return page{}, t.failed(err)
+	}
+	out.fresh = fresh
+	return out, nil
+}
+
+// read answers a page of the rows of stores.
+func (l listing) read(ctx context.Context, d describer, stores []*tablestore.Store) (out page, err error) {
+	it, err := iterate(stores, l.filter.prefix, l.after)
+	if err != nil {
+		return page{}, err
 	}
 	defer it.release()
-	var out page
 	begun, read := time.Now(), 0
 	for it.next() {
 		key := string(it.key())
-		if !strings.HasPrefix(key, f.prefix) {
-			return out, fresh, nil
+		if !strings.HasPrefix(key, l.filter.prefix) {
+			return out, nil
 		}
 		out.scanned++
 		read += len(it.value())
-		if row := parseRow(it.value()); !row.expired(begun) && f.passes(row) {
-			out.entries = append(out.entries, t.summary(key, row))
+		if row := parseRow(it.value()); !row.expired(begun) && l.filter.passes(row) {
+			out.entries = append(out.entries, d.summary(key, row))
 		}
 		spent := out.scanned >= pageRows || read >= pageBytes || out.scanned%256 == 0 && (time.Since(begun) > pageTime || ctx.Err() != nil)
-		if len(out.entries) == limit || spent {
-			out.next = encodeListCursor(query, key)
-			return out, fresh, nil
+		if len(out.entries) == l.limit || spent {
+			out.next = encodeListCursor(l.query, key)
+			return out, nil
 		}
 	}
-	if it.err != nil {
-		return page{}, fresh, t.failed(it.err)
-	}
-	return out, fresh, nil
+	return out, it.err
 }
 
-// merged iterates the rows of all partitions in the order of their keys.
-type merged struct {
-	parts []storage.Iterator // those that have a row at hand
-	all   []storage.Iterator
-	at    int // of parts: the least key; -1 before the first
-	err   error
-}
-
-// iterate begins at the keys that are not below prefix, and after a key if that is not "".
-func (r *replica) iterate(prefix, after string) (*merged, error) {
-	start := prefix
-	if after != "" && after >= prefix {
-		start = after + "\x00" // the least key above it
-	}
-	m := &merged{at: -1}
-	for _, p := range r.parts {
-		it, err := p.state().store.IteratorWithRange([]byte(start), nil)
+// merge makes one page of those of different partitions: up to where all of them have come, and to the limit.
+func (l listing) merge(pages []page) (out page, err error) {
+	upTo, more := "", false
+	for i, p := range pages {
+		out.entries, out.scanned = append(out.entries, p.entries...), out.scanned+p.scanned
+		if i == 0 || p.fresh.AsOf.Before(out.fresh.AsOf) {
+			out.fresh.AsOf = p.fresh.AsOf
+		}
+		out.fresh.Lag += p.fresh.Lag
+		if p.next == "" {
+			continue
+		}
+		last, err := decodeListCursor(p.next, l.query)
 		if err != nil {
-			m.release()
-			return nil, err
+			return page{}, err
 		}
-		m.all = append(m.all, it)
-		m.advance(it)
-	}
-	return m, nil
-}
-
-// advance goes on in one partition, which is among parts if there is a row.
-func (m *merged) advance(it storage.Iterator) {
-	if it.Next() {
-		m.parts = append(m.parts, it)
-	} else if err := it.Err(); err != nil {
-		m.err = err
-	}
-}
-
-func (m *merged) next() bool {
-	if m.at >= 0 {
-		it := m.parts[m.at]
-		last := len(m.parts) - 1
-		m.parts[m.at] = m.parts[last]
-		m.parts = m.parts[:last]
-		m.advance(it)
-	}
-	if m.err != nil || len(m.parts) == 0 {
-		return false
-	}
-	m.at = 0
-	least := string(m.parts[0].Key())
-	for i, it := range m.parts[1:] {
-		if key := it.Key(); string(key) < least {
-			m.at, least = i+1, string(key)
+		if !more || last < upTo {
+			upTo, more = last, true
 		}
 	}
-	return true
+	slices.SortFunc(out.entries, func(a, b *viewspb.Entry) int { return strings.Compare(keyOf(a), keyOf(b)) })
+	if more {
+		out.entries = slices.DeleteFunc(out.entries, func(e *viewspb.Entry) bool { return keyOf(e) > upTo })
+	}
+	if len(out.entries) > l.limit {
+		out.entries = out.entries[:l.limit]
+		upTo, more = keyOf(out.entries[l.limit-1]), true
+	}
+	if more {
+		out.next = encodeListCursor(l.query, upTo)
+	}
+	return out, nil
 }
 
-func (m *merged) key() []byte { return m.parts[m.at].Key() }
-
-func (m *merged) value() []byte {
-	value, err := m.parts[m.at].Value()
-	if err != nil {
-		m.err = err
+// keyOf is the key of an entry, to the byte.
+func keyOf(e *viewspb.Entry) string {
+	if len(e.RawKey) > 0 {
+		return string(e.RawKey)
 	}
-	return value
-}
-
-func (m *merged) release() {
-	for _, it := range m.all {
-		it.Release()
-	}
+	return e.Key
 }

@@ -42,6 +42,7 @@ type replica struct {
 	keyed     int32      // how many partitions have keys
 	parts     []*part    // by partition
 	recovered func()     // called once, when all of them are
+	begin     beginning  // where to begin each time; nil: where the stores are
 	measured  func()     // called when it was asked again how fresh they are
 	failed    chan error // has room for one: why the first local store takes nothing more
 
@@ -95,6 +96,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 		r.parts[i] = &part{}
 	}
 	r.recovered = func() {
+		t.feed.arrange()
 		r.measured()
 		t.recovered()
 		t.log.Info("the view has caught up")
@@ -181,6 +183,9 @@ func (t *Table) describe() (maxAge time.Duration, id string, keyed int, err erro
 
 func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
 	reader := t.c.Cluster.On(client)
+	if t.c.Dir == "" {
+		r.begin = lately(reader, len(r.parts))
+	}
 	stores := tablestore.Stores{
 		Dir: t.storeDir(), ID: r.topicID, MaxAge: maxAge, Partitions: len(r.parts), Log: t.log,
 		End:    reader.End,
@@ -227,6 +232,15 @@ func (r *replica) open(ctx context.Context, stores tablestore.Stores, topic stri
 	if err != nil {
 		return nil, fmt.Errorf("asking for the end of topic %s, partition %d: %w", topic, partition, err)
 	}
+	then := func() { r.partRecovered(p) }
+	if r.begin != nil {
+		start, err := r.begin(topic, partition, end)
+		if err != nil {
+			return nil, err
+		}
+		p.open(nil, start, begun, end)
+		return observedStore{&noStore{Storage: storage.NewNull(), next: start}, ctx, then}, nil
+	}
 	store, err := stores.Open(topic, partition)
 	if err != nil {
 		return nil, err
@@ -235,13 +249,13 @@ func (r *replica) open(ctx context.Context, stores tablestore.Stores, topic stri
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	p.opened(store, offset+1, begun, end)
-	return observedStore{store, ctx, func() { r.partRecovered(p) }}, nil
+	p.open(store, offset+1, begun, end)
+	return observedStore{store, ctx, then}, nil
 }
 
 // observedStore tells when goka has recovered a partition.
 type observedStore struct {
-	*tablestore.Store
+	storage.Storage
 	run  context.Context // of the view
 	then func()
 }
@@ -250,7 +264,7 @@ func (s observedStore) MarkRecovered() error {
 	if s.run.Err() != nil {
 		return nil // goka says so, too, of a recovery that it gives up
 	}
-	if err := s.Store.MarkRecovered(); err != nil {
+	if err := s.Storage.MarkRecovered(); err != nil {
 		return err
 	}
 	s.then()
@@ -337,6 +351,15 @@ func (r *replica) freshness() Freshness {
 	return all
 }
 
+// stores are those of the partitions. They are open once the replica has recovered.
+func (r *replica) stores() []*tablestore.Store {
+	stores := make([]*tablestore.Store, len(r.parts))
+	for i, p := range r.parts {
+		stores[i] = p.state().store
+	}
+	return stores
+}
+
 // positions are the offsets of the next records, by partition.
 func (r *replica) positions() []int64 {
 	positions := make([]int64, len(r.parts))
@@ -352,7 +375,7 @@ func (r *replica) recovering() string {
 	for _, p := range r.parts {
 		if s := p.state(); !s.recovered {
 			recovering++
-			open = open || s.open
+			open = open || s.waiting
 		}
 	}
 	if recovering == 0 {
@@ -402,7 +425,7 @@ func (r *replica) notReady(maxAge time.Duration) string {
 		switch {
 		case failure != nil:
 			why = failure.Error() + ";"
-		case oldest.open:
+		case oldest.waiting:
 			why = "a producer's transaction is open in the topic, and what is behind it is not read before its end;"
 		}
 		return fmt.Sprintf("it has what was in the topic at %s, which is longer ago than %s; %s %d records are known to be missing",

@@ -54,7 +54,7 @@ func (h rest) list(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	response, err := h.service.list(r.Context(), request)
+	response, err := h.service.list(r.Context(), request, nil)
 	answer(w, response, err)
 }
 
@@ -63,7 +63,7 @@ func (h rest) stats(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	answer(w, h.service.stats(), nil)
+	answer(w, h.service.stats(r.Context(), nil), nil)
 }
 
 // watch answers server-sent events. The id of each is the cursor, which a browser gives back when it connects again.

@@ -18,23 +18,25 @@ import (
 // maxScans is how many pages are read at the same time; others wait for their turn as long as their caller does.
 const maxScans = 8
 
-// Source is what can be asked of the table of one group: a Table, or a Local.
+// Source is what can be asked of the table of one group: a Table, or a Local. Another instance asks with forwarded for a key, or with
+// only for some partitions, and is not sent on.
 type Source interface {
 	Group() string
 	get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error)
-	list(ctx context.Context, request *viewspb.ListRequest) (page, Freshness, error)
+	list(ctx context.Context, request *viewspb.ListRequest, only []int32) (page, error)
 	watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
-	stats() *viewspb.TableStats
+	stats(ctx context.Context, only []int32) *viewspb.TableStats
 }
 
 // service is the protobuf service. The REST paths and the page ask it, too.
 type service struct {
 	tables []Source
 	scans  chan struct{}
+	peers  chan struct{} // as scans, for other instances: those that wait for each other must not have all places of both
 }
 
 func newService(tables []Source) *service {
-	return &service{tables, make(chan struct{}, maxScans)}
+	return &service{tables, make(chan struct{}, maxScans), make(chan struct{}, maxScans)}
 }
 
 // table is the one of a group, or the only one.
@@ -77,26 +79,34 @@ func (s *service) get(ctx context.Context, r *viewspb.GetRequest, forwarded bool
 
 // List implements viewspb.ViewsHandler.
 func (s *service) List(ctx context.Context, r *connect.Request[viewspb.ListRequest]) (*connect.Response[viewspb.ListResponse], error) {
-	response, err := s.list(ctx, r.Msg)
+	only, err := partitionsIn(r.Header())
+	if err != nil {
+		return nil, coded(err)
+	}
+	response, err := s.list(ctx, r.Msg, only)
 	return respond(response, err)
 }
 
-func (s *service) list(ctx context.Context, r *viewspb.ListRequest) (*viewspb.ListResponse, error) {
+func (s *service) list(ctx context.Context, r *viewspb.ListRequest, only []int32) (*viewspb.ListResponse, error) {
 	t, err := s.table(r.Group)
 	if err != nil {
 		return nil, err
 	}
+	places := s.scans
+	if only != nil {
+		places = s.peers
+	}
 	select {
-	case s.scans <- struct{}{}:
-		defer func() { <-s.scans }()
+	case places <- struct{}{}:
+		defer func() { <-places }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	page, fresh, err := t.list(ctx, r)
+	page, err := t.list(ctx, r, only)
 	if err != nil {
 		return nil, err
 	}
-	return &viewspb.ListResponse{Entries: page.entries, NextCursor: page.next, Scanned: page.scanned, Freshness: freshnessOf(fresh)}, nil
+	return &viewspb.ListResponse{Entries: page.entries, NextCursor: page.next, Scanned: page.scanned, Freshness: freshnessOf(page.fresh)}, nil
 }
 
 // Watch implements viewspb.ViewsHandler.
@@ -131,14 +141,18 @@ func clientAt(remote string) string {
 }
 
 // Stats implements viewspb.ViewsHandler.
-func (s *service) Stats(context.Context, *connect.Request[viewspb.StatsRequest]) (*connect.Response[viewspb.StatsResponse], error) {
-	return connect.NewResponse(s.stats()), nil
+func (s *service) Stats(ctx context.Context, r *connect.Request[viewspb.StatsRequest]) (*connect.Response[viewspb.StatsResponse], error) {
+	only, err := partitionsIn(r.Header())
+	if err != nil {
+		return nil, coded(err)
+	}
+	return connect.NewResponse(s.stats(ctx, only)), nil
 }
 
-func (s *service) stats() *viewspb.StatsResponse {
+func (s *service) stats(ctx context.Context, only []int32) *viewspb.StatsResponse {
 	out := &viewspb.StatsResponse{}
 	for _, t := range s.tables {
-		out.Tables = append(out.Tables, t.stats())
+		out.Tables = append(out.Tables, t.stats(ctx, only))
 	}
 	slices.SortFunc(out.Tables, func(a, b *viewspb.TableStats) int { return strings.Compare(a.Group, b.Group) })
 	return out
@@ -176,7 +190,7 @@ func codeFor(err error) connect.Code {
 		none  *notFound
 		many  *tooMany
 		young *NotReadyError
-		part  *onlyAPart
+		part  *elsewhereError
 	)
 	var coded *connect.Error // of the instance that was asked
 	switch {

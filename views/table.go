@@ -23,7 +23,7 @@ type Config struct {
 	Topic   string        // of the table
 	Loop    string        // loop topic of the group, which tells in how many partitions the table has keys; "": in all
 	Cluster kafka.Cluster // that has the topic
-	Dir     string        // where the local stores live: in a folder of the group's name
+	Dir     string        // where the local stores live: in a folder of the group's name; "": rows are not kept, only watched
 	Log     *slog.Logger  // default slog.Default()
 
 	// Protos are those of the catalogs: messages of methods that they have are shown decoded. nil: none.
@@ -88,7 +88,12 @@ func (t *Table) Run(ctx context.Context) error {
 }
 
 // disk answers why the folder of the stores cannot be written.
-func (t *Table) disk(context.Context) error { return tablestore.Check(t.storeDir()) }
+func (t *Table) disk(context.Context) error {
+	if t.c.Dir == "" {
+		return nil
+	}
+	return tablestore.Check(t.storeDir())
+}
 
 func (t *Table) set(r *replica, ended error, nextTry time.Time) {
 	t.mu.Lock()

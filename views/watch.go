@@ -28,18 +28,24 @@ type tooMany struct{ reason string }
 
 func (e *tooMany) Error() string { return e.reason }
 
+// watched is the filter of a request that is right, but for its cursor.
+func watched(request *viewspb.WatchRequest) (filter, error) {
+	switch {
+	case request.Recent < 0 || request.Recent > maxLimit:
+		return filter{}, &badRequest{"recent", fmt.Sprintf("it takes a number from 0 to %d", maxLimit)}
+	case request.Recent > 0 && request.Cursor != "":
+		return filter{}, &badRequest{"recent", "it cannot be given with a cursor"}
+	default:
+		return newFilter(request.Filter)
+	}
+}
+
 // watch calls send for the changes that pass, from those that the request names, until ctx ends, send fails, or there is
 // nothing more to be had. The first call has only a cursor.
 func (t *Table) watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error {
-	f, err := newFilter(request.Filter)
+	f, err := watched(request)
 	if err != nil {
 		return err
-	}
-	if request.Recent < 0 || request.Recent > maxLimit {
-		return &badRequest{"recent", fmt.Sprintf("it takes a number from 0 to %d", maxLimit)}
-	}
-	if request.Recent > 0 && request.Cursor != "" {
-		return &badRequest{"recent", "it cannot be given with a cursor"}
 	}
 	r, err := t.ready()
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,14 +43,14 @@ func (o *instanceFlags) define(c *cobra.Command) {
 
 func (o *instanceFlags) defineMode(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar((*string)(&o.Views.Mode), "views", "all", "all: keep a copy of the whole table and answer what happened to any key; local: keep none and ask the instance that owns the key; off: no views")
-	f.StringVar(&o.admin.Advertise, "advertise-addr", "", "host:port where other instances reach --admin-addr, for --views=local; default --admin-addr")
-	_ = c.RegisterFlagCompletionFunc("views", cobra.FixedCompletions([]string{"all", "local", "off"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringVar((*string)(&o.Views.Mode), "views", "local", "what happened to a key. local: answered from the partitions that this instance works on, and other instances are asked for the others; all: from a copy of the whole table, which is kept in addition; off: not answered")
+	f.StringVar(&o.admin.Advertise, "advertise-addr", "", "host:port where other instances reach --admin-addr, to ask for the keys that this one works on; default --admin-addr")
+	_ = c.RegisterFlagCompletionFunc("views", cobra.FixedCompletions([]string{"local", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (o *instanceFlags) checkMode() error {
 	if mode := o.Views.Mode; mode != app.All && mode != app.Local && mode != "off" {
-		return usageError{fmt.Errorf("--views %q: it is all, local or off", mode)}
+		return usageError{fmt.Errorf("--views %q: it is local, all or off", mode)}
 	}
 	if host, port, err := net.SplitHostPort(o.admin.Advertise); o.admin.Advertise != "" && (err != nil || host == "" || port == "" || port == "0") {
 		return usageError{fmt.Errorf("--advertise-addr %q: it is host:port, as other instances reach it", o.admin.Advertise)}
@@ -82,10 +81,7 @@ func (o *instanceFlags) complete(t *topology.Topology, log *slog.Logger) (err er
 		return nil
 	}
 	o.Admin = &o.admin
-	a, local := o.Admin, o.Views.Mode == app.Local
-	if host, _, err := net.SplitHostPort(a.Addr); local && a.Advertise == "" && err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
-		return usageError{fmt.Errorf("--views=local: other instances cannot ask %s; say with --advertise-addr where they reach this one", a.Addr)}
-	}
+	a := o.Admin
 	if o.tokenFile != "" {
 		if a.Token, err = access.ReadToken(o.tokenFile); err != nil {
 			return fmt.Errorf("--admin-token-file: %w", err)
@@ -97,11 +93,8 @@ func (o *instanceFlags) complete(t *topology.Topology, log *slog.Logger) (err er
 	if a.TLS, err = o.tls.Server(); err != nil {
 		return usageError{fmt.Errorf("TLS of --admin-addr (--admin-cert-file, --admin-key-file, --admin-client-ca-file): %w", err)}
 	}
-	if !local || len(t.Remotes) == 0 {
-		return nil // no other instances are asked
-	}
-	if o.tls.Certificate != "" && o.tls.CA == "" {
-		return usageError{errors.New("--views=local with --admin-cert-file needs --admin-client-ca-file, by which the instances know each other")}
+	if o.tls.CA == "" {
+		return nil // other instances, whose certificates it does not know, are asked without
 	}
 	a.Peers, err = o.tls.Client()
 	return err

@@ -151,6 +151,12 @@ func TestPage(t *testing.T) {
 	b.produce(requestRecord("mistaken", "other-responses"))
 	b.awaitLetters(1)
 	stop()
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	traced, err := proto.Marshal(&rowpb.Row{Version: 1, State: rowpb.State_STATE_FINAL, ExpiresMs: time.Now().Add(time.Hour).UnixMilli(), TraceId: trace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.produce(&kgo.Record{Topic: "example-west_kafka_grpc_remote_server-table", Key: []byte("traced"), Value: traced})
 	b.file = b.fixed
 	address, stop := b.running("run", "--listen", "127.0.0.1", "--state-dir", b.state, "--jaeger-url", "http://127.0.0.1:16686/")
 	defer stop()
@@ -182,13 +188,6 @@ func TestPage(t *testing.T) {
 	p.do("closing", chromedp.KeyEvent(kb.Escape))
 	p.until("it is closed, and the focus is back", `!document.getElementById('story').open && document.activeElement.tagName === 'A' && location.hash === ''`)
 
-	const trace = "0af7651916cd43dd8448eb211c80319c"
-	traced, err := proto.Marshal(&rowpb.Row{Version: 1, State: rowpb.State_STATE_FINAL, ExpiresMs: time.Now().Add(time.Hour).UnixMilli(), TraceId: trace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.produce(&kgo.Record{Topic: "example-west_kafka_grpc_remote_server-table", Key: []byte("traced"), Value: traced})
-	b.await(address, "traced", "list")
 	p.do("following a link to a key", chromedp.Evaluate[chromedp.Void](`location.hash = '#key=traced'; ({})`))
 	p.until("the link to its trace", `document.querySelector('#story a')?.href === 'http://127.0.0.1:16686/trace/`+trace+`'`)
 	p.do("closing", chromedp.KeyEvent(kb.Escape))

@@ -70,7 +70,14 @@ func TestOwners(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return owners
+		tells := map[int32]string{}
+		for partition, o := range owners {
+			if name := map[string]string{"http://one": "one", "http://two": "two", "": "two"}[o.Tells]; o.ID != name || !strings.HasPrefix(o.Host, "127.0.0.1") {
+				t.Errorf("the one that tells %q is %q on host %q", o.Tells, o.ID, o.Host)
+			}
+			tells[partition] = o.Tells
+		}
+		return tells
 	}
 	eventually := func(what string, is func(map[int32]string) bool) {
 		t.Helper()
@@ -113,8 +120,8 @@ func TestOwners(t *testing.T) {
 	})
 	leave()
 	join(t, c, "g", "two", "", "t", "other") // the same member, which tells nothing now
-	eventually("those of a member that tells nothing have no owner", func(o map[int32]string) bool {
-		return maps.Equal(count(o), map[string]int{"http://one": 2})
+	eventually("a member that tells nothing is named, too", func(o map[int32]string) bool {
+		return maps.Equal(count(o), map[string]int{"http://one": 2, "": 2})
 	})
 
 	k.Cluster().ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {

@@ -17,8 +17,6 @@ import (
 	"github.com/lovoo/goka/storage"
 	"github.com/syndtr/goleveldb/leveldb"
 	leveldberrors "github.com/syndtr/goleveldb/leveldb/errors"
-	"github.com/syndtr/goleveldb/leveldb/iterator"
-	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
@@ -268,6 +266,8 @@ type Store struct {
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
 	read atomic.Int64 // records of the changelog from the opening until the store was recovered
 
+	reads reads
+
 	mu          sync.Mutex
 	recovered   chan struct{} // closed, with mu held, when it is
 	closed      bool
@@ -315,7 +315,7 @@ func (s *Store) noteFresh() {
 	}
 }
 
-// Close also waits for what tends the store, and writes what was set. Closing it again does nothing.
+// Close also waits for what tends the store, ends its iterators, and writes what was set. Closing it again does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -327,6 +327,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stopTending()
 	s.tenders.Wait()
+	s.reads.close()
 	s.mem.Lock()
 	s.shut = true
 	failed := s.failure != nil
@@ -367,22 +368,6 @@ func (s *Store) Get(key string) ([]byte, error) {
 	return value, s.note(err)
 }
 
-// iterate begins at the rows as they are now. Of a store that has failed they are those on the disk.
-func (s *Store) iterate(keys *util.Range) iterator.Iterator {
-	_ = s.flush() // an error is a failure, which is told
-	return s.db.NewIterator(keys, &opt.ReadOptions{DontFillCache: true})
-}
-
-// Each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
-// and value are only good within visit.
-func (s *Store) Each(visit func(key, value []byte) bool) error {
-	rows := s.iterate(util.BytesPrefix([]byte(keyPrefix)))
-	defer rows.Release()
-	for rows.Next() && visit(rows.Key()[len(keyPrefix):], rows.Value()) {
-	}
-	return s.note(rows.Error())
-}
-
 // Size is about how many bytes the rows take on disk, with the journal of the latest of them; 0 once the store is closed.
 func (s *Store) Size() int64 {
 	sizes, err := s.db.SizeOf([]util.Range{*util.BytesPrefix([]byte(keyPrefix))})
@@ -400,28 +385,4 @@ func (s *Store) Size() int64 {
 		}
 	}
 	return size
-}
-
-func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
-
-func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
-	all := util.BytesPrefix([]byte(keyPrefix))
-	from := append([]byte(keyPrefix), start...)
-	to := all.Limit
-	if len(limit) > 0 {
-		to = append([]byte(keyPrefix), limit...)
-	}
-	return storeIterator{s.iterate(&util.Range{Start: from, Limit: to}), s}, nil
-}
-
-type storeIterator struct {
-	iterator.Iterator
-	store *Store
-}
-
-func (i storeIterator) Key() []byte            { return i.Iterator.Key()[len(keyPrefix):] }
-func (i storeIterator) Value() ([]byte, error) { return i.Iterator.Value(), nil }
-func (i storeIterator) Err() error             { return i.store.note(i.Error()) }
-func (i storeIterator) Seek(key []byte) bool {
-	return i.Iterator.Seek(append([]byte(keyPrefix), key...))
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -301,4 +303,78 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d read and %d left: %v, want %v", test.read, test.left, got, test.want)
 		}
 	}
+}
+
+// A reading at any pace holds no closing up, and tells that it was cut.
+func TestIteratorsEndWithTheirStore(t *testing.T) {
+	t.Parallel()
+	s := open(t, stores(t, t.TempDir()))
+	check(t, s.Set("a", []byte("1")), s.Set("b", []byte("2")), s.Set("c", []byte("3")))
+	it, err := s.Iterator()
+	check(t, err)
+	if !it.Next() {
+		t.Fatal("there is no row")
+	}
+	key := it.Key()
+	check(t, s.Close())
+	if value, err := it.Value(); string(key) != "a" || string(it.Key()) != "a" || string(value) != "1" || err != nil {
+		t.Errorf("the row at hand is %q %q, %v", it.Key(), value, err)
+	}
+	if it.Next() || it.Seek([]byte("b")) {
+		t.Errorf("it goes on with %q", it.Key())
+	}
+	if err := it.Err(); !errors.Is(err, leveldb.ErrClosed) {
+		t.Errorf("it has ended by %v", err)
+	}
+	it.Release()
+	if _, err := s.Iterator(); !errors.Is(err, leveldb.ErrClosed) {
+		t.Errorf("another one begins: %v", err)
+	}
+}
+
+func TestIteratorsAmongWritesUntilTheEnd(t *testing.T) {
+	t.Parallel()
+	s := open(t, stores(t, t.TempDir()))
+	const stable = 500
+	for n := range stable {
+		check(t, s.Set(fmt.Sprintf("stable-%03d", n), []byte("row")))
+	}
+	var all sync.WaitGroup
+	ended := make(chan struct{})
+	for user := range 2 {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				if s.Set(fmt.Sprintf("stable-%03d-%d", n%stable, user), []byte("other")) != nil {
+					return
+				}
+			}
+		})
+		all.Go(func() {
+			for whole := 0; ; whole++ {
+				it, err := s.Iterator()
+				if err != nil {
+					return
+				}
+				seen := 0
+				for it.Next() {
+					if value, _ := it.Value(); string(value) == "row" {
+						seen++
+					}
+				}
+				switch err := it.Err(); {
+				case err == nil && seen != stable:
+					t.Errorf("a reading has %d of %d rows", seen, stable)
+				case err != nil && !errors.Is(err, leveldb.ErrClosed):
+					t.Error(err)
+				}
+				it.Release()
+				if whole == 2 && user == 0 {
+					close(ended)
+				}
+			}
+		})
+	}
+	<-ended
+	check(t, s.Close())
+	all.Wait()
 }

@@ -695,14 +695,14 @@ func (x *StatsResponse) GetTables() []*TableStats {
 type TableStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The topic that the view is a copy of.
+	// The topic of the table.
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Whether keys can be asked for; if not, reason says why.
 	Ready      bool              `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
 	Reason     string            `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	Partitions []*PartitionStats `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	Freshness  *Freshness        `protobuf:"bytes,6,opt,name=freshness,proto3" json:"freshness,omitempty"`
-	// Changes since the view was started.
+	// Changes since the view was started; without a copy, records that the topic was ever given. Only its growth has a meaning.
 	Changes  int64 `protobuf:"varint,7,opt,name=changes,proto3" json:"changes,omitempty"`
 	Watchers int32 `protobuf:"varint,8,opt,name=watchers,proto3" json:"watchers,omitempty"`
 	// Bytes on disk, approximately.

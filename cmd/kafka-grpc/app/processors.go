@@ -22,6 +22,14 @@ func (a *App) openState(context.Context) (err error) {
 	return nil
 }
 
+// instanceID is the id of this instance in its groups.
+func (a *App) instanceID() (string, error) {
+	if a.c.InstanceID != "" {
+		return a.c.InstanceID, nil
+	}
+	return a.state.InstanceID()
+}
+
 func (a *App) startProcessors(ctx context.Context) error {
 	if len(a.c.Topology.Remotes) == 0 || a.c.Views.Mode == Only {
 		return nil

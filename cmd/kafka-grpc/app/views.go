@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -12,8 +14,8 @@ import (
 	"kafkagrpc/internal/admin/access"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor"
-	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
 	"kafkagrpc/views"
 )
@@ -22,8 +24,8 @@ import (
 type Mode string
 
 const (
+	Local Mode = "local" // the stores of the instances that work on the keys
 	All   Mode = "all"   // a copy of each whole table
-	Local Mode = "local" // the instance that works on the key
 	Only  Mode = "only"  // as All, and nothing works beside: the app is ready when the copies have caught up
 )
 
@@ -34,7 +36,7 @@ type Views struct {
 	Traces string   // what comes before the id of a trace in its address, for links of the page; "": none
 }
 
-// startViews keeps copies of the tables, or asks the other instances, and mounts what can be asked. They say themselves what they
+// startViews makes views of the processors' stores, or keeps copies of the tables, and mounts what can be asked. They say themselves what they
 // wait for.
 func (a *App) startViews(ctx context.Context) error {
 	t, mode := a.c.Topology, a.c.Views.Mode
@@ -45,7 +47,10 @@ func (a *App) startViews(ctx context.Context) error {
 	for i, remote := range t.Remotes {
 		cluster := kafka.ClusterOf(remote.Cluster, remote.Group+"-views")
 		if mode == Local {
-			local := a.localView(remote, cluster, a.processors[i])
+			local, err := a.localView(remote, cluster, a.processors[i])
+			if err != nil {
+				return err
+			}
 			a.onStop(local.Close)
 			sources = append(sources, local)
 			continue
@@ -76,37 +81,68 @@ func (a *App) startViews(ctx context.Context) error {
 }
 
 // localView asks other instances as one of them: with the token and the certificate that they have, too.
-func (a *App) localView(remote topology.Remote, cluster kafka.Cluster, p *processor.Processor) *views.Local {
-	peers := access.Bearer{Token: a.c.Admin.Token, Next: &http.Transport{
+func (a *App) localView(remote topology.Remote, cluster kafka.Cluster, p *processor.Processor) (*views.Local, error) {
+	instance, err := a.instanceID()
+	if err != nil {
+		return nil, err
+	}
+	var peers http.RoundTripper = access.Bearer{Token: a.c.Admin.Token, Next: &http.Transport{
 		TLSClientConfig: a.c.Admin.Peers, ForceAttemptHTTP2: true, MaxConnsPerHost: 16, IdleConnTimeout: time.Minute,
 	}}
+	if a.c.Admin.TLS != nil && a.c.Admin.Peers == nil {
+		peers = noPeers{}
+	}
 	return views.NewLocal(views.LocalConfig{
 		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Input: remote.Inputs()[0], Cluster: cluster,
-		Rows: ownRows{p}, Address: a.advertised(), Peers: peers, Protos: a.c.Topology.Protos, Masked: a.c.Views.Masked,
-	})
+		Rows: ownRows{p}, Instance: instance, Host: hostname(), Peers: peers, Protos: a.c.Topology.Protos, Masked: a.c.Views.Masked, Log: a.c.Log,
+	}), nil
 }
 
-// advertised is where other instances reach this one; "" where they do not look for it.
+// noPeers asks nobody.
+type noPeers struct{}
+
+func (noPeers) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("this instance knows no certificates of others: give all of them --admin-client-ca-file with --admin-cert-file")
+}
+
+// advertised is what other instances are told of where they reach this one; "" where they cannot.
 func (a *App) advertised() string {
-	switch {
-	case a.admin == nil || a.c.Views.Mode != Local:
+	if a.admin == nil || a.c.Views.Mode != Local && a.c.Views.Mode != All {
 		return ""
-	case a.c.Admin.Advertise == "":
-		return a.admin.URL()
 	}
-	scheme, _, _ := strings.Cut(a.admin.URL(), "://")
-	return scheme + "://" + a.c.Admin.Advertise
+	scheme, at, _ := strings.Cut(a.admin.URL(), "://")
+	if a.c.Admin.Advertise != "" {
+		at = a.c.Admin.Advertise
+	}
+	host, _, err := net.SplitHostPort(at)
+	switch {
+	case err != nil || host == "" || net.ParseIP(host).IsUnspecified():
+		return ""
+	case access.Loopback(at):
+		return views.Address(scheme+"://"+at, hostname())
+	default:
+		return views.Address(scheme+"://"+at, "")
+	}
+}
+
+// hostname tells apart the machines and containers whose loopback addresses are the same.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
 }
 
 // ownRows are the rows of the partitions that a processor works on.
 type ownRows struct{ *processor.Processor }
 
-func (r ownRows) Row(key string) (*rowpb.Row, error) {
-	row, err := r.Processor.Row(key)
+func (r ownRows) Stores(partitions []int32) ([]*tablestore.Store, error) {
+	stores, err := r.Processor.Stores(partitions)
 	if errors.Is(err, processor.ErrNotReady) {
-		err = &views.NotReadyError{Reason: r.State().Reason}
+		err = &views.NotReadyError{Reason: cmp.Or(r.State().Reason, err.Error())}
 	}
-	return row, err
+	return stores, err
 }
 
 // ports are those of the listeners in front; none before all are open.
