@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -34,7 +35,7 @@ func BenchmarkViews(b *testing.B) {
 	w := newWorld(b)
 	compact := "compact"
 	w.create(8, map[string]*string{"cleanup.policy": &compact}, benchTable)
-	w.fillTable()
+	w.fillTable(benchRows)
 	state := b.TempDir()
 	begin := func() (p *process, took time.Duration) {
 		begun := time.Now()
@@ -94,14 +95,70 @@ func BenchmarkViews(b *testing.B) {
 	end(p)
 }
 
-// fillTable writes a million rows as the processor does.
-func (w *world) fillTable() {
+// BenchmarkViewsOfAnInstance is an instance alone, with a table of half a million rows in a real Kafka and each mode of views, from an
+// empty state folder on. What it reports is once for all, whatever b.N is.
+func BenchmarkViewsOfAnInstance(b *testing.B) {
+	w := newWorld(b)
+	w.createTopics(8)
+	compact := "compact"
+	w.create(8, map[string]*string{"cleanup.policy": &compact}, benchTable)
+	w.fillTable(benchRows / 2)
+	for _, mode := range []string{"off", "local", "all"} {
+		b.Run(mode, func(b *testing.B) {
+			state, begun := b.TempDir(), time.Now()
+			p := w.run("--views="+mode, "--state-dir", state)
+			b.ReportMetric(time.Since(begun).Seconds(), "s/to-ready")
+			if mode != "off" {
+				get := func(path string) (body string) {
+					response, err := http.Get("http://" + p.admin() + path)
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer response.Body.Close()
+					text, err := io.ReadAll(response.Body)
+					if err != nil {
+						b.Fatal(err)
+					}
+					return string(text)
+				}
+				for deadline := time.Now().Add(patience); !strings.Contains(strings.ReplaceAll(get("/v1/stats"), " ", ""), `"ready":true`); {
+					if time.Now().After(deadline) {
+						b.Fatal(get("/v1/stats"))
+					}
+				}
+				b.ReportMetric(time.Since(begun).Seconds(), "s/to-views")
+				for name, path := range map[string]string{"get": "/v1/keys/" + benchKey(7), "list-100": "/v1/keys?limit=100", "scan-100000": "/v1/keys?status=NOT_FOUND"} {
+					took := make([]time.Duration, 20)
+					for i := range took {
+						begun := time.Now()
+						if body := get(path); !strings.Contains(body, "freshness") {
+							b.Fatal(body)
+						}
+						took[i] = time.Since(begun)
+					}
+					slices.Sort(took)
+					b.ReportMetric(float64(took[10].Microseconds())/1000, "ms/"+name+"-p50")
+				}
+			}
+			b.ReportMetric(p.memory("VmHWM:"), "MiB/peak")
+			b.ReportMetric(p.memory("VmRSS:"), "MiB/after")
+			p.signal(syscall.SIGTERM)
+			if code := p.wait(); code != 0 {
+				b.Fatalf("exit code %d: %s", code, p.output())
+			}
+			b.ReportMetric(size(b, state)/(1<<20), "MiB/on-disk")
+		})
+	}
+}
+
+// fillTable writes rows as the processor does.
+func (w *world) fillTable(rows int) {
 	w.t.Helper()
 	client := w.client(kgo.MaxBufferedRecords(50_000))
 	now := time.Now()
 	var mu sync.Mutex
 	var failed error
-	for n := range benchRows {
+	for n := range rows {
 		row, err := proto.Marshal(&rowpb.Row{
 			Version: 1, State: rowpb.State_STATE_FINAL, Fingerprint: make([]byte, 32), Service: echo, Method: "UnaryEcho", CorrelationId: benchKey(n),
 			Messages: [][]byte{make([]byte, 100)}, Attempts: 1, Target: "127.0.0.1:50051", Source: &rowpb.Source{Topic: requestTopic, Offset: int64(n)},

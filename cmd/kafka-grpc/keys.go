@@ -19,8 +19,8 @@ func newKeysCommand(env func(string) (string, bool)) *cobra.Command {
 	return commandsOnly(&cobra.Command{
 		Use:   "keys",
 		Short: "Ask what happened to idempotency keys",
-		Long: `Asks a running instance, or a kafka-grpc views process, on its admin address. Each knows all keys, except with --views=local, where
-only get works, and with --views=off.
+		Long: `Asks a running instance, or a kafka-grpc views process, on its admin address. Each answers for all keys, also for those of other
+instances, which it asks at their --advertise-addr; except with --views=off.
 
 A key of the table is a correlation id: usually the idempotency key, "-", and a hash of the method. "keys list --prefix" finds it.`,
 	}, "get, list or watch", newKeysGetCommand(), newKeysListCommand(env), newKeysWatchCommand(env))

@@ -26,6 +26,15 @@ import (
 // Each of two instances answers for all keys, of which it has but a part; and for all of them alone when the other one is gone.
 func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
 	t.Parallel()
+	for _, mode := range []string{"local", "all"} { // of the other one
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			askEachOther(t, mode)
+		})
+	}
+}
+
+func askEachOther(t *testing.T, mode string) {
 	b := newLettersBench(t)
 	secret := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(secret, []byte("a-token-of-more-than-16-bytes"), 0o600); err != nil {
@@ -33,11 +42,11 @@ func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
 	}
 	token := []string{"--admin-token-file", secret}
 	folders := map[string]string{"127.0.0.1": t.TempDir(), "127.0.0.2": t.TempDir()}
-	run := func(listen string) (string, func()) {
-		return b.running("run", "--listen", listen, "--state-dir", folders[listen], token[0], token[1])
+	run := func(listen string, mode ...string) (string, func()) {
+		return b.running(append(append([]string{"run", "--listen", listen, "--state-dir", folders[listen]}, token...), mode...)...)
 	}
 	one, stopOne := run("127.0.0.1")
-	other, stopOther := run("127.0.0.2") // as two cannot listen on the same ports
+	other, stopOther := run("127.0.0.2", "--views", mode) // as two cannot listen on the same ports
 	defer stopOther()
 	var keys []string
 	for n := range 8 {
@@ -51,6 +60,7 @@ func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
 		}
 		_, notes := b.keys(at, 1, append([]string{"get", "never"}, token...)...)
 		b.expect(notes, "never seen")
+		b.await(at, keys[7], append([]string{"list"}, token...)...) // a copy may lag
 		out, notes := b.keys(at, 0, append([]string{"list"}, token...)...)
 		b.expect(out, keys...)
 		b.expect(notes, "8 keys, as of")
@@ -64,13 +74,14 @@ func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
 	out, notes := b.keys(other, 0, append([]string{"list"}, token...)...)
 	b.expect(out, keys...)
 	b.expect(notes, "8 keys, as of")
-	for _, folder := range folders {
+	for listen, folder := range folders {
 		tables, err := filepath.Glob(filepath.Join(folder, "*", "*-table.*"))
 		if err != nil || len(tables) == 0 || len(tables) > 2 {
 			t.Errorf("the stores are %q, %v", tables, err)
 		}
-		if _, err := os.Stat(filepath.Join(folder, "views")); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("there is a copy for views: %v", err)
+		_, err = os.Stat(filepath.Join(folder, "views"))
+		if has := err == nil; has != (mode == "all" && listen == "127.0.0.2") || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("of the copy for views: %v", err)
 		}
 	}
 }
