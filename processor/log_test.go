@@ -230,7 +230,7 @@ func TestLogOfManyWritesThatFailIsShort(t *testing.T) {
 			t.Errorf("a line of %d bytes: %.300s", len(text), text)
 		}
 		if strings.Contains(text, ended) && strings.Contains(text, `producing to topic \"test-remote-table\", partition `) &&
-			strings.Contains(text, "configured policy (and ") && strings.Contains(text, "more like this)") {
+			strings.Contains(text, "configured policy. (and ") && strings.Contains(text, "more like this)") {
 			found++
 		}
 	}

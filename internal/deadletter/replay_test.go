@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
@@ -173,7 +173,7 @@ func TestReplayMarksOnlyWhatWasSent(t *testing.T) {
 			says: "0@1 was replayed to requests but could not be marked", want: []string{"a", "b"}, replays: []string{"a", "b", "b", "c"},
 		},
 		{
-			name: "a letter is refused by Kafka", fail: map[int]error{3: fmt.Errorf("no: %w", sarama.ErrMessageSizeTooLarge)}, result: deadletter.Result{Replayed: 2, Failed: 1},
+			name: "a letter is refused by Kafka", fail: map[int]error{3: fmt.Errorf("no: %w", kerr.MessageTooLarge)}, result: deadletter.Result{Replayed: 2, Failed: 1},
 			says: "0@1 cannot be replayed: no", want: []string{"a", "c"}, replays: []string{"a", "c", "b"},
 		},
 	} {

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"math"
 	"net"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
@@ -34,12 +36,20 @@ type Cluster struct {
 // producer asks again. It is part of the time after which a leader that does not answer at all is given up, see patience.
 const ackTimeout = 5 * time.Second
 
-// Metadata is asked for again and again while a cluster is unreachable, this often. A producer gives a record up
-// when that ends, so for a producer it must outlast the restart of a broker (about 10 s).
+// Metadata is asked for again and again while a cluster is unreachable, this often.
 const (
-	metadataBackoff         = 250 * time.Millisecond
-	metadataTimeout         = 10 * time.Second
-	producerMetadataTimeout = 20 * time.Second
+	metadataBackoff = 250 * time.Millisecond
+	metadataTimeout = 10 * time.Second
+)
+
+const (
+	// producerPatience is how long a record waits for its acknowledgement. It outlasts the restart of a broker (about 10 s).
+	producerPatience = 20 * time.Second
+	// producerSearch is how long a producer searches for brokers before it looks at what waits for them.
+	producerSearch = time.Second
+	// unknownTopicTimeout is how long a topic may be unknown to the brokers, which tell each other of a new one within
+	// moments, before it counts as gone.
+	unknownTopicTimeout = time.Second
 )
 
 // metadataAge is the time within which new partitions of a topic are seen.
@@ -129,33 +139,48 @@ func (c Cluster) readOptions() []kgo.Opt {
 	)
 }
 
-// ProducerConfig is for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
-// sent at once, and uncompressed.
-func (c Cluster) ProducerConfig() *sarama.Config {
-	s := c.Config()
-	s.Producer.RequiredAcks = sarama.WaitForAll
-	s.Producer.Timeout = ackTimeout
-	// A retry keeps the order of records and writes none twice only with all three of these (and acks=all).
-	s.Producer.Idempotent = true
-	s.Net.MaxOpenRequests = 1
-	s.Producer.Retry.Max = 100
-	s.Producer.Retry.Backoff = retryBackoff
-	// An unreachable cluster ends a record when the search for its leader ends, before the retries are used up. That
-	// search is metadataClient's.
-	s.Metadata.Timeout = producerMetadataTimeout
-	s.Metadata.Retry.Max = 0
-	// No linger: what arrives while a request is on its way makes the next batch. A frequency of zero alone
-	// would wait for ever for enough bytes or messages.
-	s.Producer.Flush.Frequency = 0
-	s.Producer.Flush.Bytes = 0
-	s.Producer.Flush.Messages = 0
-	// Zilla's Kafka client skips compressed batches without a word.
-	s.Producer.Compression = sarama.CompressionNone
-	s.Producer.MaxMessageBytes = MaxRecordBytes // see padded
-	s.Producer.Partitioner = func(topic string) sarama.Partitioner { return newPartitioner(topic, c.KeyPartitions[topic]) }
-	s.Producer.Return.Successes = true
-	s.Producer.Return.Errors = true
-	return s
+// producerOptions are for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
+// sent at once, and uncompressed. Batches have no more than so many bytes of records.
+func (c Cluster) producerOptions(batch int) []kgo.Opt {
+	// Not the ids of topics: franz-go writes nothing more to a topic that is deleted and made anew when it knows them.
+	versions := kversion.V2_8_0()
+	versions.SetMaxKeyVersion(kmsg.Metadata.Int16(), 9)
+	dialer := c.dialer(usualPatience)
+	return append(c.options(),
+		kgo.MaxVersions(versions),
+		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil && ctx.Err() == nil {
+				// What is wrong with TLS may be right in a moment. franz-go fails all records otherwise.
+				err = &net.OpError{Op: "dial", Net: network, Err: err}
+			}
+			return conn, err
+		}),
+		// Idempotence is the default, with five requests in flight.
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProduceRequestTimeout(ackTimeout),
+		// What was not acknowledged for too long fails, also when a broker may have it: franz-go would wait for ever. It begins a new epoch
+		// then, in which the old requests are refused, so that what is written later is neither doubled nor taken for a repetition. Not with
+		// RecordDeliveryTimeout, which counts from the timestamp of a record.
+		kgo.AllowIdempotentProduceCancellation(),
+		// No linger: what arrives while five requests are on their way makes the next batch.
+		kgo.ProducerLinger(0),
+		// Zilla's Kafka client skips compressed batches without a word.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytes(max(512, int32(batch)+batchOverhead+1)), // it counts the length of the batch, too
+		kgo.UnknownTopicRetries(int(unknownTopicTimeout/metadataBackoff)),
+		// Send has a bound of its own.
+		kgo.MaxBufferedRecords(math.MaxInt32),
+		// That a connection has ended while it was idle shows when a record is sent, and costs no rest.
+		kgo.RetryBackoffFn(func(failures int) time.Duration {
+			if failures <= 1 {
+				return 0
+			}
+			return retryBackoff
+		}),
+		// That records have been waiting for too long is looked at when a search ends.
+		kgo.RetryTimeout(producerSearch),
+	)
 }
 
 // ConsumerConfig is for reading without a group: tables and tails.

@@ -1,11 +1,13 @@
 package kafka
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 	"github.com/twmb/franz-go/pkg/sasl"
 )
@@ -61,6 +63,47 @@ func TestTrapsOfClients(t *testing.T) {
 	} {
 		if !avoided.sarama || !avoided.franz {
 			t.Errorf("%s: sarama %v, franz-go %v", name, avoided.sarama, avoided.franz)
+		}
+	}
+}
+
+// What is written must be there, in order, once, and be read by all.
+func TestTrapsOfTheProducer(t *testing.T) {
+	t.Parallel()
+	p, err := kgo.NewClient(Cluster{Brokers: []string{"127.0.0.1:9092"}}.producerOptions(DefaultMaxRecordBytes)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	large, err := kgo.NewClient(Cluster{Brokers: []string{"127.0.0.1:9092"}}.producerOptions(MaxRecordBytes)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer large.Close()
+	said := func(option any) any { return p.OptValue(option) }
+	metadata, _ := said(kgo.MaxVersions).(*kversion.Versions).LookupMaxKeyVersion(kmsg.Metadata.Int16())
+	backoff := said(kgo.RetryBackoffFn).(func(int) time.Duration)
+	for name, avoided := range map[string]bool{
+		"acks of all in-sync replicas":            said(kgo.RequiredAcks) == kgo.AllISRAcks(),
+		"idempotent":                              said(kgo.DisableIdempotentWrite) == false,
+		"no linger":                               said(kgo.ProducerLinger) == time.Duration(0),
+		"uncompressed":                            reflect.DeepEqual(said(kgo.ProducerBatchCompression), []kgo.CompressionCodec{kgo.NoCompression()}),
+		"no ids of topics":                        metadata == 9,
+		"nothing is waited for longer":            said(kgo.AllowIdempotentProduceCancellation) == true,
+		"whatever the timestamp of a record":      said(kgo.RecordDeliveryTimeout) == time.Duration(0),
+		"nor for a number of attempts":            said(kgo.RecordRetries).(int64) > 1<<40,
+		"a topic is unknown for a moment":         time.Duration(said(kgo.UnknownTopicRetries).(int64))*metadataBackoff == unknownTopicTimeout,
+		"patience outlasts a broker's restart":    producerPatience > 10*time.Second,
+		"and is looked at often":                  said(kgo.RetryTimeout) == producerSearch && producerSearch < producerPatience/10,
+		"a leader gives up before its silence":    said(kgo.ProduceRequestTimeout) == ackTimeout && ackTimeout < usualPatience.disk,
+		"an ended connection costs no rest":       backoff(1) == 0 && backoff(2) == retryBackoff,
+		"a batch fits the brokers' default":       DefaultMaxRecordBytes+batchOverhead <= defaultMaxMessageBytes,
+		"the largest record fits a request":       large.OptValue(kgo.BrokerMaxWriteBytes).(int32) > MaxRecordBytes+10<<10,
+		"Send alone waits for room":               said(kgo.MaxBufferedRecords).(int64) > mostUnderWay/sendingOverhead && said(kgo.MaxBufferedBytes) == int64(0),
+		"it goes on after brokers have lost data": said(kgo.StopProducerOnDataLossDetected) == false,
+	} {
+		if !avoided {
+			t.Errorf("not so: %s", name)
 		}
 	}
 }

@@ -12,11 +12,11 @@ import (
 func TestConfigs(t *testing.T) {
 	t.Parallel()
 	c := kafka.Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me"}
-	producer, consumer := c.ProducerConfig(), c.ConsumerConfig()
+	consumer := c.ConsumerConfig()
 	group, slow := c.GroupConfig("pod-1", 10*time.Second), c.GroupConfig("", 2*time.Minute)
 
 	for name, s := range map[string]*sarama.Config{
-		"base": c.Config(), "producer": producer, "consumer": consumer, "group": group, "group with a long drain": slow,
+		"base": c.Config(), "consumer": consumer, "group": group, "group with a long drain": slow,
 	} {
 		if err := s.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -29,14 +29,7 @@ func TestConfigs(t *testing.T) {
 
 	for name, ok := range map[string]bool{
 		"a default client id":                              kafka.Cluster{}.Config().ClientID == "kafka-grpc",
-		"acks of all in-sync replicas":                     producer.Producer.RequiredAcks == sarama.WaitForAll,
-		"idempotent, one request on its way":               producer.Producer.Idempotent && producer.Net.MaxOpenRequests == 1,
-		"no linger, by frequency and bytes":                producer.Producer.Flush.Frequency == 0 && producer.Producer.Flush.Bytes == 0 && producer.Producer.Flush.Messages == 0,
-		"uncompressed":                                     producer.Producer.Compression == sarama.CompressionNone,
-		"answers to success and failure":                   producer.Producer.Return.Successes && producer.Producer.Return.Errors,
-		"retries outlast a broker's restart":               time.Duration(producer.Producer.Retry.Max)*producer.Producer.Retry.Backoff >= 10*time.Second,
 		"a batch fits the brokers' default":                kafka.DefaultMaxRecordBytes+61 <= 1048588,
-		"the largest record fits a request":                producer.Producer.MaxMessageBytes+10<<10 < int(sarama.MaxRequestSize),
 		"few records are read ahead, as each may be large": consumer.ChannelBufferSize <= 2 && group.ChannelBufferSize <= 2,
 		"tables and tails report errors":                   consumer.Consumer.Return.Errors,
 		"an unread partition stalls others for 200 ms":     consumer.Consumer.MaxProcessingTime == 100*time.Millisecond,
@@ -60,7 +53,7 @@ func TestConfigs(t *testing.T) {
 func TestConfigsAreNotShared(t *testing.T) {
 	t.Parallel()
 	c := kafka.Cluster{Brokers: []string{"127.0.0.1:9092"}}
-	a, b := c.ProducerConfig(), c.ProducerConfig()
+	a, b := c.ConsumerConfig(), c.ConsumerConfig()
 	a.ClientID = "other"
 	a.MetricRegistry.GetOrRegister("counted", func() any { return 1 })
 	if b.ClientID == "other" || b.MetricRegistry.Get("counted") != nil {

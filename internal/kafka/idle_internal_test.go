@@ -4,14 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"kafkagrpc/internal/embedded"
 	"kafkagrpc/wire"
 )
 
@@ -19,19 +21,6 @@ import (
 // so are those after it.
 func TestProducerAfterIdleConnectionsEnded(t *testing.T) {
 	const partitions = 4
-	// The meters below sarama tick on a goroutine that ends never. It must not begin in the bubble.
-	k, err := embedded.StartKafka(embedded.KafkaOptions{Topics: map[string]int32{"t": 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	p, err := NewProducer(Cluster{Brokers: k.Brokers()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
 	for _, brokers := range []int{1, 3} {
 		t.Run(fmt.Sprint(brokers), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,11 +62,13 @@ func TestProducerAfterIdleConnectionsEnded(t *testing.T) {
 	}
 }
 
-// idleNetwork is a network whose brokers end connections.
+// idleNetwork is a network whose brokers end connections, or which fails.
 type idleNetwork struct {
 	kfake.VirtualNetwork
 	mu       sync.Mutex
 	accepted []net.Conn
+	down     bool        // no connection is made
+	mute     atomic.Bool // what brokers answer is lost
 }
 
 func (n *idleNetwork) Listen(network, address string) (net.Listener, error) {
@@ -86,7 +77,20 @@ func (n *idleNetwork) Listen(network, address string) (net.Listener, error) {
 }
 
 func (n *idleNetwork) connect(ctx context.Context, address string) (net.Conn, error) {
+	n.mu.Lock()
+	down := n.down
+	n.mu.Unlock()
+	if down {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
 	return n.DialContext(ctx, "tcp", address)
+}
+
+func (n *idleNetwork) setDown(down bool) {
+	n.mu.Lock()
+	n.down = down
+	n.mu.Unlock()
+	n.endAll()
 }
 
 func (n *idleNetwork) endAll() {
@@ -104,11 +108,24 @@ type idleListener struct {
 }
 
 func (l idleListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	accepted, err := l.Listener.Accept()
+	c := net.Conn(muteConn{accepted, l.network})
 	if err == nil {
 		l.network.mu.Lock()
 		l.network.accepted = append(l.network.accepted, c)
 		l.network.mu.Unlock()
 	}
 	return c, err
+}
+
+type muteConn struct {
+	net.Conn
+	network *idleNetwork
+}
+
+func (c muteConn) Write(b []byte) (int, error) {
+	if c.network.mute.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }

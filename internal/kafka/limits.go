@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 const (
@@ -236,22 +237,5 @@ func (e *TooLarge) Error() string {
 // more before, and was refused a whole batch.
 func IsTooLarge(err error) bool {
 	var large *TooLarge
-	return errors.As(err, &large) || errors.Is(err, sarama.ErrMessageSizeTooLarge)
+	return errors.As(err, &large) || errors.Is(err, kerr.MessageTooLarge)
 }
-
-// padded is a value that claims to be longer than it is, which is how one producer bounds the batches of each topic by
-// another number of bytes. sarama knows one limit for all, of which it asks two things, each with the claimed size of the
-// record that is added: whether the record alone is above it, and whether it is with what the batch holds, which counts as it
-// is. The limit is MaxRecordBytes; a record that is claimed to lack only as many bytes of it as its batch may still take
-// fits exactly that, and one that is larger than a batch may be goes alone.
-type padded struct {
-	sarama.ByteEncoder
-	pad int
-}
-
-func pad(value []byte, size, batch int) padded {
-	return padded{value, MaxRecordBytes - max(size, batch)}
-}
-
-// Length implements sarama.Encoder.
-func (p padded) Length() int { return len(p.ByteEncoder) + p.pad }

@@ -17,9 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// go-metrics, below sarama, starts one ticker for the whole process and has no way to stop it.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
-		// Ends by itself within 10 seconds after sarama has given up a topic.
-		goleak.IgnoreAnyFunction("github.com/eapache/go-resiliency/breaker.(*Breaker).timer"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 // patience is how long a test waits for an event that must come.

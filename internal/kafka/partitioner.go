@@ -1,48 +1,59 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 
-	"github.com/IBM/sarama"
-
-	"kafkagrpc/wire"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // partitioner puts equal keys into one partition, the one that the wire contract names, and a null key anywhere.
 type partitioner struct {
-	random sarama.Partitioner
+	client *kgo.Client
+	keyed  map[string]int32 // by topic, how many partitions have keys; 0: all that there are
+}
+
+// ForTopic implements kgo.Partitioner.
+func (p *partitioner) ForTopic(topic string) kgo.TopicPartitioner {
+	return topicPartitioner{p.client, topic, p.keyed[topic]}
+}
+
+type topicPartitioner struct {
+	client *kgo.Client
 	topic  string
-	keyed  int32 // how many partitions have keys; 0: all that there are
+	keyed  int32
 }
 
-func newPartitioner(topic string, keyed int32) sarama.Partitioner {
-	return partitioner{sarama.NewRandomPartitioner(topic), topic, keyed}
-}
+// RequiresConsistency makes franz-go count the partitions without a leader too: a key keeps its partition while
+// that one is down. A record without a key avoids it.
+func (topicPartitioner) RequiresConsistency(r *kgo.Record) bool { return r.Key != nil }
 
-// Partition is called by one goroutine per topic.
-func (p partitioner) Partition(m *sarama.ProducerMessage, partitions int32) (int32, error) {
-	if m.Key == nil {
-		return p.random.Partition(m, partitions)
+// Partition is called for one record of the topic at a time.
+func (p topicPartitioner) Partition(r *kgo.Record, partitions int) int {
+	if r.Key == nil {
+		return rand.IntN(partitions)
 	}
-	key, err := m.Key.Encode()
-	if err != nil {
-		return -1, err
-	}
-	if p.keyed > partitions {
-		return -1, fmt.Errorf("topic %q has %d partitions, and keys in %d: %w", p.topic, partitions, p.keyed, sarama.ErrInvalidPartition)
+	s, there := r.Context.(*sending), p.there(int32(partitions))
+	if p.keyed > there {
+		s.refused = fmt.Errorf("topic %q has %d partitions, and keys in %d", p.topic, there, p.keyed)
+		return -1
 	}
 	if p.keyed > 0 {
-		partitions = p.keyed
+		there = p.keyed
 	}
-	pin, _ := m.Metadata.(*wire.Pin)
-	return pin.Place(key, partitions), nil
+	return int(s.pin.Place(r.Key, there))
 }
 
-// RequiresConsistency makes sarama count the partitions without a leader too: a key keeps its partition while
-// that one is down.
-func (p partitioner) RequiresConsistency() bool { return true }
-
-// MessageRequiresConsistency lets a record without a key avoid a partition that is down.
-func (p partitioner) MessageRequiresConsistency(m *sarama.ProducerMessage) bool { return m.Key != nil }
-
-var _ sarama.DynamicConsistencyPartitioner = partitioner{}
+// there leaves out partitions that the topic has no more, as it was deleted and made anew: franz-go keeps them, with an error that is
+// none of Kafka's.
+func (p topicPartitioner) there(partitions int32) int32 {
+	for ; partitions > 1; partitions-- {
+		_, _, err := p.client.PartitionLeader(p.topic, partitions-1)
+		if code := (*kerr.Error)(nil); err == nil || errors.As(err, &code) {
+			break
+		}
+	}
+	return partitions
+}

@@ -3,26 +3,23 @@ package kafka
 import (
 	"testing"
 
-	"kafkagrpc/wire"
+	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/IBM/sarama"
+	"kafkagrpc/wire"
 )
 
 // Partitions are added to a topic while a reply is on its way.
 func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
 	t.Parallel()
-	p := newPartitioner("replies", 0)
-	send := func(pin *wire.Pin, partitions int32) int32 {
+	client, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:9092"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	p := (&partitioner{client: client}).ForTopic("replies")
+	send := func(pin *wire.Pin, partitions int) int {
 		t.Helper()
-		m := &sarama.ProducerMessage{Key: sarama.StringEncoder("key 2")}
-		if pin != nil {
-			m.Metadata = pin
-		}
-		partition, err := p.Partition(m, partitions)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return partition
+		return p.Partition(&newSending(wire.Record{Key: []byte("key 2")}, pin, nil).record, partitions)
 	}
 	var pin wire.Pin
 	first := send(&pin, 3)

@@ -1,14 +1,17 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/wire"
 )
 
@@ -17,37 +20,49 @@ var ErrProducerClosed = errors.New("the Kafka producer is closed")
 
 var errUnacknowledged = fmt.Errorf("not acknowledged before the end: %w", ErrProducerClosed)
 
-// closeTimeout bounds how long Close waits for acknowledgements.
-const closeTimeout = 10 * time.Second
+const (
+	// closeTimeout bounds how long Close waits for acknowledgements.
+	closeTimeout = 10 * time.Second
+	// mostUnderWay is how many bytes are sent and not answered before a Send waits.
+	mostUnderWay = 64 << 20
+	// sendingOverhead is what a record under way takes besides its bytes, or thereabouts.
+	sendingOverhead = 512
+)
 
 // Producer writes records to any topics of a cluster. It is safe for concurrent use.
 //
 // Order: records that one goroutine sends to one partition are written in that order, also over retries, as long
 // as none of them fails.
 type Producer struct {
-	client sarama.Client
-	async  sarama.AsyncProducer
-	limits *Limits
-
-	// sending is held for reading while a record is handed to sarama, which panics on a record after its close.
-	sending sync.RWMutex
-	closed  bool          // guarded by sending
-	closing chan struct{} // closed first, so that a Send that waits lets go of sending
-	once    sync.Once
-	err     error // of Close
-
-	mu      sync.Mutex // guards pending
-	pending map[*sarama.ProducerMessage]func(int64, error)
+	cluster  Cluster
+	troubles troubles
+	ctx      context.Context // ends with the producer
+	cancel   context.CancelFunc
+	promise  func(*kgo.Record, error) // answer, made once
 
 	dialer   *fenceDialer  // nil without a fence
 	fenced   chan struct{} // closed once the fence has answered an error, which is in fenceErr then
 	fenceErr error
 
-	unwritten int // records that sarama gave up because of Close; deliver's until drained
+	answering sync.Mutex // held while a callback runs: each of the clients has a goroutine of its own for them
 
-	abandon chan struct{} // tells deliver to fail what is still pending
-	failed  chan int      // deliver's answer: how many that were
-	drained chan struct{} // closed when deliver is done
+	mu      sync.Mutex          // guards what follows, and is not held while a client is called
+	clients map[int]*kgo.Client // by what bounds their batches; nil when they are closed
+	lanes   map[string]*lane    // by topic
+	term    term
+	bytes   int        // under way
+	blocked int        // Sends that wait for room
+	room    *sync.Cond // of mu
+	left    int        // records that are not answered
+	lost    int        // those of them that Close did not wait for any longer
+	stopped bool       // nothing is taken in any more
+	empty   chan struct{}
+
+	behind chan struct{} // tells run that records wait in a lane that is free
+	over   chan struct{} // tells run to end
+	done   chan struct{} // run has ended
+	once   sync.Once
+	err    error // of Close
 }
 
 // NewProducer connects to the cluster. It fails within about 20 seconds when the cluster cannot be reached.
@@ -58,15 +73,18 @@ func NewProducer(c Cluster) (*Producer, error) { return NewFencedProducer(c, nil
 // record that was handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
 func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 	p := &Producer{
-		limits:  c.Limits,
-		closing: make(chan struct{}),
-		pending: map[*sarama.ProducerMessage]func(int64, error){},
+		cluster: c,
 		fenced:  make(chan struct{}),
-		abandon: make(chan struct{}),
-		failed:  make(chan int, 1),
-		drained: make(chan struct{}),
+		clients: map[int]*kgo.Client{},
+		lanes:   map[string]*lane{},
+		empty:   make(chan struct{}),
+		behind:  make(chan struct{}, 1),
+		over:    make(chan struct{}),
+		done:    make(chan struct{}),
 	}
-	config := c.ProducerConfig()
+	p.room = sync.NewCond(&p.mu)
+	p.promise = p.answer
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if fence != nil {
 		var once sync.Once
 		p.dialer = newFenceDialer(func() error {
@@ -79,85 +97,114 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 			}
 			return err
 		})
-		behind := c.dialer(usualPatience)
-		behind.connect = p.dialer.connect
-		config.Net.Proxy.Dialer = behind
+		p.cluster.connect = p.dialer.connect
 	}
-	client := &metadataClient{gone: make(map[string]time.Time)}
-	config.Producer.Retry.BackoffFunc = client.backoff
-	config.Producer.Retry.Max += restless
-	config.Producer.Retry.Backoff = 0 // what other partitions rest when a connection has ended; not what backoff is for
-	at := strings.Join(c.Brokers, ", ")
-	found, err := connect(c.Brokers, config)
-	if err != nil {
-		return nil, fmt.Errorf("connecting a producer to Kafka at %s: %w", at, err)
+	if err := p.connect(); err != nil {
+		p.closeClients()
+		return nil, err
 	}
-	client.Client = wary{found}
-	p.client = client
-	if p.async, err = sarama.NewAsyncProducerFromClient(client); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a producer on Kafka at %s: %w", at, err), client.Close())
-	}
-	go p.deliver()
+	go p.run()
 	return p, nil
 }
 
-// connect waits for a cluster that is just starting, as config does not.
-func connect(brokers []string, config *sarama.Config) (client sarama.Client, err error) {
-	for begun := time.Now(); ; time.Sleep(metadataBackoff) {
-		client, err = sarama.NewClient(brokers, config)
-		if err == nil || !errors.Is(err, sarama.ErrOutOfBrokers) || time.Since(begun) >= producerMetadataTimeout {
-			return client, err
+// connect waits for a cluster that is just starting.
+func (p *Producer) connect() error {
+	at := strings.Join(p.cluster.Brokers, ", ")
+	p.mu.Lock()
+	client, err := p.client(DefaultMaxRecordBytes)
+	p.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("connecting a producer to Kafka at %s: %w", at, err)
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, producerPatience)
+	defer cancel()
+	var problem error
+	for {
+		err := client.Ping(ctx)
+		if err == nil {
+			// Who may not write at all is told now: franz-go asks once, and never again when it was refused.
+			_, _, err = client.ProducerID(ctx)
+		}
+		if err == nil {
+			return nil
+		}
+		if problem == nil || ctx.Err() == nil { // else it is the end of the time, and no cause
+			problem = err
+		}
+		code, ok := errors.AsType[*kerr.Error](err)
+		if ok && !code.Retriable || p.fence() != nil || !restart.Pause(ctx, metadataBackoff) {
+			return fmt.Errorf("connecting a producer to Kafka at %s: %w", at, problem)
 		}
 	}
 }
 
 // Send writes a record and returns before it is acknowledged; it waits only while too much is on its way already.
 // r.Partition and r.Offset are ignored: the key decides, as wire.Partition says, and a record without a key goes
-// anywhere. A nil Value becomes null, an empty one stays empty. The record's bytes must not change until done.
+// anywhere. A zero Timestamp becomes the time of sending. A nil Value becomes null, an empty one stays empty. The record's bytes
+// must not change until done.
 //
 // done is called exactly once: with the offset when all in-sync replicas have the record (-1 where the broker
-// does not tell it), or with an error. All callbacks run on one goroutine, so done must neither wait nor Send;
-// only a record that Close, or a fence, was faster than, or that is too large, is answered on the caller's.
+// does not tell it), or with an error. One callback runs at a time, and holds up the others, so done must neither wait nor Send;
+// only a record that Close, or a fence, was faster than, or that is too large, is answered on the caller's goroutine.
 func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
 	p.SendPinned(r, nil, done)
 }
 
 // SendPinned is Send for one of the records that share a pin; nil is none.
 func (p *Producer) SendPinned(r wire.Record, pin *wire.Pin, done func(offset int64, err error)) {
-	size := Size(r)
-	err := p.limits.Check(r.Topic, size)
-	if err == nil && p.send(r, size, pin, done) {
+	s := newSending(r, pin, done)
+	if err := p.cluster.Limits.Check(r.Topic, s.size); err != nil {
+		done(-1, s.failed(err))
 		return
 	}
-	if err == nil {
-		err = p.stopped()
+	mayGo, err := p.enter(s)
+	switch {
+	case err != nil:
+		done(-1, s.failed(err))
+	case mayGo:
+		p.hand(s)
 	}
-	if err == nil {
-		err = ErrProducerClosed
-	}
-	done(-1, notProduced(ProducerMessage(r), unknownPartition, err))
 }
 
-// unknownPartition is that of a record before the partitioner has seen it.
-const unknownPartition = -1
-
-// maxNamedKey is how much of a record's key, in characters, its error has.
-const maxNamedKey = 300
-
-// notProduced is the error of a record. The key leads to the call: it is the correlation id, or that of a row.
-func notProduced(m *sarama.ProducerMessage, partition int32, err error) error {
-	where := fmt.Sprintf("topic %q", m.Topic)
-	if partition != unknownPartition {
-		where += fmt.Sprintf(", partition %d", partition)
+// enter takes a record in, and reports whether it may be handed over. Otherwise it waits in its lane.
+func (p *Producer) enter(s *sending) (mayGo bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked++
+	for !p.stopped && p.bytes >= mostUnderWay {
+		p.room.Wait()
 	}
-	if key, ok := m.Key.(sarama.ByteEncoder); ok {
-		where += fmt.Sprintf(", key %.*q", maxNamedKey, []byte(key))
+	p.blocked--
+	if err := p.fence(); err != nil {
+		return false, err
 	}
-	return fmt.Errorf("producing to %s: %w", where, err)
+	if p.stopped {
+		return false, ErrProducerClosed
+	}
+	s.Context = p.term.of(p.ctx)
+	if s.lane = p.lanes[s.record.Topic]; s.lane == nil {
+		s.lane = &lane{}
+		p.lanes[s.record.Topic] = s.lane
+	}
+	if mayGo = len(s.lane.waiting) == 0 && p.pass(s); !mayGo {
+		s.lane.waiting = append(s.lane.waiting, s)
+	}
+	p.left++
+	p.bytes += s.size + sendingOverhead
+	return mayGo, nil
 }
 
-// stopped is the error of the fence, nil while it lets records through.
-func (p *Producer) stopped() error {
+// hand gives a record to its client.
+func (p *Producer) hand(s *sending) {
+	if s.client == nil {
+		p.answer(&s.record, s.refused)
+		return
+	}
+	s.client.Produce(s, &s.record, p.promise)
+}
+
+// fence is the error of the fence, nil while it lets records through.
+func (p *Producer) fence() error {
 	select {
 	case <-p.fenced:
 		return p.fenceErr
@@ -166,143 +213,144 @@ func (p *Producer) stopped() error {
 	}
 }
 
-// send reports whether the record is on its way and done will be called by deliver.
-func (p *Producer) send(r wire.Record, size int, pin *wire.Pin, done func(int64, error)) bool {
-	m := ProducerMessage(r)
-	m.Value = pad(r.Value, size, min(p.limits.Of(r.Topic), DefaultMaxRecordBytes))
-	if pin != nil {
-		m.Metadata = pin
+// answer is told by a client what became of a record.
+func (p *Producer) answer(r *kgo.Record, err error) {
+	s := r.Context.(*sending)
+	offset, lost := r.Offset, false
+	if err != nil {
+		lost = errors.Is(err, kgo.ErrClientClosed) && p.fence() == nil
+		offset, err = -1, s.failed(p.cause(s, err))
 	}
-	m.Offset, m.Partition = -1, unknownPartition
-	p.sending.RLock()
-	defer p.sending.RUnlock()
-	if p.closed {
-		return false
-	}
-	// First: the answer may come before this goroutine runs again.
+	p.answering.Lock()
+	s.done(offset, err)
+	p.answering.Unlock()
+
 	p.mu.Lock()
-	p.pending[m] = done
-	p.mu.Unlock()
-	if p.stopped() == nil { // asked again: what is pending now, deliver sees when it is fenced
+	defer p.mu.Unlock()
+	p.left--
+	p.bytes -= s.size + sendingOverhead
+	if lost {
+		p.lost++
+	}
+	if p.stopped && p.left == 0 {
+		close(p.empty)
+	}
+	if p.blocked > 0 {
+		p.room.Broadcast()
+	}
+	if s.lane.leave() {
 		select {
-		case p.async.Input() <- m:
-			return true
-		case <-p.closing:
+		case p.behind <- struct{}{}:
+		default: // it knows
 		}
 	}
-	_, mine := p.take(m)
-	return !mine
 }
 
-// deliver calls the callbacks. It ends when sarama has answered every record after Close.
-func (p *Producer) deliver() {
-	defer close(p.drained)
-	successes, failures := p.async.Successes(), p.async.Errors()
-	abandon, fenced := p.abandon, p.fenced
+// cause is why a client did not write a record.
+func (p *Producer) cause(s *sending, err error) error {
+	if fenced := p.fence(); fenced != nil {
+		return fenced
+	}
+	switch {
+	case s.refused != nil:
+		return s.refused
+	case errors.Is(err, kgo.ErrClientClosed):
+		return errUnacknowledged
+	case errors.Is(err, kerr.MessageTooLarge):
+		p.cluster.Limits.Doubt()
+	case errors.Is(err, context.DeadlineExceeded):
+		return p.troubles.since(s.sent)
+	}
+	return err
+}
+
+// run does what must not hold up those who send, nor the callbacks.
+func (p *Producer) run() {
+	defer close(p.done)
+	var fenced <-chan struct{}
 	var poll <-chan time.Time
 	if p.dialer != nil {
 		ticker := time.NewTicker(fencePoll)
 		defer ticker.Stop()
-		poll = ticker.C
+		fenced, poll = p.fenced, ticker.C
 	}
-	for successes != nil || failures != nil {
+	for {
 		select {
-		case m, ok := <-successes:
-			if !ok {
-				successes = nil
-				continue
-			}
-			if done, ok := p.take(m); ok {
-				done(m.Offset, nil)
-			}
-		case e, ok := <-failures:
-			if !ok {
-				failures = nil
-				continue
-			}
-			err := e.Err
-			if errors.Is(err, sarama.ErrMessageSizeTooLarge) {
-				p.limits.Doubt()
-			}
-			if errors.Is(err, sarama.ErrShuttingDown) { // it must be sent again, which sarama does not do any more
-				p.unwritten++
-				err = errUnacknowledged
-			}
-			if done, ok := p.take(e.Msg); ok {
-				done(-1, notProduced(e.Msg, e.Msg.Partition, err))
-			}
+		case <-p.behind:
+			p.feed()
 		case <-poll:
 			_ = p.dialer.fence() // its error closes fenced
 		case <-fenced:
 			fenced, poll = nil, nil
 			p.dialer.cut()
-			p.failPending(p.fenceErr) // sarama would try again for long
-		case <-abandon:
-			abandon = nil
-			p.failed <- p.failPending(errUnacknowledged)
+			p.stop()
+			p.end() // what is pending fails now: franz-go would try again for long
+		case <-p.over:
+			p.end()
+			return
 		}
 	}
 }
 
-// failPending answers what is not answered yet, and says how much that was.
-func (p *Producer) failPending(err error) int {
-	p.mu.Lock()
-	left := p.pending
-	p.pending = map[*sarama.ProducerMessage]func(int64, error){}
-	p.mu.Unlock()
-	for m, done := range left {
-		done(-1, notProduced(m, unknownPartition, err)) // sarama still has it, and may be about to choose one
-	}
-	return len(left)
-}
-
-func (p *Producer) take(m *sarama.ProducerMessage) (func(int64, error), bool) {
+// stop lets nothing more in.
+func (p *Producer) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	done, ok := p.pending[m]
-	delete(p.pending, m)
-	return done, ok
+	if p.stopped {
+		return
+	}
+	p.stopped = true
+	p.room.Broadcast()
+	if p.left == 0 {
+		close(p.empty)
+	}
+}
+
+// end answers what is not answered yet. It is for run alone.
+func (p *Producer) end() {
+	p.closeClients()
+	p.mu.Lock()
+	var waiting []*sending
+	for _, l := range p.lanes {
+		l.under += len(l.waiting)
+		waiting = append(waiting, l.waiting...)
+		l.waiting = nil
+	}
+	p.mu.Unlock()
+	for _, s := range waiting {
+		p.answer(&s.record, kgo.ErrClientClosed)
+	}
+	<-p.empty
+}
+
+func (p *Producer) closeClients() {
+	p.mu.Lock()
+	clients := p.clients
+	p.clients = nil
+	p.mu.Unlock()
+	for _, client := range clients {
+		client.Close()
+	}
+	p.cancel()
 }
 
 // Close waits until everything that was sent is acknowledged or has failed, but at most about 10 seconds: what is
 // left then fails, and Close says how many that were. All callbacks were called when it returns. Close may be
 // called again, and answers the same.
 func (p *Producer) Close() error {
-	p.once.Do(func() { p.err = p.close() })
+	p.once.Do(func() {
+		p.stop()
+		timeout := time.NewTimer(closeTimeout)
+		defer timeout.Stop()
+		select {
+		case <-p.empty:
+		case <-timeout.C:
+		}
+		close(p.over)
+		<-p.done
+		if p.lost > 0 {
+			p.err = fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", p.lost, closeTimeout)
+		}
+	})
 	return p.err
-}
-
-func (p *Producer) close() error {
-	close(p.closing)
-	p.sending.Lock()
-	p.closed = true
-	p.sending.Unlock()
-
-	p.async.AsyncClose()
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
-	select {
-	case <-p.drained:
-		return errors.Join(unacknowledged(p.unwritten), p.client.Close())
-	case <-p.fenced: // nothing can be acknowledged any more
-	case <-timeout.C:
-	}
-	// Without its client sarama gives up what it is retrying, at the latest when a search for the leader ends.
-	// That is not waited for: deliver ends by itself then, and has nobody left to call.
-	err := p.client.Close()
-	close(p.abandon)
-	select {
-	case n := <-p.failed:
-		return errors.Join(unacknowledged(n), err)
-	case <-p.drained:
-		return err
-	}
-}
-
-// unacknowledged is the error of a Close that n records were lost in.
-func unacknowledged(n int) error {
-	if n == 0 {
-		return nil
-	}
-	return fmt.Errorf("closing the Kafka producer: %d records were not acknowledged within %v", n, closeTimeout)
 }

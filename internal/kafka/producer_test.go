@@ -320,11 +320,15 @@ func TestProducerCloseEndsWhenKafkaDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	reached, hold := make(chan struct{}), make(chan struct{})
-	reach := sync.OnceFunc(func() { close(reached) }) // it is sent again on another connection
+	var asked atomic.Int32
 	k.Cluster().ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		reach()
+		k.Cluster().KeepControl()
+		if asked.Add(1) > 1 { // it is sent again on another connection
+			return nil, errors.New("connection lost"), true
+		}
+		close(reached)
 		k.Cluster().SleepControl(func() { <-hold })
-		return nil, nil, false
+		return nil, errors.New("connection lost"), true
 	})
 	answers := make(chan error, 2)
 	p.Send(wire.Record{Topic: "t"}, func(_ int64, err error) { answers <- err })

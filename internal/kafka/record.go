@@ -41,27 +41,6 @@ func recordOf(f *kgo.Record) wire.Record {
 	return r
 }
 
-// ProducerMessage is the message that writes a record. The partition and offset of the record are ignored, as the
-// producer decides them; a zero timestamp becomes the time of sending. Bytes are shared with the record, not
-// copied: they must not change until the message is acknowledged.
-func ProducerMessage(r wire.Record) *sarama.ProducerMessage {
-	m := &sarama.ProducerMessage{Topic: r.Topic, Timestamp: r.Timestamp}
-	// A ByteEncoder of nil would do for a null on Kafka, but the partitioner must see a nil Encoder.
-	if r.Key != nil {
-		m.Key = sarama.ByteEncoder(r.Key)
-	}
-	if r.Value != nil {
-		m.Value = sarama.ByteEncoder(r.Value)
-	}
-	if len(r.Headers) > 0 {
-		m.Headers = make([]sarama.RecordHeader, len(r.Headers))
-		for i, h := range r.Headers {
-			m.Headers[i] = sarama.RecordHeader{Key: []byte(h.Name), Value: h.Value}
-		}
-	}
-	return m
-}
-
 // Size is the number of bytes of a record as the limits of this package count them: key, value, headers and what
 // Kafka adds to each at most.
 func Size(r wire.Record) int {
@@ -73,5 +52,6 @@ func Size(r wire.Record) int {
 	return n
 }
 
-// recordOverhead is what sarama counts of a record without any of these.
-var recordOverhead = new(sarama.ProducerMessage).ByteSize(2)
+// recordOverhead is the most that Kafka adds to a record: its length, attributes, time and offset, and the lengths of its key, its
+// value and its headers.
+const recordOverhead = 5*binary.MaxVarintLen32 + binary.MaxVarintLen64 + 1

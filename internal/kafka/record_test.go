@@ -39,18 +39,6 @@ func TestRecordOf(t *testing.T) {
 	}
 }
 
-func TestProducerMessageTellsNullFromEmpty(t *testing.T) {
-	t.Parallel()
-	null := kafka.ProducerMessage(wire.Record{Topic: "t"})
-	if null.Key != nil || null.Value != nil {
-		t.Errorf("key %v, value %v; want nil encoders", null.Key, null.Value)
-	}
-	empty := kafka.ProducerMessage(wire.Record{Topic: "t", Key: []byte{}, Value: []byte{}})
-	if empty.Key == nil || empty.Value == nil {
-		t.Errorf("key %v, value %v; want encoders of nothing", empty.Key, empty.Value)
-	}
-}
-
 func TestSizeCountsEverything(t *testing.T) {
 	t.Parallel()
 	empty := kafka.Size(wire.Record{})

@@ -3,28 +3,26 @@ package kafka
 import (
 	"errors"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Rejected tells the errors of a record that sending it again would not cure from those of a cluster that cannot
 // be reached or is not able to write just now.
 func Rejected(err error) bool {
-	var code sarama.KError
-	if errors.As(err, &code) {
-		switch code {
-		case sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidTopic, sarama.ErrUnknownTopicOrPartition,
-			sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrInvalidMessage,
-			sarama.ErrInvalidRecord, sarama.ErrPolicyViolation:
-			return true
-		}
-		return false
+	code, ok := errors.AsType[*kerr.Error](err)
+	if !ok {
+		return IsTooLarge(err)
 	}
-	var configuration sarama.ConfigurationError // what sarama refuses by itself
-	return errors.As(err, &configuration) || IsTooLarge(err)
+	switch code {
+	case kerr.MessageTooLarge, kerr.InvalidTopicException, kerr.UnknownTopicOrPartition, kerr.TopicAuthorizationFailed,
+		kerr.ClusterAuthorizationFailed, kerr.CorruptMessage, kerr.InvalidRecord, kerr.PolicyViolation:
+		return true
+	}
+	return false
 }
 
 // Gone tells the errors of a topic that cannot be written at all, until somebody creates it or allows it.
 func Gone(err error) bool {
-	return errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrInvalidTopic) ||
-		errors.Is(err, sarama.ErrTopicAuthorizationFailed)
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.InvalidTopicException) ||
+		errors.Is(err, kerr.TopicAuthorizationFailed)
 }

@@ -16,7 +16,7 @@ import (
 // records again once it is there again.
 func TestProducerIsNotHeldUpByATopicThatIsGone(t *testing.T) {
 	t.Parallel()
-	const lost = 2000 // more than sarama takes in for one topic
+	const lost = 2000 // many
 	for name, create := range map[string]bool{"deleted": true, "never there": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,82 @@
+package kafka
+
+import "github.com/twmb/franz-go/pkg/kgo"
+
+// lane is what is under way to a topic, in order.
+//
+// A client of franz-go has one bound for its batches, for good: it makes batches of small records as large as that, which a topic that
+// takes less refuses as a whole, and fails a record that is larger. So each bound has a client. A record that is larger than a batch
+// goes alone, through one whose bound is no topic's. To keep the order, a topic changes clients only while nothing is under way to it.
+type lane struct {
+	under   int        // records that were handed to a client
+	bound   int        // of that client
+	alone   bool       // there is one, and none may join it
+	waiting []*sending // those behind, which are not handed over yet
+}
+
+// batch is the bound of the batches that a record may be in, and whether it must be the only one in its own.
+func (l *Limits) batch(topic string, size int) (bound int, alone bool) {
+	if bound = min(l.Of(topic), DefaultMaxRecordBytes); size > bound {
+		return MaxRecordBytes, true
+	}
+	return bound, false
+}
+
+// pass reports whether a record may be handed to its client now, and counts it then. p.mu is held.
+func (p *Producer) pass(s *sending) bool {
+	l := s.lane
+	bound, alone := p.cluster.Limits.batch(s.record.Topic, s.size)
+	if l.under > 0 && (l.alone || alone || bound != l.bound) {
+		return false
+	}
+	s.client, s.refused = p.client(bound)
+	l.under++
+	l.bound, l.alone = bound, alone
+	return true
+}
+
+// leave takes out a record that is answered. It reports whether others may pass now.
+func (l *lane) leave() bool {
+	l.under--
+	return l.under == 0 && len(l.waiting) > 0
+}
+
+// feed hands over what has waited for long enough. It is for run alone.
+func (p *Producer) feed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lanes {
+		for len(l.waiting) > 0 && p.pass(l.waiting[0]) {
+			s := l.waiting[0]
+			p.mu.Unlock()
+			p.hand(s)
+			p.mu.Lock()
+			l.waiting = l.waiting[1:] // only now: what its sender sends next would overtake it
+		}
+		if len(l.waiting) == 0 {
+			l.waiting = nil
+		}
+	}
+}
+
+// client is the one whose batches have that bound. p.mu is held. There are as many as there are bounds below DefaultMaxRecordBytes among the
+// topics, now or before, and two.
+func (p *Producer) client(bound int) (*kgo.Client, error) {
+	if client := p.clients[bound]; client != nil {
+		return client, nil
+	}
+	if p.clients == nil {
+		return nil, kgo.ErrClientClosed
+	}
+	places := &partitioner{keyed: p.cluster.KeyPartitions}
+	client, err := kgo.NewClient(append(p.cluster.producerOptions(bound),
+		kgo.RecordPartitioner(places),
+		kgo.WithHooks(&p.troubles),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	places.client = client
+	p.clients[bound] = client
+	return client, nil
+}
