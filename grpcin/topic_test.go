@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,6 +29,7 @@ func (r replyReader) Read(ctx context.Context, topic string, partition int32, fr
 // topics is a front whose records go through an embedded Kafka.
 type topics struct {
 	*front
+	broker  *embedded.Kafka
 	cluster kafkaclient.Cluster
 	answers *kafkaclient.Producer // of the replier
 }
@@ -40,7 +42,7 @@ func startOnKafka(t *testing.T, l grpcin.Limits, answer func(topics, wire.Record
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	s := topics{cluster: kafkaclient.Cluster{Brokers: k.Brokers(), ClientID: "test"}}
+	s := topics{broker: k, cluster: kafkaclient.Cluster{Brokers: k.Brokers(), ClientID: "test"}}
 	closing := func(close func() error) {
 		t.Cleanup(func() {
 			if err := close(); err != nil {
@@ -105,6 +107,42 @@ func echoing(t testing.TB) func(topics, wire.Record) {
 			return
 		}
 		s.write(t, message(reply, string(r.Value)))
+	}
+}
+
+// Whatever is known to have one message is sent to Kafka at once, and not its end after its message is acknowledged. A busy machine may part
+// some of them.
+func TestUnaryRequestIsOneRequestToKafka(t *testing.T) {
+	t.Parallel()
+	s := startOnKafka(t, grpcin.Limits{}, echoing(t))
+	ctx := withPatience(t)
+	call := func() {
+		c := s.stream(ctx, t, unary)
+		c.send("v")
+		c.half()
+		if got := c.next(); got != "v" {
+			t.Fatalf("%q came", got)
+		}
+		c.wants(codes.OK)
+	}
+	call() // it knows the topic now
+	const calls = 100
+	var asked atomic.Int64
+	cluster := s.broker.Cluster()
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
+			if topic.Topic == requests {
+				asked.Add(1)
+			}
+		}
+		return nil, nil, false
+	})
+	for range calls {
+		call()
+	}
+	if n := asked.Load(); n > calls*3/2 {
+		t.Errorf("Kafka was sent %d requests for %d calls", n, calls)
 	}
 }
 

@@ -63,6 +63,30 @@ func TestSlowServicePausesItsPartition(t *testing.T) {
 	b.committed()
 }
 
+// The message of a reply and its end leave at once, and not the end after the message is acknowledged. A busy machine may part some of them.
+func TestUnaryReplyIsOneRequestToKafka(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.started()
+	b.call(attempt("first", "1"), "v").check(t, codes.OK, "", "v")
+	const calls = 100
+	var asked atomic.Int64
+	cluster := b.kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if slices.ContainsFunc(request.(*kmsg.ProduceRequest).Topics, func(topic kmsg.ProduceRequestTopic) bool { return topic.Topic == replies }) {
+			asked.Add(1)
+		}
+		return nil, nil, false
+	})
+	for n := range calls {
+		b.call(attempt(fmt.Sprint(n), "1"), "v").check(t, codes.OK, "", "v")
+	}
+	if n := asked.Load(); n > calls*3/2 {
+		t.Errorf("Kafka was sent %d requests for %d replies", n, calls)
+	}
+}
+
 // What Kafka does not take is not read from the service.
 func TestSlowKafkaSlowsTheService(t *testing.T) {
 	t.Parallel()
