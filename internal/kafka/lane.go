@@ -1,17 +1,27 @@
 package kafka
 
-import "github.com/twmb/franz-go/pkg/kgo"
+import (
+	"errors"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
 
 // lane is what is under way to a topic, in order.
 //
 // A client of franz-go has one bound for its batches, for good: it makes batches of small records as large as that, which a topic that
 // takes less refuses as a whole, and fails a record that is larger. So each bound has a client. A record that is larger than a batch
 // goes alone, through one whose bound is no topic's. To keep the order, a topic changes clients only while nothing is under way to it.
+//
+// A record that Kafka refuses takes all others of its batch with it, and in franz-go all behind them. They are sent again, one by one.
 type lane struct {
-	under   int        // records that were handed to a client
-	bound   int        // of that client
-	alone   bool       // there is one, and none may join it
-	waiting []*sending // those behind, which are not handed over yet
+	under    int        // records that were handed to a client
+	bound    int        // of that client
+	alone    bool       // there is one, and none may join it
+	together bool       // several have been under way since none was
+	waiting  []*sending // those behind, which are not handed over yet
+	handing  int        // how many of them, the first ones, are just being handed over
 }
 
 // batch is the bound of the batches that a record may be in, and whether it must be the only one in its own.
@@ -26,19 +36,52 @@ func (l *Limits) batch(topic string, size int) (bound int, alone bool) {
 func (p *Producer) pass(s *sending) bool {
 	l := s.lane
 	bound, alone := p.cluster.Limits.batch(s.record.Topic, s.size)
+	alone = alone || s.again
 	if l.under > 0 && (l.alone || alone || bound != l.bound) {
 		return false
 	}
 	s.client, s.refused = p.client(bound)
+	l.together = l.under > 0
 	l.under++
 	l.bound, l.alone = bound, alone
 	return true
 }
 
-// leave takes out a record that is answered. It reports whether others may pass now.
-func (l *lane) leave() bool {
-	l.under--
-	return l.under == 0 && len(l.waiting) > 0
+// leave takes out a record that is answered, and lets others pass. p.mu is held.
+func (p *Producer) leave(l *lane) {
+	if l.under--; l.under > 0 || len(l.waiting) == 0 {
+		return
+	}
+	select {
+	case p.behind <- struct{}{}:
+	default: // it knows
+	}
+}
+
+// again takes back a record that was refused with others, to send it alone, before those that wait. It reports whether it did.
+func (p *Producer) again(refused *sending) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := refused.lane
+	if p.stopped || !l.together {
+		return false
+	}
+	s := *refused // which a request that is on its way may still look at
+	s.record.Context, s.again = &s, true
+	s.Context = p.term.of(p.ctx)
+	at := l.handing
+	for at < len(l.waiting) && l.waiting[at].again {
+		at++
+	}
+	l.waiting = slices.Insert(l.waiting, at, &s)
+	p.leave(l)
+	return true
+}
+
+// isOfOne tells the errors of a batch that one of its records is to blame for.
+func isOfOne(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
+		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
 }
 
 // feed hands over what has waited for long enough. It is for run alone.
@@ -48,9 +91,11 @@ func (p *Producer) feed() {
 	for _, l := range p.lanes {
 		for len(l.waiting) > 0 && p.pass(l.waiting[0]) {
 			s := l.waiting[0]
+			l.handing = 1
 			p.mu.Unlock()
 			p.hand(s)
 			p.mu.Lock()
+			l.handing = 0
 			l.waiting = l.waiting[1:] // only now: what its sender sends next would overtake it
 		}
 		if len(l.waiting) == 0 {

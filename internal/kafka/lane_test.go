@@ -2,12 +2,15 @@ package kafka_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/wire"
@@ -139,5 +142,54 @@ func TestProducerAfterATopicIsMadeAnew(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Kafka refuses whole batches. A record that is to blame for it harms no other, and those that were together too large are not to blame.
+func TestRecordThatIsRefusedFailsAlone(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"t": 1})
+	produce(t, newProducer(t, c), wire.Record{Topic: "t"})
+	alter(t, c, "t", 100_000) // without being told
+	p := newProducer(t, c)
+	hold, held := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int32
+	k.Cluster().ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if asked.Add(1) == 1 {
+			close(held)
+			k.Cluster().SleepControl(func() { <-hold })
+		}
+		return nil, nil, false
+	})
+	produced := make(chan struct{})
+	go func() {
+		defer close(produced)
+		produce(t, p, wire.Record{Topic: "t"})
+	}()
+	<-held
+	sizes := make([]int, 500)
+	for i := range sizes {
+		sizes[i] = 1000
+	}
+	sizes[42], sizes[43], sizes[499] = 200_000, 99_000, 300_000
+	var all sync.WaitGroup
+	for _, r := range numbered("t", 0, sizes...) {
+		all.Add(1)
+		p.Send(r, func(_ int64, err error) {
+			defer all.Done()
+			if large := kafka.Size(r) > 100_000; large != kafka.IsTooLarge(err) || !large && err != nil {
+				t.Errorf("%d bytes: %v", kafka.Size(r), err)
+			}
+		})
+	}
+	close(hold)
+	all.Wait()
+	<-produced
+	var got []string
+	for _, r := range readAll(t, c, "t", 0)[2:] {
+		got = append(got, string(r.Key))
+	}
+	if len(got) != len(sizes)-2 || !slices.IsSorted(got) {
+		t.Errorf("%d records were written, in order: %v", len(got), slices.IsSorted(got))
 	}
 }

@@ -218,6 +218,9 @@ func (p *Producer) answer(r *kgo.Record, err error) {
 	s := r.Context.(*sending)
 	offset, lost := r.Offset, false
 	if err != nil {
+		if isOfOne(err) && p.again(s) {
+			return
+		}
 		lost = errors.Is(err, kgo.ErrClientClosed) && p.fence() == nil
 		offset, err = -1, s.failed(p.cause(s, err))
 	}
@@ -238,12 +241,7 @@ func (p *Producer) answer(r *kgo.Record, err error) {
 	if p.blocked > 0 {
 		p.room.Broadcast()
 	}
-	if s.lane.leave() {
-		select {
-		case p.behind <- struct{}{}:
-		default: // it knows
-		}
-	}
+	p.leave(s.lane)
 }
 
 // cause is why a client did not write a record.

@@ -23,6 +23,7 @@ type sending struct {
 	lane    *lane
 	client  *kgo.Client // that has it, or had it
 	refused error       // why there is no client, or no partition, for it
+	again   bool        // it was refused together with others, and is alone now
 }
 
 // unknownPartition is that of a record before the partitioner has seen it.
