@@ -46,14 +46,18 @@ func (c *changelog) builder(stores tablestore.Stores) storage.Builder {
 	}
 }
 
+// store is the one of a partition that was opened last.
+func (c *changelog) store(partition int32) *tablestore.Store {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stores[partition]
+}
+
 // end is the offset after the last record that the store of a partition needs, and will be given: also one behind a transaction
 // that is open, which the recovery waits for. Without it a result would be missing, and its key executed again.
 func (c *changelog) end(topic string, partition int32) (int64, error) {
-	c.mu.Lock()
-	store := c.stores[partition]
-	c.mu.Unlock()
 	var from int64
-	if store != nil {
+	if store := c.store(partition); store != nil {
 		from = store.Next()
 	}
 	last, open, stable, err := c.reader.Last(c.ctx, topic, partition, from)

@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash"
 	"slices"
@@ -28,14 +29,13 @@ type run struct {
 	groupConfig *sarama.Config
 	group       *consumergroup.Group
 	changelog   *changelog
-	records     *outbox.Codec
-	producer    *kafka.Producer // once goka runs
+	outbox      *outbox.Outbox // once goka runs
 }
 
 // goka builds the processor of one run. It uses client and member as long as it runs, and ctx is that time. end is told of a local store that has
 // failed, and is to end the run in order: the results of calls in flight reach the changelog all the same.
 func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
-	r := &run{Processor: p, client: client, reader: p.cluster.On(client), partitions: p.partitions.Load(), records: outbox.NewCodec()}
+	r := &run{Processor: p, client: client, reader: p.cluster.On(client), partitions: p.partitions.Load()}
 	r.groupConfig = r.memberConfig()
 	r.group = consumergroup.New(r.groupOptions(member))
 	r.changelog = newChangelog(ctx, r.reader, p.config.Log)
@@ -85,26 +85,19 @@ func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
 		EndWhenFrozen:  true,
 		Heartbeat:      member.Heartbeat,
 		Partitions:     r.partitions,
-		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { r.passOn(r.producer, m, done) },
+		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { r.passOn(r.outbox.Producer, m, done) },
 		Log:            r.config.Log,
 	}
 }
 
-// graph is what goka reads and writes.
+// graph is what goka reads. It writes nothing.
 func (r *run) graph() *goka.GroupGraph {
-	remote, deliveries := r.config.Remote, r.group.Codec()
-	edges := []goka.Edge{
-		goka.Loop(loopCodec{r.records, deliveries}, r.handle),
-		goka.Persist(partition.Codec{}),
-		goka.Output(goka.Stream(remote.Processing.DeadLetter), r.records),
-	}
+	batches := r.group.Codec()
+	edges := []goka.Edge{goka.Loop(batches, r.handle), goka.Persist(partition.Codec{})}
 	for _, topic := range r.inputs {
-		edges = append(edges, goka.Input(goka.Stream(topic), deliveries, r.handle))
+		edges = append(edges, goka.Input(goka.Stream(topic), batches, r.handle))
 	}
-	for _, topic := range remote.Outputs() {
-		edges = append(edges, goka.Output(goka.Stream(topic), r.records))
-	}
-	return goka.DefineGroup(goka.Group(remote.Group), edges...)
+	return goka.DefineGroup(goka.Group(r.config.Remote.Group), edges...)
 }
 
 // options put our group, stores, topics and producer in the place of goka's.
@@ -127,7 +120,7 @@ func (r *run) options(end func(error)) []goka.ProcessorOption {
 			}
 			return r.group.Wrap(inner), nil
 		}),
-		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return r.outbox() }),
+		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return r.producer() }),
 	}
 	if r.config.Remote.Processing.Standby {
 		// A copy follows the partitions of the others, and is made before the group is joined, which would wait for it.
@@ -151,42 +144,46 @@ func (r *run) tableStores(end func(error)) tablestore.Stores {
 	}
 }
 
-// outbox is goka's producer, which sends nothing while the partitions may have another owner.
-func (r *run) outbox() (*outbox.Outbox, error) {
+// producer makes the outbox, which sends nothing while the partitions may have another owner. goka opens and closes it at its time.
+func (r *run) producer() (goka.Producer, error) {
 	remote, cluster := r.config.Remote, r.cluster
 	cluster.KeyPartitions = map[string]int32{remote.Table: r.partitions, remote.Loop: r.partitions}
-	var err error
-	if r.producer, err = kafka.NewFencedProducer(cluster, r.group.Lost); err != nil {
+	p, err := kafka.NewFencedProducer(cluster, r.group.Lost)
+	if err != nil {
 		return nil, err
 	}
-	return &outbox.Outbox{
-		Producer: r.producer, Codec: r.records, Table: remote.Table, DeadLetters: remote.Processing.DeadLetter, Missing: r.missing,
-		Stalled: r.group.Stalled,
-	}, nil
-}
-
-// handle is goka's callback for every topic of the group.
-func (p *Processor) handle(ctx goka.Context, message any) {
-	d, _ := message.(*consumergroup.Delivery)
-	switch {
-	case d == nil: // of a session that is over: its record comes again
-	case ctx.Context().Err() != nil:
-		// goka is shutting down: its context answers with nothing instead of failing, which would look like "no row". A
-		// hold that is never released keeps the record uncommitted.
-		d.Hold()
-	default:
-		p.partition(ctx.Partition()).Handle(ctx, d)
+	r.outbox = &outbox.Outbox{
+		Producer: p, DeadLetters: remote.Processing.DeadLetter, Missing: r.missing, Stalled: r.group.Stalled,
 	}
+	return silent{r.outbox}, nil
 }
 
-// loopCodec is the codec of the loop topic, which is written as records and read as deliveries.
-type loopCodec struct {
-	*outbox.Codec
-	deliveries consumergroup.Codec
+// handle is goka's callback for every topic of the group. The callback counts as unfinished, so that goka does not close the local store, until
+// all that was written in it is acknowledged.
+func (r *run) handle(ctx goka.Context, message any) {
+	batch, _ := message.(*consumergroup.Batch)
+	if batch == nil { // of a session that is over: its records come again
+		return
+	}
+	id := ctx.Partition()
+	r.partition(id).Handle(ctx.Context(), batch, r.changelog.store(id), r.outbox, ctx.DeferCommit())
 }
 
-// Decode implements goka.Codec.
-func (c loopCodec) Decode(b []byte) (any, error) { return c.deliveries.Decode(b) }
+// silent is goka's producer, through which goka sends nothing: only callbacks do.
+type silent struct{ *outbox.Outbox }
+
+var errSilent = errors.New("records are not sent through goka")
+
+// Emit implements goka.Producer.
+func (s silent) Emit(topic, key string, value []byte) *goka.Promise {
+	return s.EmitWithHeaders(topic, key, value, nil)
+}
+
+// EmitWithHeaders implements goka.Producer.
+func (silent) EmitWithHeaders(string, string, []byte, goka.Headers) *goka.Promise {
+	_, finish := goka.NewPromiseWithFinisher()
+	return finish(nil, errSilent)
+}
 
 // topicManager is goka's view of the topics. We have created and checked them ourselves: goka would demand its own
 // replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.

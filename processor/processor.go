@@ -285,7 +285,7 @@ func (p *Processor) partition(id int32) *partition.Partition {
 func (p *Processor) assigned(a goka.Assignment) {
 	parts := make(map[int32]*partition.Partition, len(a))
 	for id := range a {
-		parts[id] = p.binding.Assign()
+		parts[id] = p.binding.Assign(id)
 	}
 	p.mu.Lock()
 	before := p.parts

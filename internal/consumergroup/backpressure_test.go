@@ -23,7 +23,7 @@ func TestMaxInFlight(t *testing.T) {
 		r.quiet(t)
 		result.mark()
 		if c := r.next(); c.Record == nil || c.Record.Offset != 3 {
-			t.Fatalf("next delivery is %v", c.message)
+			t.Fatalf("next delivery is record %v, payload %v", c.Record, c.Payload)
 		}
 		r.quiet(t)
 		wantCommitted(t, s, 0)
@@ -68,8 +68,8 @@ func TestPartitionsDoNotBlockEachOther(t *testing.T) {
 		s.claims[other].produce(0, 1, 2)
 		for range 3 {
 			c := r.next()
-			if c.message.Partition != other.id {
-				t.Fatalf("record of partition %d", c.message.Partition)
+			if c.Record.Partition != other.id {
+				t.Fatalf("record of partition %d", c.Record.Partition)
 			}
 			c.mark()
 		}

@@ -24,7 +24,7 @@ func (r *rig) wantOffsets(t *testing.T, want ...int64) []*callback {
 	all := r.take(len(want))
 	for i, c := range all {
 		if c.Record == nil || c.Record.Offset != want[i] {
-			t.Fatalf("delivery %d is %v, want offset %d", i, c.message, want[i])
+			t.Fatalf("delivery %d is record %v, payload %v, want offset %d", i, c.Record, c.Payload, want[i])
 		}
 	}
 	return all

@@ -19,6 +19,7 @@ type claim struct {
 	options                   Options
 	stalled                   func() bool                 // of the group
 	session                   sarama.ConsumerGroupSession // sarama's
+	token                     *sarama.ConsumerMessage     // causes a callback of the handler
 	out                       chan *sarama.ConsumerMessage
 	wake                      chan struct{} // something changed that the pump waits for
 	stirred                   chan struct{} // something was finished behind an unfinished record
@@ -41,7 +42,10 @@ type claim struct {
 	pending   map[int64]*Delivery // unfinished, by offset
 	records   int                 // how many of them are records
 	bytes     int                 // the sum of their sizes, and of what they were charged
-	injected  []*Delivery         // not yet handed to the handler; each stands for a hold, so bounded by them
+	unhandled queue               // records that the handler has not got; at most maxBatch
+	injected  queue               // not yet given to the handler; each stands for a hold, so bounded by them
+	called    bool                // a callback is on its way, or under way, that takes what is ready
+	blocked   bool                // the pump can not read
 	synthetic int64
 	closed    bool
 }
@@ -55,6 +59,7 @@ func newClaim(id uint64, o Options, stalled func() bool, session sarama.Consumer
 		options:            o,
 		stalled:            stalled,
 		session:            session,
+		token:              &sarama.ConsumerMessage{Topic: inner.Topic(), Partition: inner.Partition(), Value: tokenOf(id)},
 		out:                make(chan *sarama.ConsumerMessage),
 		wake:               make(chan struct{}, 1),
 		stirred:            make(chan struct{}, 1),
@@ -67,10 +72,11 @@ func newClaim(id uint64, o Options, stalled func() bool, session sarama.Consumer
 	}
 }
 
-// Messages is closed when the claim is drained.
+// Messages are tokens, each of which causes a callback; closed when the claim is drained.
 func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.out }
 
-// pump feeds the handler until the session has ended and the claim is drained or lost, or until the handler has gone.
+// pump reads records, and calls the handler when something is ready, until the session has ended and the claim is drained or lost, or
+// until the handler has gone.
 func (c *claim) pump(handlerGone <-chan struct{}) {
 	defer close(c.out)
 	defer c.close()
@@ -78,58 +84,39 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 	sessionEnd := c.session.Context().Done()
 	var drainOver <-chan time.Time
 	var read *sarama.ConsumerMessage // read, but there is no room for it yet
+	var call chan<- *sarama.ConsumerMessage
 	drain := func() {
-		sessionEnd = nil
+		sessionEnd, read = nil, nil
+		c.putBack()
 		timer := time.NewTimer(c.drainTime())
 		drainOver = timer.C
 	}
 	for {
-		next, canRead := c.state()
+		draining := sessionEnd == nil
+		canRead := c.canRead(draining)
 		if !canRead {
 			c.tellBlocking()
 		}
-		draining := sessionEnd == nil
 		if draining && (c.idle() || c.standing() == lost) {
 			return
 		}
-		// A hand-over that waited through the freeze happens all the same. It may begin work, but none that is seen:
-		// what the work wants to write comes through here, too.
 		if c.stalled() {
 			return
 		}
-		if next != nil {
-			select {
-			case c.out <- next:
-				c.handedOver()
-			case <-sessionEnd:
-				drain()
-			case <-drainOver:
-				return
-			case <-handlerGone:
-				return
-			}
+		if read != nil && canRead && c.add(read) {
+			read = nil
 			continue
 		}
-		if read != nil && canRead && !draining {
-			if message, ok := c.add(read); ok {
-				offset := read.Offset
-				read = nil
-				select {
-				case c.out <- message:
-				case <-sessionEnd:
-					c.takeBack(offset)
-					drain()
-				case <-handlerGone:
-					return
-				}
-				continue
-			}
+		if call == nil && c.mustCall() {
+			call = c.out
 		}
 		var messages <-chan *sarama.ConsumerMessage
-		if canRead && read == nil && !draining {
+		if canRead && read == nil {
 			messages = c.ConsumerGroupClaim.Messages()
 		}
 		select {
+		case call <- c.token:
+			call = nil
 		case m, ok := <-messages:
 			if !ok {
 				drain()
@@ -159,15 +146,36 @@ func (c *claim) drainTime() time.Duration {
 
 func (c *claim) standing() standing { return ownership(context.Cause(c.session.Context())) }
 
-// state says what the pump may do: hand over an injection, or read a record.
-func (c *claim) state() (next *sarama.ConsumerMessage, canRead bool) {
+// canRead reports whether the pump may read a record. Where not, it is woken by what is finished, and at the end of a batch.
+func (c *claim) canRead(draining bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.injected) > 0 {
-		next = c.message(c.injected[0])
+	can := !draining && c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted && c.unhandled.len() < maxBatch
+	c.blocked = !can
+	return can
+}
+
+// mustCall reports whether something is ready, and no callback on its way to take it.
+func (c *claim) mustCall() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	must := !c.called && c.ready()
+	c.called = c.called || must
+	return must
+}
+
+// ready reports whether the handler can be given something. The caller holds c.mu.
+func (c *claim) ready() bool { return c.injected.len() > 0 || c.unhandled.len() > 0 }
+
+// takeReady takes what the handler is given next. The caller holds c.mu.
+func (c *claim) takeReady() *Delivery {
+	if d := c.injected.pop(); d != nil {
+		return d
 	}
-	canRead = c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted
-	return next, canRead
+	if c.unhandled.len() == maxBatch {
+		c.signal() // the pump may be waiting for room
+	}
+	return c.unhandled.pop()
 }
 
 // idle reports whether nothing is in flight, but for records that wait for others, which do not come any more in a drain.
@@ -186,7 +194,7 @@ func (c *claim) idle() bool {
 func (c *claim) tellBlocking() {
 	c.mu.Lock()
 	var tell func()
-	if c.window.len() >= c.options.MaxUncommitted {
+	if c.window.len() >= c.options.MaxUncommitted && c.unhandled.len() == 0 {
 		if d := c.pending[c.window.entries[c.window.head].offset]; d != nil {
 			tell, d.blocking = d.blocking, nil
 		}
@@ -197,36 +205,24 @@ func (c *claim) tellBlocking() {
 	}
 }
 
-// message is the form in which a delivery passes through the handler's library.
-func (c *claim) message(d *Delivery) *sarama.ConsumerMessage {
-	if d.Record != nil {
-		return &sarama.ConsumerMessage{
-			Topic: d.Record.Topic, Partition: d.Record.Partition, Offset: d.offset,
-			Timestamp: d.Record.Timestamp, Key: d.Record.Key, Value: appendHandle(c.id, d.offset),
-		}
-	}
-	return &sarama.ConsumerMessage{
-		Topic: c.Topic(), Partition: c.Partition(), Offset: d.offset,
-		Key: []byte(d.key), Value: appendHandle(c.id, d.offset),
-	}
-}
-
 // add takes a record in; false means that there is no room for its bytes, and that the pump is woken when there is.
-func (c *claim) add(m *sarama.ConsumerMessage) (*sarama.ConsumerMessage, bool) {
+func (c *claim) add(m *sarama.ConsumerMessage) bool {
 	bytes := size(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.records == 0
 	if !first && c.bytes+bytes > c.options.MaxInFlightBytes || !c.options.Budget.take(c, bytes, first) {
-		return nil, false
+		c.blocked = true
+		return false
 	}
-	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1, rested: rested(c.before, m.Offset)}
+	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1, bytes: bytes, rested: rested(c.before, m.Offset)}
 	c.pending[m.Offset] = d
+	c.unhandled.push(d)
 	c.records++
 	c.bytes += bytes
 	c.window.push(m.Offset)
 	c.next = m.Offset + 1
-	return c.message(d), true
+	return true
 }
 
 // size is what a record counts against the bounds.
@@ -243,22 +239,22 @@ func (c *claim) leave(d *Delivery) {
 	if d.resting {
 		return // it has left them
 	}
-	bytes := size(d.Record) + d.charged
 	c.records--
-	c.bytes -= bytes
+	c.bytes -= d.bytes
 	if !c.closed { // else all has been given back
-		c.options.Budget.give(1, bytes)
+		c.options.Budget.give(1, d.bytes)
 	}
 }
 
-// takeBack undoes add for a record that the handler never got.
-func (c *claim) takeBack(offset int64) {
+// putBack takes the records that the handler has not got from what is in flight: they are not handled in this session. The window keeps
+// their offsets back.
+func (c *claim) putBack() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leave(c.pending[offset])
-	delete(c.pending, offset)
-	c.window.pop()
-	c.next = offset
+	for d := c.unhandled.pop(); d != nil; d = c.unhandled.pop() {
+		c.leave(d)
+		delete(c.pending, d.offset)
+	}
 }
 
 // inject queues a delivery for the handler on behalf of parent, whose open count it takes over from a hold or
@@ -267,45 +263,30 @@ func (c *claim) inject(parent *Delivery, i injection) {
 	c.synthetic++
 	d := &Delivery{Payload: i.payload, claim: c, offset: c.synthetic, open: 1, parent: parent, key: i.key}
 	c.pending[d.offset] = d
-	c.injected = append(c.injected, d)
-	c.signal()
-}
-
-// handedOver removes the first injection from the queue.
-func (c *claim) handedOver() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.injected[0] = nil
-	c.injected = c.injected[1:]
-	if len(c.injected) == 0 {
-		c.injected = nil
+	c.injected.push(d)
+	if !c.called {
+		c.signal()
 	}
 }
 
-// delivery finds what a handle stands for; nil when it is finished.
-func (c *claim) delivery(offset int64) *Delivery {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pending[offset]
-}
-
-// mark is the handler saying that all its callback for this offset wrote is acknowledged.
-func (c *claim) mark(offset int64) {
-	if d, prefix := c.marked(offset); d != nil {
-		c.commit(prefix)
-		if a, ok := d.Payload.(Acknowledged); ok {
-			a.Acknowledged()
-		}
+// mark is the handler saying that all its callback for a delivery wrote is acknowledged.
+func (c *claim) mark(d *Delivery) {
+	prefix, first := c.marked(d)
+	if !first {
+		return
+	}
+	c.commit(prefix)
+	if a, ok := d.Payload.(Acknowledged); ok {
+		a.Acknowledged()
 	}
 }
 
-// marked marks the delivery of an offset; nil where there is none that is not marked.
-func (c *claim) marked(offset int64) (*Delivery, prefix) {
+// marked marks a delivery, and reports whether that is its first mark.
+func (c *claim) marked(d *Delivery) (_ prefix, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := c.pending[offset]
-	if d == nil || d.marked {
-		return nil, prefix{}
+	if d.marked {
+		return prefix{}, false
 	}
 	d.marked = true
 	if next := d.next; next != nil {
@@ -314,9 +295,9 @@ func (c *claim) marked(offset int64) (*Delivery, prefix) {
 			c.inject(d, *next)
 		}
 		// A closed claim leaves the delivery unfinished: its record comes again.
-		return d, prefix{}
+		return prefix{}, true
 	}
-	return d, c.finish(d)
+	return c.finish(d), true
 }
 
 // settle lets a record rest where it can. The caller holds c.mu.
@@ -375,7 +356,9 @@ func (c *claim) finish(d *Delivery) prefix {
 		}
 		d = then
 	}
-	c.signal()
+	if c.blocked {
+		c.signal()
+	}
 	return c.finished(commit, ok)
 }
 
@@ -510,7 +493,7 @@ func (c *claim) signal() {
 func (c *claim) close() {
 	c.mu.Lock()
 	c.closed = true
-	c.injected = nil
+	c.injected, c.unhandled = queue{}, queue{}
 	c.options.Budget.forget(c)
 	c.options.Budget.give(c.records, c.bytes)
 	c.mu.Unlock()

@@ -74,14 +74,13 @@ func TestMarks(t *testing.T) {
 	}{
 		{"twice on a held record", func(all []*callback) { all[0].Hold(); all[0].mark(); all[0].mark() }, 0},
 		{"twice on a finished record", func(all []*callback) { all[0].mark(); all[0].mark() }, 1},
-		{"of an unknown partition", func(all []*callback) {
+		{"of messages", func(all []*callback) {
 			for id := range int32(3) {
-				all[0].session.MarkOffset("requests", id+1, 1, "")
+				all[0].session.MarkOffset("requests", id, 1, "")
 				all[0].session.MarkOffset("other", id, 1, "")
 			}
+			all[0].session.MarkMessage(all[0].message, "")
 		}, 0},
-		{"of an unknown offset", func(all []*callback) { all[0].session.MarkOffset("requests", 0, 99, "") }, 0},
-		{"by offset", func(all []*callback) { all[0].session.MarkOffset("requests", 0, 1, "") }, 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

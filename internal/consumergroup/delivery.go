@@ -2,13 +2,11 @@ package consumergroup
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
 
 	"github.com/IBM/sarama"
 )
 
-// Delivery is what the handler gets for one message of a claim: a record of the topic, or something injected.
+// Delivery is a record of the topic of a claim, or something injected into it.
 // Its methods are safe for concurrent use.
 type Delivery struct {
 	Record  *sarama.ConsumerMessage // nil when injected
@@ -25,7 +23,7 @@ type Delivery struct {
 	parent *Delivery  // what an injected delivery was injected for
 	next   *injection // what follows once it is marked
 
-	charged int // bytes of a record's results, on top of its own
+	bytes int // of a record and its results, against the bounds
 
 	followers []int64 // offsets of records that are worth nothing without this one
 	ends      *Hold   // given up when this one is finished
@@ -43,6 +41,18 @@ type injection struct {
 	key     string
 	payload any
 }
+
+// Key is that of the record, or under which the delivery was injected.
+func (d *Delivery) Key() string {
+	if d.Record != nil {
+		return string(d.Record.Key)
+	}
+	return d.key
+}
+
+// Mark says that everything that the callback wrote for the delivery is acknowledged. A delivery that is not marked is never finished. Further
+// calls do nothing.
+func (d *Delivery) Mark() { d.claim.mark(d) }
 
 // Context ends when the claim takes no more injections: its session ended and the drain time is over. Work done
 // for the delivery has lost its meaning then; another member does it again.
@@ -99,7 +109,7 @@ func (d *Delivery) Charge(bytes int) {
 	if root.Record == nil || root.open == 0 || root.resting || c.closed { // nobody's, finished, or given back
 		return
 	}
-	root.charged += bytes
+	root.bytes += bytes
 	c.bytes += bytes
 	c.options.Budget.charge(bytes)
 }
@@ -189,6 +199,7 @@ func (h *Hold) Rest() {
 	}
 	h.delivery.done = true
 	c.settle(h.delivery)
+	c.signal()
 }
 
 // Inject sends payload through the claim to the handler, under key, in place of the hold: the held delivery
@@ -206,39 +217,4 @@ func (h *Hold) Inject(key string, payload any) bool {
 	h.use()
 	c.inject(h.delivery, injection{key, payload})
 	return true
-}
-
-// handle is the value under which a delivery travels through the handler's library: claim id, offset.
-const handleSize = 16
-
-func appendHandle(claim uint64, offset int64) []byte {
-	b := make([]byte, handleSize)
-	binary.BigEndian.PutUint64(b, claim)
-	binary.BigEndian.PutUint64(b[8:], uint64(offset))
-	return b
-}
-
-// Codec is the goka.Codec of the topics that the group consumes. Decode gives the *Delivery of a
-// message, or a nil *Delivery for a message whose session is over; it never fails, because a decoding error would
-// end the processor.
-func (g *Group) Codec() Codec { return Codec{g} }
-
-// Codec decodes the handles of one Group.
-type Codec struct{ group *Group }
-
-// Decode implements goka.Codec.
-func (c Codec) Decode(handle []byte) (any, error) {
-	if len(handle) != handleSize {
-		return (*Delivery)(nil), nil
-	}
-	claim := c.group.claim(binary.BigEndian.Uint64(handle))
-	if claim == nil {
-		return (*Delivery)(nil), nil
-	}
-	return claim.delivery(int64(binary.BigEndian.Uint64(handle[8:]))), nil
-}
-
-// Encode implements goka.Codec. Deliveries are only ever read: it always fails.
-func (c Codec) Encode(any) ([]byte, error) {
-	return nil, fmt.Errorf("consumergroup: a delivery cannot be written to a topic")
 }

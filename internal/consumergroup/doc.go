@@ -6,24 +6,28 @@
 // one. And a stream processor such as goka lets its state be written only inside a callback, so work that ends
 // later, on another goroutine, has no place to write its result. The wrapper solves both, per claimed partition:
 //
-//	broker --> sarama claim --> pump --record--> handler callback --> writes, emits, marks
-//	                             ^  ^               |                      |
-//	  stops at MaxInFlight, -----+  |             Hold()                   |
-//	  MaxUncommitted, Budget        |               v                      |
-//	                                |         work, elsewhere              |
-//	                                +--injected-- Hold.Inject(result)      |
-//	                                                                       v
-//	broker <-- MarkOffset <---- contiguous finished prefix <------ mark, Release
+//	broker --> sarama claim --> pump --token--> handler callback: Batch.Next --> writes, each acknowledged
+//	                             |                 ^    |                               |
+//	  stops at MaxInFlight, -----+--records that --+  Hold()                            |
+//	  MaxUncommitted, Budget        wait           |    v                               |
+//	                                               |  work, elsewhere                   |
+//	                                  injections --+--- Hold.Inject(result)             |
+//	                                                                                    v
+//	broker <-- MarkOffset <---- contiguous finished prefix <--------------------- Mark, Release
+//
+// What is ready at a claim (records that were read, and injections, which go first) waits there. One message, a token, makes the handler's library
+// call the handler, which takes it all as a Batch, one Delivery after the other: what the library does for a message is done once for many
+// of them. A batch is bounded, so that a callback stays short, and there is one token of a claim at a time. The library's own mark, of the token, says nothing.
 //
 // A record is finished when the handler has marked it, every Hold on it is released, and everything injected on
 // its behalf is finished too. Only the contiguous finished prefix of a partition is marked at sarama.
 //
-// An injected delivery travels in the claim like a record and is handled by the same goroutine, one after the
+// An injected delivery is handled as a record is, by the same goroutine, one after the
 // other, in a valid callback. The handler's mark on it means that all it wrote is acknowledged, which finishes
 // it and thereby what it was injected for. Delivery.Then chains a second step behind that acknowledgement.
 //
-// At the end of a session (rebalance, stop) a claim reads no more records but goes on delivering injections until
-// nothing is in flight or the drain time is over. Only then does the handler see its session end. A member
+// At the end of a session (rebalance, stop) a claim reads no more records, and leaves those that wait to the next owner, but goes on delivering
+// injections until nothing is in flight or the drain time is over. Only then does the handler see its session end. A member
 // that lost its partitions already does not drain: they have another owner.
 //
 // Behind one slow record many others may be finished. With Options.Committed, which those are is written into the
@@ -47,6 +51,6 @@
 // A handler may know fewer partitions than a topic has: it keeps state for each, and the topic got more. What comes in the
 // others is not shown to it but passed on (Options.Surplus), to where it gets it.
 //
-// The handler sees records as small handles that Codec turns into a Delivery, so that what a processor library
-// would flatten (repeated headers, null keys, null values) is kept. The package knows nothing of what records mean.
+// Records do not pass through the library, so that what it would flatten (repeated headers, null keys, null values) is
+// kept. The package knows nothing of what records mean.
 package consumergroup

@@ -7,3 +7,6 @@ func (g *Group) Freeze(d time.Duration) {
 	before := g.freeze.note.Load().Add(-d)
 	g.freeze.note.Store(&before)
 }
+
+// MaxBatch is how long a batch is at most.
+const MaxBatch = maxBatch

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -255,12 +256,13 @@ func (c *claim) HighWaterMarkOffset() int64               { return 0 }
 func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
 // processor is a handler built like goka's: one goroutine per partition for all topics, which ends with the context
-// of the session; a message that cannot be decoded ends it.
+// of the session; a message that cannot be decoded ends it. It marks each delivery when its callback returns, but for those that are marked later.
 type processor struct {
 	codec    consumergroup.Codec
 	callback func(*callback)
 	setup    func(sarama.ConsumerGroupSession) error
 	cleanup  func() error
+	batches  atomic.Int64 // how many there were
 
 	session sarama.ConsumerGroupSession // of the current session
 	inputs  map[int32]chan *sarama.ConsumerMessage
@@ -268,15 +270,15 @@ type processor struct {
 	stop    chan struct{} // a failure of the processor
 }
 
-// callback is one run of the processor's callback, for a message that stands for a delivery.
+// callback is the turn of one delivery in the processor's callback.
 type callback struct {
 	*consumergroup.Delivery
-	message *sarama.ConsumerMessage
+	message *sarama.ConsumerMessage // what the batch came for
 	session sarama.ConsumerGroupSession
 	later   bool // what the callback wrote is acknowledged later: mark is called by whoever set this
 }
 
-func (c *callback) mark() { c.session.MarkMessage(c.message, "") }
+func (c *callback) mark() { c.Mark() }
 
 func (p *processor) Setup(s sarama.ConsumerGroupSession) error {
 	p.session = s
@@ -306,10 +308,18 @@ func (p *processor) run(s sarama.ConsumerGroupSession, input chan *sarama.Consum
 			if err != nil {
 				panic(err)
 			}
-			c := &callback{Delivery: decoded.(*consumergroup.Delivery), message: m, session: s}
-			if p.callback(c); !c.later {
-				c.mark()
+			batch := decoded.(*consumergroup.Batch)
+			if batch == nil {
+				continue // its session is over
 			}
+			p.batches.Add(1)
+			for d := batch.Next(); d != nil; d = batch.Next() {
+				c := &callback{Delivery: d, message: m, session: s}
+				if p.callback(c); !c.later {
+					c.mark()
+				}
+			}
+			s.MarkMessage(m, "") // as goka does
 		case <-s.Context().Done():
 			return
 		}
@@ -409,7 +419,7 @@ func (r *rig) quiet(t testing.TB) {
 	synctest.Wait()
 	select {
 	case c := <-r.got:
-		t.Fatalf("unexpected callback for offset %d, payload %v", c.message.Offset, c.Payload)
+		t.Fatalf("unexpected callback for record %v, payload %v", c.Record, c.Payload)
 	default:
 	}
 }

@@ -20,8 +20,8 @@ func TestInjectOnNobodysBehalf(t *testing.T) {
 			t.Fatal("Inject() = false")
 		}
 		work := r.next()
-		if work.Record != nil || work.Payload != "work" || string(work.message.Key) != "key" {
-			t.Errorf("injected %v, payload %v, key %q", work.Record, work.Payload, work.message.Key)
+		if work.Record != nil || work.Payload != "work" || work.Key() != "key" {
+			t.Errorf("injected %v, payload %v, key %q", work.Record, work.Payload, work.Key())
 		}
 		work.Then("key", "acknowledged")
 		r.quiet(t)

@@ -21,11 +21,11 @@ func TestInject(t *testing.T) {
 			t.Fatal("Inject() = false")
 		}
 		c := r.next()
-		if c.Record != nil || c.Payload != "result" || string(c.message.Key) != "key" {
-			t.Errorf("injected %v, payload %v, key %q", c.Record, c.Payload, c.message.Key)
+		if c.Record != nil || c.Payload != "result" || c.Key() != "key" {
+			t.Errorf("injected %v, payload %v, key %q", c.Record, c.Payload, c.Key())
 		}
-		if c.message.Topic != "requests" || c.message.Partition != 0 || c.message.Offset <= 1 {
-			t.Errorf("injected into %s/%d at %d", c.message.Topic, c.message.Partition, c.message.Offset)
+		if c.message.Topic != "requests" || c.message.Partition != 0 {
+			t.Errorf("injected into %s/%d", c.message.Topic, c.message.Partition)
 		}
 		wantCommitted(t, s, 0)
 		c.mark()
@@ -144,8 +144,8 @@ func TestThen(t *testing.T) {
 		c.mark()
 
 		second := r.next()
-		if second.Payload != "second step" || string(second.message.Key) != "k2" {
-			t.Errorf("payload %v, key %q", second.Payload, second.message.Key)
+		if second.Payload != "second step" || second.Key() != "k2" {
+			t.Errorf("payload %v, key %q", second.Payload, second.Key())
 		}
 		second.Then("k3", "third step")
 		r.quiet(t)

@@ -40,20 +40,11 @@ func (s *session) Claims() map[string][]int32 {
 // Context ends when every claim is drained.
 func (s *session) Context() context.Context { return s.ctx }
 
-// MarkOffset says that the message before offset is handled and all its callback wrote is acknowledged.
-func (s *session) MarkOffset(topic string, partition int32, offset int64, _ string) {
-	s.mu.Lock()
-	c := s.claims[topicPartition{topic, partition}]
-	s.mu.Unlock()
-	if c != nil {
-		c.mark(offset - 1)
-	}
-}
+// MarkOffset is the mark of a token, which says nothing: deliveries are marked one by one.
+func (s *session) MarkOffset(string, int32, int64, string) {}
 
 // MarkMessage is MarkOffset for a message.
-func (s *session) MarkMessage(m *sarama.ConsumerMessage, metadata string) {
-	s.MarkOffset(m.Topic, m.Partition, m.Offset+1, metadata)
-}
+func (s *session) MarkMessage(*sarama.ConsumerMessage, string) {}
 
 // sessionHandler stands between sarama and the handler for one call of Consume.
 type sessionHandler struct {

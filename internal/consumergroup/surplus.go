@@ -5,23 +5,25 @@ func (g *Group) passOn(c *claim) error {
 	failed := make(chan error, 1)
 	for {
 		select {
-		case m, ok := <-c.Messages():
+		case _, ok := <-c.Messages():
 			if !ok {
 				return nil
 			}
-			d := c.delivery(m.Offset)
-			hold := d.Hold()
-			g.options.Surplus(d.Record, func(err error) {
-				if err == nil {
-					hold.Release()
-					return
-				}
-				select {
-				case failed <- err:
-				default: // the first one tells
-				}
-			})
-			c.mark(m.Offset)
+			batch := Batch{claim: c}
+			for d := batch.Next(); d != nil; d = batch.Next() {
+				hold := d.Hold()
+				g.options.Surplus(d.Record, func(err error) {
+					if err == nil {
+						hold.Release()
+						return
+					}
+					select {
+					case failed <- err:
+					default: // the first one tells
+					}
+				})
+				d.Mark()
+			}
 		case err := <-failed:
 			return err
 		}

@@ -34,9 +34,6 @@ func (w *window) push(offset int64) {
 	w.entries = append(w.entries, entry{offset: offset})
 }
 
-// pop takes back the offset pushed last.
-func (w *window) pop() { w.entries = w.entries[:len(w.entries)-1] }
-
 // len is the number of offsets between the finished prefix and the last one delivered.
 func (w *window) len() int { return len(w.entries) - w.head }
 

@@ -5,20 +5,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
-	"github.com/lovoo/goka"
-
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
-	"kafkagrpc/wire"
 )
 
-// Outbox is goka's producer. Safe for concurrent use.
+// Outbox is the way of all records of a processor to Kafka. Safe for concurrent use.
 type Outbox struct {
 	// All are set before the first use.
 	Producer    *kafka.Producer
-	Codec       *Codec // of all topics but the table
-	Table       string
 	DeadLetters string
 	Missing     *MissingTopics // of the replies
 	Stalled     func() bool    // the partitions may have another owner, whose rows and replies ours would contradict
@@ -26,45 +20,29 @@ type Outbox struct {
 	returns sync.WaitGroup // replies that become dead letters; at most as many as there are requests in flight
 }
 
-// Emit implements goka.Producer.
-func (o *Outbox) Emit(topic, key string, value []byte) *goka.Promise {
-	return o.EmitWithHeaders(topic, key, value, nil)
-}
-
-// EmitWithHeaders implements goka.Producer.
-func (o *Outbox) EmitWithHeaders(topic, key string, value []byte, _ goka.Headers) *goka.Promise {
-	promise, finish := goka.NewPromiseWithFinisher()
-	record := Record{Record: wire.Record{Key: []byte(key), Value: value}}
-	if topic != o.Table {
-		var ok bool
-		if record, ok = o.Codec.take(value); !ok {
-			return finish(nil, fmt.Errorf("no record to emit to %s under key %q", topic, key))
-		}
-	}
+// Send writes a record to its topic. done is called exactly once, as the one of kafka.Producer.Send, or when the dead letter is acknowledged that stands
+// for the record.
+func (o *Outbox) Send(r Record, done func(offset int64, err error)) {
 	if o.Stalled() { // the error ends goka's processor; the next one begins with what the table holds by then
-		return finish(nil, fmt.Errorf("topic %s, key %q: not sent: %w", topic, key, consumergroup.ErrStoodStill))
+		done(-1, fmt.Errorf("topic %s, key %q: not sent: %w", r.Topic, r.Key, consumergroup.ErrStoodStill))
+		return
 	}
-	record.Topic = topic
 	switch {
-	case record.Reply != nil:
-		o.sendReply(record, finish)
-	case record.Lost != nil:
-		o.sendAlone(record, finish)
+	case r.Reply != nil:
+		o.sendReply(r, done)
+	case r.Lost != nil:
+		o.sendAlone(r, done)
 	default:
-		o.Producer.Send(record.Record, func(offset int64, err error) {
-			// goka stores the offset of table writes with the local copy of the table.
-			finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
-		})
+		o.Producer.Send(r.Record, done)
 	}
-	return promise
 }
 
 // sendAlone sends a record that stands alone.
-func (o *Outbox) sendAlone(r Record, finish goka.PromiseFinisher) {
+func (o *Outbox) sendAlone(r Record, done func(int64, error)) {
 	topic := r.Topic
 	lose := func(err error) {
 		r.Lost(fmt.Errorf("a reply message could not be written to topic %s: %w", topic, err))
-		finish(&sarama.ProducerMessage{Topic: topic}, nil)
+		done(-1, nil)
 	}
 	if err := o.Missing.skip(topic, time.Now()); err != nil {
 		lose(err)
@@ -78,16 +56,16 @@ func (o *Outbox) sendAlone(r Record, finish goka.PromiseFinisher) {
 		if err == nil {
 			o.Missing.back(topic)
 		}
-		finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
+		done(offset, err)
 	})
 }
 
 // sendReply sends a record of a reply. Where its topic is gone, the request becomes a dead letter: the other routes go on.
-func (o *Outbox) sendReply(r Record, finish goka.PromiseFinisher) {
+func (o *Outbox) sendReply(r Record, done func(int64, error)) {
 	reply, topic := r.Reply, r.Topic
 	if why := reply.keep(func() error { return o.Missing.skip(topic, time.Now()) }); why != nil {
 		r.tell(-1, why)
-		if reply.returned(finish, why) {
+		if reply.returned(done, why) {
 			o.end(topic, reply)()
 		}
 		return
@@ -95,7 +73,7 @@ func (o *Outbox) sendReply(r Record, finish goka.PromiseFinisher) {
 	o.Producer.SendPinned(r.Record, reply.pin, func(offset int64, err error) {
 		r.tell(offset, err)
 		if err != nil && o.Missing.lost(topic, err, time.Now()) {
-			if reply.returned(finish, err) {
+			if reply.returned(done, err) {
 				o.returns.Go(o.end(topic, reply))
 			}
 			return
@@ -103,7 +81,7 @@ func (o *Outbox) sendReply(r Record, finish goka.PromiseFinisher) {
 		if err == nil {
 			o.Missing.back(topic)
 		}
-		finish(&sarama.ProducerMessage{Topic: topic, Offset: offset}, err)
+		done(offset, err)
 		if reply.arrived() { // and others of it were not
 			o.returns.Go(o.end(topic, reply))
 		}
@@ -123,8 +101,8 @@ func (o *Outbox) end(topic string, r *Reply) func() {
 	return func() {
 		waiting, whole, err := r.result()
 		finish := func(err error) {
-			for _, f := range waiting {
-				f(&sarama.ProducerMessage{Topic: topic}, err)
+			for _, done := range waiting {
+				done(-1, err)
 			}
 		}
 		switch {
@@ -140,7 +118,7 @@ func (o *Outbox) end(topic string, r *Reply) func() {
 	}
 }
 
-// Close implements goka.Producer.
+// Close waits for what was sent.
 func (o *Outbox) Close() error {
 	err := o.Producer.Close() // after which nothing adds to what is waited for
 	o.returns.Wait()

@@ -2,8 +2,8 @@ package outbox
 
 import "kafkagrpc/wire"
 
-// Record is a record to emit, and what becomes of it where its topic is gone. A wire.Record that is emitted as it is ends goka's
-// processor then, as a row of the table does.
+// Record is a record to send, and what becomes of it where its topic is gone. Without Reply and Lost it ends goka's processor then, as a row of
+// the table does.
 type Record struct {
 	wire.Record
 

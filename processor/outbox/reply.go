@@ -3,8 +3,6 @@ package outbox
 import (
 	"sync"
 
-	"github.com/lovoo/goka"
-
 	"kafkagrpc/wire"
 )
 
@@ -15,12 +13,12 @@ type Reply struct {
 	pin    *wire.Pin                       // keeps its records in one partition; nil where each finds it by itself
 
 	mu      sync.Mutex
-	left    int                    // records that are not answered yet
-	begun   bool                   // its first record is out
-	kept    error                  // why nothing of it is sent: its topic is known to be gone
-	whole   bool                   // none of its records is written, or failed otherwise
-	waiting []goka.PromiseFinisher // of the records that found no topic
-	err     error                  // why
+	left    int                  // records that are not answered yet
+	begun   bool                 // its first record is out
+	kept    error                // why nothing of it is sent: its topic is known to be gone
+	whole   bool                 // none of its records is written, or failed otherwise
+	waiting []func(int64, error) // who sent the records that found no topic
+	err     error                // why
 }
 
 // NewReply makes a reply of so many records. letter makes the dead letter that stands for it where its topic is gone. pin may be nil: then
@@ -49,18 +47,18 @@ func (r *Reply) arrived() (end bool) {
 	return r.left == 0 && len(r.waiting) > 0
 }
 
-// returned counts a record that found no topic; finish is called by the last one.
-func (r *Reply) returned(finish goka.PromiseFinisher, err error) (last bool) {
+// returned counts a record that found no topic; done is called by the last one.
+func (r *Reply) returned(done func(int64, error), err error) (last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left--
-	r.waiting = append(r.waiting, finish)
+	r.waiting = append(r.waiting, done)
 	r.err = err
 	return r.left == 0
 }
 
 // result tells, after the last record, who waits and why, and whether a dead letter can stand for the whole reply.
-func (r *Reply) result() (waiting []goka.PromiseFinisher, whole bool, err error) {
+func (r *Reply) result() (waiting []func(int64, error), whole bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.waiting, r.whole, r.err

@@ -3,9 +3,6 @@ package outbox
 import (
 	"errors"
 	"testing"
-
-	"github.com/IBM/sarama"
-	"github.com/lovoo/goka"
 )
 
 // A dead letter must not stand for a reply of which the caller has seen a part.
@@ -31,7 +28,7 @@ func TestPartOfAReplyIsNotReplacedByADeadLetter(t *testing.T) {
 				if err == nil {
 					end = r.arrived()
 				} else {
-					end = r.returned(func(*sarama.ProducerMessage, error) *goka.Promise { return nil }, err)
+					end = r.returned(func(int64, error) {}, err)
 				}
 				if last := i == len(test.records)-1; end != (last && test.waiting > 0) {
 					t.Errorf("record %d: end is %t", i, end)

@@ -191,7 +191,7 @@ func (t *turn) complete(done callReturns) {
 		return
 	}
 	if defect.Planted != defect.ForgetRow {
-		t.ctx.SetValue(row)
+		t.setRow(row)
 	}
 	t.delivery.Then(c.key, next)
 }

@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/lovoo/goka"
-
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor/outbox"
 	"kafkagrpc/wire"
 )
 
@@ -16,7 +15,7 @@ import (
 // headers as they were, and why. Of a record that does not fit the dead-letter topic only why and where it is are kept.
 func (t *turn) deadLetter(a *attempt, cause deadletter.Cause, class string) {
 	letter := t.letter(a, cause, class)
-	t.ctx.Emit(goka.Stream(t.config.Remote.Processing.DeadLetter), string(letter.Key), letter)
+	t.send(t.config.Remote.Processing.DeadLetter, outbox.Record{Record: letter})
 }
 
 // letter is the dead letter of an attempt's record. It is safe for concurrent use.

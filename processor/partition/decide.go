@@ -22,7 +22,7 @@ func (t *turn) decide(a *attempt) {
 	t.begin(a)
 	now := time.Now()
 	var row *rowpb.Row
-	switch value := t.ctx.Value().(type) {
+	switch value := t.row().(type) {
 	case *rowpb.Row:
 		row = value
 	case UnreadableRow:

@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/grpcout"
@@ -18,7 +17,7 @@ type replyBegins struct {
 	acknowledged chan struct{}
 }
 
-func (e replyBegins) happen(t *turn) { t.ctx.SetValue(e.row) }
+func (e replyBegins) happen(t *turn) { t.setRow(e.row) }
 
 // Acknowledged implements consumergroup.Acknowledged.
 func (e replyBegins) Acknowledged() { close(e.acknowledged) }
@@ -26,12 +25,12 @@ func (e replyBegins) Acknowledged() { close(e.acknowledged) }
 // messageFlows is for each message of a reply that flows.
 type messageFlows struct {
 	record outbox.Record
-	to     goka.Stream
+	to     string
 	window *unacked
 	bytes  int
 }
 
-func (e messageFlows) happen(t *turn) { t.ctx.Emit(e.to, string(e.record.Key), e.record) }
+func (e messageFlows) happen(t *turn) { t.send(e.to, e.record) }
 
 // Acknowledged implements consumergroup.Acknowledged.
 func (e messageFlows) Acknowledged() { e.window.give(e.bytes) }
@@ -122,6 +121,6 @@ func (e rowsRemoved) happen(*turn) { close(e.removed) }
 // lateRow comes from the planted defect that replies first.
 type lateRow struct{ row *rowpb.Row }
 
-func (e lateRow) happen(t *turn) { t.ctx.SetValue(e.row) }
+func (e lateRow) happen(t *turn) { t.setRow(e.row) }
 
 var tooLate = outcome{status: codes.DeadlineExceeded, message: "the deadline passed while another request for this idempotency key was executed"}

@@ -24,11 +24,11 @@ func Expire(keys []string, inject func(key string, payload any) bool) (removed <
 
 // expire removes a row that a sweep found, unless it has been written again since, or is about to be.
 func (t *turn) expire(e rowExpires) {
-	row, _ := t.ctx.Value().(*rowpb.Row)
-	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[t.ctx.Key()] == nil {
-		t.ctx.Delete()
+	row, _ := t.row().(*rowpb.Row)
+	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[t.delivery.Key()] == nil {
+		t.deleteRow()
 	}
 	if e.removed != nil {
-		t.delivery.Then(t.ctx.Key(), rowsRemoved(e))
+		t.delivery.Then(t.delivery.Key(), rowsRemoved(e))
 	}
 }

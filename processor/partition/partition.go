@@ -4,16 +4,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/lovoo/goka"
-
-	"kafkagrpc/internal/consumergroup"
 )
 
 // Partition is what one partition of a group has in flight. Only the goroutine of the partition touches it, but for what is said otherwise; a
 // rebalance begins with new ones, and what the old ones had in flight comes to nothing.
 type Partition struct {
 	*Binding
+	id       int32
 	calls    map[string]*call       // by table key
 	open     map[attemptID]*attempt // streams whose request is open; bounded by the claim's in-flight bound
 	outlived outlivedRequests
@@ -25,9 +22,9 @@ type Partition struct {
 }
 
 // Assign begins a partition of a new assignment.
-func (b *Binding) Assign() *Partition {
+func (b *Binding) Assign(id int32) *Partition {
 	return &Partition{
-		Binding: b, calls: make(map[string]*call), open: make(map[attemptID]*attempt), unary: newFingerprint(),
+		Binding: b, id: id, calls: make(map[string]*call), open: make(map[attemptID]*attempt), unary: newFingerprint(),
 		load: load{calls: make(map[*call]time.Time)},
 	}
 }
@@ -36,25 +33,6 @@ func (b *Binding) Assign() *Partition {
 func (p *Partition) GiveUp() {
 	p.allStreams.subtract(&p.streams)
 	p.spans.giveUp()
-}
-
-// Handle is goka's callback for every topic of the group. It is called by the goroutine of the partition alone, and goka's Context is valid only
-// in it.
-func (p *Partition) Handle(ctx goka.Context, d *consumergroup.Delivery) {
-	t := &turn{Partition: p, ctx: ctx, delivery: d}
-	if e, injected := d.Payload.(event); injected {
-		e.happen(t)
-		return
-	}
-	t.read()
-}
-
-// turn is one callback on the goroutine of a partition. Whatever writes to the table or emits is a method of it: it cannot be called from
-// anywhere else.
-type turn struct {
-	*Partition
-	ctx      goka.Context
-	delivery *consumergroup.Delivery
 }
 
 // Load is how much a partition has in flight.

@@ -177,10 +177,10 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 	if name := t.config.Remote.Contract.IdempotencyMetadata; !slices.ContainsFunc(a.request.Metadata, func(f wire.Field) bool { return f.Name == name }) {
 		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: name, Value: a.key})
 	}
-	switch here := wire.Partition([]byte(a.key), t.config.Partitions()) == t.ctx.Partition(); {
+	switch here := wire.Partition([]byte(a.key), t.config.Partitions()) == t.id; {
 	case !here && (a.topic != t.config.Remote.Loop || string(a.delivery.Record.Key) != a.key):
 		t.rekey(a, true)
-	case t.ctx.Key() != a.key: // the table is open at the key of a turn
+	case t.delivery.Key() != a.key: // a turn has the row of its delivery
 		t.delivery.Then(a.key, eventReady{a})
 	default:
 		t.beginEvent(a)

@@ -50,7 +50,7 @@ func (t *turn) read() {
 		t.refuse(a, unary, codes.InvalidArgument, fmt.Sprintf("the idempotency key has %d bytes, more than %d", size, maxIdentity))
 		return
 	}
-	if a.topic != t.config.Remote.Loop && (a.key != string(a.record.Key) || wire.Partition([]byte(a.key), t.config.Partitions()) != t.ctx.Partition()) {
+	if a.topic != t.config.Remote.Loop && (a.key != string(a.record.Key) || wire.Partition([]byte(a.key), t.config.Partitions()) != t.id) {
 		t.rekey(a, unary)
 		return
 	}
@@ -150,7 +150,7 @@ func (t *turn) refuse(a *attempt, unary bool, status codes.Code, message string)
 // session or before a restart; a request that never had one is answered here.
 func (t *turn) halfClose(a *attempt) {
 	now := time.Now()
-	if t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.ctx.Value() != nil ||
+	if t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row() != nil ||
 		t.outdated.takes(t.delivery, a.id(), true, now, t.config.Remote.Processing.StreamIdle) {
 		return
 	}

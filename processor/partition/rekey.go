@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor/outbox"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -24,7 +25,7 @@ func (t *turn) rekey(a *attempt, unary bool) {
 		t.refuse(a, unary, codes.ResourceExhausted, tooLargeToRekey(err))
 		return
 	}
-	t.ctx.Loopback(a.key, record)
+	t.send(t.config.Remote.Loop, outbox.Record{Record: record})
 }
 
 func tooLargeToRekey(err error) string { return fmt.Sprintf("the request cannot be re-keyed: %v", err) }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/defect"
@@ -74,7 +73,7 @@ func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
 		if end && i == len(records)-1 {
 			out.Sent = t.observeReply(a, status, message)
 		}
-		t.ctx.Emit(goka.Stream(a.replyTo), a.request.CorrelationID, out)
+		t.send(a.replyTo, out)
 	}
 	return end
 }

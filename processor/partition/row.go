@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,29 +14,28 @@ import (
 	"kafkagrpc/wire"
 )
 
-// Codec is the goka.Codec of the table. Decode gives a *rowpb.Row, or an UnreadableRow; it never fails, because a codec error
-// would end goka's processor.
+// Codec is the goka.Codec of the table, which goka reads. Decode gives a *rowpb.Row, or an UnreadableRow; it never fails, because a codec
+// error would end goka's processor.
 type Codec struct{}
 
 // UnreadableRow stands for a row that cannot be decoded.
 type UnreadableRow struct{ Err error }
 
-// Encode implements goka.Codec.
-func (Codec) Encode(v any) ([]byte, error) {
-	row, ok := v.(*rowpb.Row)
-	if !ok {
-		return nil, fmt.Errorf("partition: %T is not a row", v)
-	}
-	return proto.Marshal(row)
+// Encode implements goka.Codec. Rows are written by turns: it always fails.
+func (Codec) Encode(any) ([]byte, error) {
+	return nil, errors.New("partition: rows are not written through goka")
 }
 
 // Decode implements goka.Codec.
-func (Codec) Decode(b []byte) (any, error) {
+func (Codec) Decode(b []byte) (any, error) { return decodeRow(b), nil }
+
+// decodeRow answers a *rowpb.Row, or an UnreadableRow.
+func decodeRow(b []byte) any {
 	row, err := rowpb.Decode(b)
 	if err != nil {
-		return UnreadableRow{err}, nil
+		return UnreadableRow{err}
 	}
-	return row, nil
+	return row
 }
 
 // usable reports whether the row's result answers a further request of its key.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/lovoo/goka"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -112,7 +111,7 @@ func (f *streaming) receive(header metadata.MD, message []byte) error {
 	stream := f.call.stream
 	out := messageFlows{
 		record: outbox.Record{Record: record, Lost: stream.lose, Pin: &stream.pin},
-		to:     goka.Stream(to), window: f.window, bytes: len(message),
+		to:     to, window: f.window, bytes: len(message),
 	}
 	if !f.call.delivery.Hold().Inject(f.call.request.CorrelationID, out) {
 		f.window.give(len(message))
@@ -161,7 +160,7 @@ func (t *turn) answerInterrupted(a *attempt, row *rowpb.Row, own bool) {
 	row.Message = "the call was interrupted by a restart when a part of its reply was out already: try again"
 	now := time.Now()
 	row.FinishedMs, row.ExpiresMs = now.UnixMilli(), now.Add(t.config.Remote.Expiry).UnixMilli()
-	t.ctx.SetValue(row)
+	t.setRow(row)
 	o := outcomeOf(row)
 	if own {
 		o = endOf(row)

@@ -1,0 +1,156 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/processor/outbox"
+	"kafkagrpc/processor/rowpb"
+)
+
+// Rows is the local copy of the table's partition.
+type Rows interface {
+	Get(key string) ([]byte, error) // nil where there is no row
+	Set(key string, row []byte) error
+	Delete(key string) error
+	SetOffset(offset int64) error // up to which the copy has the changelog
+}
+
+// batch is what is handled in one callback of goka.
+type batch struct {
+	rows   Rows
+	outbox *outbox.Outbox
+	done   func(error)
+
+	left atomic.Int64 // turns that are not over, and the callback
+
+	mu     sync.Mutex
+	failed []error // of each turn that failed, the first one
+}
+
+// Handle handles what is ready at a claim, each delivery in a turn of its own, until ctx ends. It is goka's callback for every topic of the group,
+// and is called by the goroutine of the partition alone. Each delivery is marked when all that its turn wrote is acknowledged; when that is so of the
+// whole batch, done is called, with what was not. A panic leaves what the batch had taken unmarked.
+func (p *Partition) Handle(ctx context.Context, deliveries *consumergroup.Batch, rows Rows, out *outbox.Outbox, done func(error)) {
+	b := &batch{rows: rows, outbox: out, done: done}
+	b.left.Store(1)
+	for ctx.Err() == nil {
+		d := deliveries.Next()
+		if d == nil {
+			break
+		}
+		b.left.Add(1)
+		t := &turn{Partition: p, batch: b, delivery: d}
+		t.unacked.Store(1)
+		if e, injected := d.Payload.(event); injected {
+			e.happen(t)
+		} else {
+			t.read()
+		}
+		t.answered(nil)
+	}
+	b.over(nil)
+}
+
+// over counts a turn, or the callback, off. Safe for concurrent use.
+func (b *batch) over(failed error) {
+	if failed != nil {
+		b.mu.Lock()
+		b.failed = append(b.failed, failed)
+		b.mu.Unlock()
+	}
+	if b.left.Add(-1) == 0 {
+		b.done(errors.Join(b.failed...))
+	}
+}
+
+// turn is the handling of one delivery on the goroutine of its partition. Whatever writes to the table or sends is a method of it: it cannot be called
+// from anywhere else.
+type turn struct {
+	*Partition
+	*batch
+	delivery *consumergroup.Delivery
+
+	unacked atomic.Int32          // writes that are not answered, and the turn itself
+	refused atomic.Pointer[error] // the first of their errors
+}
+
+// answered counts a write off, or the end of the turn itself. Safe for concurrent use.
+func (t *turn) answered(err error) {
+	if err != nil {
+		t.refused.CompareAndSwap(nil, &err)
+	}
+	if t.unacked.Add(-1) > 0 {
+		return
+	}
+	if failed := t.refused.Load(); failed != nil {
+		t.over(*failed) // it is not marked: its record comes again
+		return
+	}
+	t.delivery.Mark()
+	t.over(nil)
+}
+
+// row is the row of the delivery's key: a *rowpb.Row, or an UnreadableRow; nil where there is none.
+func (t *turn) row() any {
+	key := t.delivery.Key()
+	row, err := t.rows.Get(key)
+	if err != nil {
+		t.fail(fmt.Errorf("reading the row of key %q: %w", key, err))
+	}
+	if row == nil {
+		return nil
+	}
+	return decodeRow(row)
+}
+
+// setRow writes the row of the delivery's key: into the local copy, and into the changelog.
+func (t *turn) setRow(row *rowpb.Row) {
+	value, err := proto.Marshal(row)
+	key := t.delivery.Key()
+	if err == nil {
+		err = t.rows.Set(key, value)
+	}
+	if err != nil {
+		t.fail(fmt.Errorf("writing the row of key %q: %w", key, err))
+	}
+	t.change(key, value)
+}
+
+// deleteRow removes the row of the delivery's key.
+func (t *turn) deleteRow() {
+	key := t.delivery.Key()
+	if err := t.rows.Delete(key); err != nil {
+		t.fail(fmt.Errorf("removing the row of key %q: %w", key, err))
+	}
+	t.change(key, nil)
+}
+
+// change writes a change of a row into the changelog. The local copy has it already; its offset follows the acknowledgement.
+func (t *turn) change(key string, value []byte) {
+	var r outbox.Record
+	r.Topic, r.Key, r.Value = t.config.Remote.Table, []byte(key), value
+	t.unacked.Add(1)
+	t.outbox.Send(r, func(offset int64, err error) {
+		if err == nil && offset >= 0 { // the broker may not tell it
+			err = t.rows.SetOffset(offset)
+		}
+		t.answered(err)
+	})
+}
+
+// send sends a record that is no row.
+func (t *turn) send(topic string, r outbox.Record) {
+	r.Topic = topic
+	t.unacked.Add(1)
+	t.outbox.Send(r, func(_ int64, err error) { t.answered(err) })
+}
+
+// fail ends the goka processor, which begins anew with what the table has by then.
+func (t *turn) fail(err error) { panic(err) }
