@@ -84,7 +84,8 @@ func NewCaller(c *Client, p Policy) *Caller {
 
 // Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
 // target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
-// is DEADLINE_EXCEEDED only where no attempt was made before.
+// is DEADLINE_EXCEEDED only where no attempt was made before. A context with a deadline must end soon after the call: what a service goes on
+// sending on an attempt ends with it.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 	return c.make(ctx, t, call.Method, func(ctx context.Context, _ *visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
@@ -178,15 +179,13 @@ func (v *visit) leave(verdict verdict, r Result) (open bool) {
 }
 
 func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool) {
-	var cancel context.CancelFunc
-	switch _, bounded := ctx.Deadline(); {
-	case bounded:
-		ctx, cancel = context.WithCancel(ctx)
-	case c.policy.AttemptTimeout > 0:
-		ctx, cancel = context.WithTimeout(ctx, c.policy.AttemptTimeout)
-	default:
+	if _, bounded := ctx.Deadline(); bounded {
+		return c.once(ctx, t, call) // a context of its own would cost as much as the rest of this
+	}
+	if c.policy.AttemptTimeout <= 0 {
 		return c.unbounded(ctx, t, call)
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.policy.AttemptTimeout)
 	defer cancel()
 	return c.once(ctx, t, call)
 }

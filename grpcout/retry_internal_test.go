@@ -336,3 +336,16 @@ func TestASilentProbeIsBounded(t *testing.T) {
 		calls.Wait()
 	})
 }
+
+// An attempt of a call with a deadline has no context of its own.
+func TestAttemptsAreCheap(t *testing.T) {
+	client := New(Options{})
+	defer func() { _ = client.Close() }()
+	c := NewCaller(client, Policy{Retry: retry, AttemptTimeout: time.Minute})
+	c.once = func(context.Context, Target, Call) (Result, bool) { return Result{}, true }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if n := testing.AllocsPerRun(100, func() { c.Unary(ctx, target, Call{}) }); n > 2 { // what it knows of the breaker, and what makes it
+		t.Errorf("%v allocations", n)
+	}
+}

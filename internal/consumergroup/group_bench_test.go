@@ -61,6 +61,7 @@ func BenchmarkRecords(b *testing.B) {
 			<-finished
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(b.N)/float64(handler.batches.Load()), "records/callback")
 			_ = broker.Close()
 			close(calls)
 			background.Wait()

@@ -84,7 +84,8 @@ type turn struct {
 // answered counts a write off, or the end of the turn itself. Safe for concurrent use.
 func (t *turn) answered(err error) {
 	if err != nil {
-		t.refused.CompareAndSwap(nil, &err)
+		refused := err // of its own: not each answer is to be put on the heap
+		t.refused.CompareAndSwap(nil, &refused)
 	}
 	if t.unacked.Add(-1) > 0 {
 		return

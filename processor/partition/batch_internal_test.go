@@ -199,3 +199,11 @@ func scan(name, format string, n *int) bool {
 	_, err := fmt.Sscanf(name, format, n)
 	return err == nil
 }
+
+func TestAnswersOfWritesAreCheap(t *testing.T) {
+	written := new(turn)
+	written.unacked.Store(1000)
+	if n := testing.AllocsPerRun(100, func() { written.answered(nil) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
