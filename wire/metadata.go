@@ -26,16 +26,15 @@ func FromMD(md metadata.MD) Metadata {
 	if len(md) == 0 {
 		return nil
 	}
-	names := make([]string, 0, len(md))
-	for name := range md {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	m := make(Metadata, 0, len(md))
-	for _, name := range names {
-		for _, value := range md[name] {
-			m = append(m, Field{strings.ToLower(name), value})
+	for name, values := range md {
+		for _, value := range values {
+			m = append(m, Field{name, value})
 		}
+	}
+	slices.SortStableFunc(m, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
+	for i := range m {
+		m[i].Name = strings.ToLower(m[i].Name)
 	}
 	return m
 }

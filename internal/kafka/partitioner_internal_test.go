@@ -33,3 +33,12 @@ func TestPinnedRecordsStayInTheirPartition(t *testing.T) {
 		t.Errorf("of 1 partition, %d is taken", got)
 	}
 }
+
+func TestSendingTakesLittleMemory(t *testing.T) {
+	r := wire.Record{Topic: "t", Key: []byte("k"), Value: []byte("v"), Headers: make([]wire.Header, 12)}
+	var kept *sending
+	if n := testing.AllocsPerRun(100, func() { kept = newSending(r, nil, nil) }); n > 2 { // what it is, and its headers for franz-go
+		t.Errorf("%v allocations to begin with a record", n)
+	}
+	_ = kept
+}
