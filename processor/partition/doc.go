@@ -11,6 +11,9 @@
 // a crash could replace by another one. The request's offset is committed only after its reply is acknowledged.
 // consumergroup.Delivery carries both steps (Hold, Inject, Then).
 //
+// A plain event, a record that knows nothing of the contract, becomes a request first: a route says which (plain.go). From there on it is one as any
+// other, but that a failed result is none of its key, and its record a dead letter then: nobody waits for its reply.
+//
 // What may be touched shows in the receiver. A turn is the handling of one delivery on the goroutine of the partition, and goka's callback is a batch of turns
 // (batch.go): whatever reads or writes the table, or sends a record, is a method of it. A Partition is what has a life of several turns, and belongs to the same goroutine. A Binding is what all partitions
 // share, and is safe for concurrent use; calls are made on goroutines of its own, and come back as events, each in a turn (events.go).
