@@ -417,6 +417,49 @@ func TestDeadLettersOfARangeAndThoseThatCannotBeReplayed(t *testing.T) {
 	}
 }
 
+// Who ends a replay learns how it goes on.
+func TestReplayOfDeadLettersIsInterrupted(t *testing.T) {
+	t.Parallel()
+	b := newLettersBench(t)
+	if err := b.kafka.Cluster().CreateTopic(lettersTopic, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5 {
+		r := &kgo.Record{Topic: lettersTopic, Key: fmt.Append(nil, n), Value: []byte("v")}
+		for _, h := range (deadletter.Cause{Reason: "made", Topic: "echo-requests"}).Headers() {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Name, Value: h.Value})
+		}
+		b.produce(r)
+	}
+	// With one letter an hour, each replay ends while the second one waits.
+	interrupted := func(args ...string) string {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stdout, stderr := newOutput(), newOutput()
+		code := make(chan int, 1)
+		go func() {
+			code <- execute(ctx, append([]string{"dead-letters", "replay", "-c", b.file, "--brokers", b.brokers, "--rate", "1/h"}, args...), stdout, stderr, b.env)
+		}()
+		stdout.await(t, "replayed to echo-requests")
+		cancel()
+		if c := <-code; c != 1 {
+			t.Errorf("exit code %d", c)
+		}
+		return stdout.String() + stderr.String()
+	}
+	b.expect(interrupted("--all"), "replaying 5 letters at 1/h\n0@0 replayed", "1 replayed, 0 were replayed before", "interrupted before 0@1\n",
+		"the same command goes on with the rest: what was replayed is marked")
+	ago := interrupted("--since", "2h", "--reason", "made")
+	b.expect(ago, "replaying 4 letters at 1/h\n0@1 replayed", "the same command with --since 2")
+	if strings.Contains(ago, "--until") {
+		t.Error(ago)
+	}
+	b.expect(interrupted("--range", "0@2-4"), "0@2 replayed", "1 replayed, 0 were", "interrupted before 0@3\n")
+	b.expect(interrupted("--range", "0@0-4", "--force"), "replaying 5 letters at 1/h\n0@0 replayed", "with --force the same command begins anew; what is left is --range 0@1-4\n")
+	b.expect(interrupted("--force", "0@4", "0@1", "0@3"), "0@4 replayed", "what is left is 0@1 0@3\n")
+	b.expect(b.command(0, "replay", "--all"), "replaying 1 letter\n0@3 replayed", "1 replayed, 4 were replayed before")
+}
+
 func TestDeadLettersWithoutATopic(t *testing.T) {
 	t.Parallel()
 	b := newLettersBench(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -44,14 +45,24 @@ this process and on loopback. Makes a gRPC call, repeats it with the same idempo
 topics and the row in the table. Then it keeps running for your own calls, until Ctrl-C.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return demo(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), once)
+			calls := demo{topology: demoTopology, run: (*demonstration).calls, suggest: (*demonstration).suggestCalls, level: slog.LevelWarn}
+			return calls.show(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), once)
 		},
 	}
-	c.Flags().BoolVar(&once, "once", false, "exit after the demonstration, with exit code 1 if anything it claims did not happen")
+	c.PersistentFlags().BoolVar(&once, "once", false, "exit after the demonstration, with exit code 1 if anything it claims did not happen")
+	c.AddCommand(newDemoEventsCommand(&once))
 	return c
 }
 
-func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
+// demo is what is shown, on a Kafka and a service of its own.
+type demo struct {
+	topology func(dir string, broker *embedded.Kafka, service string) (*topology.Topology, error)
+	run      func(*demonstration, context.Context) error
+	suggest  func(*demonstration)
+	level    slog.Level // of what is logged
+}
+
+func (m demo) show(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 	dir, err := os.MkdirTemp("", "kafka-grpc-demo-")
 	if err != nil {
 		return err
@@ -67,13 +78,13 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, echo.Close()) }()
-	t, err := demoTopology(dir, broker, echo.Addr())
+	t, err := m.topology(dir, broker, echo.Addr())
 	if err != nil {
 		return err
 	}
 	a, err := app.Start(ctx, app.Config{
 		Topology: t, StateDir: filepath.Join(dir, "state"), CreateTopics: 1, Admin: &app.Admin{Addr: "127.0.0.1:0"}, Views: app.Views{Mode: app.All},
-		Version: versionText(), Log: newLog(stderr, slog.LevelWarn),
+		Version: versionText(), Log: newLog(stderr, m.level),
 	})
 	if err != nil {
 		return err
@@ -85,14 +96,14 @@ func demo(ctx context.Context, out, stderr io.Writer, once bool) (err error) {
 	if err := a.WaitReady(show); err != nil {
 		return err
 	}
-	d := &demonstration{out: out, app: a, echo: echo, topology: t}
-	if err := d.run(show); err != nil {
+	d := &demonstration{out: out, app: a, broker: broker, echo: echo, topology: t}
+	if err := m.run(d, show); err != nil {
 		return fmt.Errorf("the demo failed: %w", err)
 	}
 	if once {
 		return nil
 	}
-	d.suggest(broker)
+	m.suggest(d)
 	return a.Wait(ctx)
 }
 
@@ -138,6 +149,7 @@ func demoTopology(dir string, broker *embedded.Kafka, service string) (*topology
 type demonstration struct {
 	out      io.Writer
 	app      *app.App
+	broker   *embedded.Kafka
 	echo     *embedded.Echo
 	topology *topology.Topology
 }
@@ -147,7 +159,7 @@ func (d *demonstration) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.out, format, args...)
 }
 
-func (d *demonstration) run(ctx context.Context) (err error) {
+func (d *demonstration) calls(ctx context.Context) (err error) {
 	route, address := d.topology.Listeners[0].Routes[0], d.app.Addrs()[0].String()
 	d.printf("A gRPC call goes through Kafka to the service, and its reply comes back:\n\n"+
 		"  gRPC client -> %s -> %s -> kafka-grpc -> echo service %s\n"+
@@ -188,16 +200,21 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 // records prints the records of a topic, with the headers where they differ from the record before.
 func (d *demonstration) records(topic string, records []wire.Record) {
 	d.printf("Topic %s\n", topic)
-	before := ""
+	before, width := "", 22
+	for _, r := range records {
+		for _, h := range r.Headers {
+			width = max(width, len(h.Name))
+		}
+	}
 	for _, r := range records {
 		value := "null: the end"
 		if r.Value != nil {
-			value = fmt.Sprintf("%x = %s", r.Value, messageText(r.Value))
+			value = valueText(r.Value)
 		}
 		d.printf("  %d@%d  key %s  value %s\n", r.Partition, r.Offset, r.Key, value)
 		var headers strings.Builder
 		for _, h := range r.Headers {
-			fmt.Fprintf(&headers, "          %-22s %s\n", h.Name, h.Value)
+			fmt.Fprintf(&headers, "          %-*s %s\n", width, h.Name, h.Value)
 		}
 		if headers.String() == before {
 			d.printf("          (the same headers)\n")
@@ -228,7 +245,7 @@ func (d *demonstration) row(route topology.NorthRoute) error {
 	return nil
 }
 
-func (d *demonstration) suggest(broker *embedded.Kafka) {
+func (d *demonstration) suggestCalls() {
 	url := d.app.AdminURL()
 	d.printf("Now you, in another terminal (Ctrl-C here ends it):\n\n")
 	for i, l := range d.topology.Listeners {
@@ -239,7 +256,7 @@ func (d *demonstration) suggest(broker *embedded.Kafka) {
 		d.printf("  grpcurl %s -H 'idempotency-key: mine' -d '{\"message\":\"hello\"}' %s %s\n",
 			security, d.app.Addrs()[i], demoMethod)
 	}
-	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n", broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
+	d.printf("  kcat -b %s -t %s -f '%%p@%%o key %%k headers %%h\\n'\n", d.broker.Brokers()[0], d.topology.Listeners[0].Routes[0].Topic)
 	d.printf("  %s keys list --admin-addr %s\n\nThe page of this instance: %s/\n\n", typed(os.Args[0]), strings.TrimPrefix(url, "http://"), url)
 }
 
@@ -284,6 +301,14 @@ func recordsOf(ctx context.Context, cluster *topology.Cluster, topic string, n i
 // echoMessage is an EchoRequest, or an EchoResponse.
 func echoMessage(text string) []byte {
 	return protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), text)
+}
+
+// valueText is the value of a record: JSON, or a message.
+func valueText(value []byte) string {
+	if json.Valid(value) {
+		return string(value)
+	}
+	return fmt.Sprintf("%x = %s", value, messageText(value))
 }
 
 func messageText(message []byte) string {

@@ -61,6 +61,9 @@ type Stopped struct {
 
 func (s *Stopped) Error() string {
 	at := Position{Partition: s.Left[0].Partition, Offset: s.Left[0].From}
+	if errors.Is(s.Err, context.Canceled) {
+		return fmt.Sprintf("interrupted before %s", at)
+	}
 	return fmt.Sprintf("stopped before %s: %v", at, s.Err)
 }
 

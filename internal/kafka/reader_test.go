@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -311,4 +312,61 @@ func TestReaderOfAWholeSpan(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where a topic is read from for a time is what the broker says, whatever it holds no more.
+func TestSpansSinceATime(t *testing.T) {
+	t.Parallel()
+	k, err := embedded.StartKafka(embedded.KafkaOptions{Topics: map[string]int32{"t": 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	c := client(t, k)
+	begin := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	write := func(c *kgo.Client, minute int) {
+		r := &kgo.Record{Topic: "t", Value: []byte("v"), Timestamp: begin.Add(time.Duration(minute) * time.Minute)}
+		if err := c.ProduceSync(within(t), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, minute := range []int{0, 10, 5, 20} { // the third one comes late
+		write(c, minute)
+	}
+	tx := client(t, k, kgo.TransactionalID("tx"))
+	if err := tx.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	write(tx, 30)
+	if err := tx.EndTransaction(within(t), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	write(c, 40)
+	r := newReader(t, kafka.Cluster{Brokers: k.Brokers()})
+	check := func(name string, at time.Time, from, before int64) {
+		t.Helper()
+		since, err := r.SpansSince("t", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until, err := r.SpansBefore("t", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if since[0].From != from || since[0].To != 7 || until[0].To != before {
+			t.Errorf("%s: since is %+v, before is %+v", name, since, until)
+		}
+	}
+	check("the beginning", begin, 0, 0)
+	check("the year 1", time.Time{}, 0, 0)
+	check("a place of Kafka's", time.UnixMilli(-2), 0, 0)
+	check("a record", begin.Add(10*time.Minute), 1, 1)
+	check("between records", begin.Add(time.Minute), 1, 1)
+	check("behind what was aborted just now", begin.Add(39*time.Minute), 5, 5) // its marker
+	check("the future", begin.Add(100*time.Hour), 7, 7)
+	if err := k.Cluster().DeleteRecords("t", 0, 3); err != nil {
+		t.Fatal(err)
+	}
+	check("records that are deleted", begin, 3, 3)
+	check("one that is left", begin.Add(15*time.Minute), 3, 3)
 }
