@@ -37,7 +37,7 @@ var errStopping = status.Error(codes.Unavailable, "the server is stopping; try a
 func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	name, _ := grpc.MethodFromServerStream(stream)
 	name = strings.TrimPrefix(name, "/")
-	route, err := s.route(name)
+	route, err := s.route(stream.Context(), name)
 	if err != nil {
 		return err
 	}
@@ -65,9 +65,9 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	return s.exchange(stream, c, w)
 }
 
-func (s *Server) route(name string) (topology.NorthRoute, error) {
+func (s *Server) route(ctx context.Context, name string) (topology.NorthRoute, error) {
 	for _, r := range s.options.Listener.Routes {
-		if r.Matches(name) {
+		if r.Matches(name) && (len(r.Metadata) == 0 || r.Takes(func(name string) []string { return metadata.ValueFromIncomingContext(ctx, name) })) {
 			return r, nil
 		}
 	}

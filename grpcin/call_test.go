@@ -201,6 +201,34 @@ func TestFirstRouteThatMatches(t *testing.T) {
 	}
 }
 
+func TestRouteByMetadata(t *testing.T) {
+	t.Parallel()
+	f := start(t, func(o *grpcin.Options, _ *front) {
+		first := o.Listener.Routes[0]
+		first.Metadata, first.Topic = wire.Metadata{{Name: "tenant", Value: "gold"}, {Name: "key-bin", Value: "\x00\x01"}}, "gold-requests"
+		o.Listener.Routes = append([]topology.NorthRoute{first}, o.Listener.Routes...)
+	})
+	f.kafka.on = echo(t, f.calls)
+	for _, tt := range []struct {
+		topic    string
+		metadata []string
+	}{
+		{"gold-requests", []string{"tenant", "gold", "key-bin", "\x00\x01"}},
+		{"gold-requests", []string{"tenant", "x", "tenant", "gold", "key-bin", "\x00\x01"}},
+		{requests, []string{"tenant", "gold"}},
+		{requests, []string{"tenant", "gold", "key-bin", "AAE"}},
+		{requests, nil},
+	} {
+		before := len(f.kafka.written())
+		if r := f.call(withPatience(t), unary, "x", tt.metadata...); r.Status != codes.OK {
+			t.Fatalf("%v: %+v", tt.metadata, r)
+		}
+		if got := f.kafka.written()[before].Topic; got != tt.topic {
+			t.Errorf("a call with %q went to %q, want %q", tt.metadata, got, tt.topic)
+		}
+	}
+}
+
 func TestNumberOfMessages(t *testing.T) {
 	t.Parallel()
 	f := start(t)

@@ -68,6 +68,7 @@ func northJSON(r NorthRoute) object {
 	return object{
 		{"binding", r.Binding},
 		{"methods", r.Methods},
+		{"metadata", optional(metadataNames(r.Metadata))},
 		{"cluster", r.Cluster.Binding},
 		{"topic", r.Topic},
 		{"reply-to", r.ReplyTo},
@@ -122,6 +123,7 @@ func remoteRouteJSON(r RemoteRoute) object {
 		{"reply-to", r.ReplyTo},
 		{"key", optional(string(r.Key))},
 		{"headers", optional(headerNames(r.Headers))},
+		{"metadata", optional(metadataNames(r.Metadata))},
 		{"methods", r.Methods},
 		{"scheme", r.Target.Scheme},
 		{"authority", r.Target.Authority},

@@ -32,6 +32,8 @@ type shapes struct{ defs object }
 type (
 	// wrapping structs read what inner points to, and know whether it is there.
 	wrapping interface{ inner() any }
+	// shaped ones say it themselves.
+	shaped interface{ shape() object }
 	// varied ones read one of several structs, by `type`.
 	varied interface{ variants() map[string]any }
 	// mapped ones read a mapping whose keys are the user's, to what element points to.
@@ -50,6 +52,8 @@ func (s *shapes) value(v reflect.Value, tag reflect.StructTag) (shape object, ne
 	case *ports:
 		port := object{{"type", []string{"integer", "string"}}, {"minimum", 1}, {"maximum", 65535}, {"pattern", orVariable((&portRange{}).regexp())}}
 		return object{{"anyOf", []object{port, {{"type", "array"}, {"items", port}}}}}, false
+	case shaped:
+		return into.shape(), false
 	case wrapping:
 		shape, _ = s.value(valueOf(into.inner()), tag)
 		return shape, false

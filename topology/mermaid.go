@@ -11,7 +11,7 @@ func (t *Topology) Mermaid() string {
 	for _, l := range t.Listeners {
 		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS))
 		for _, r := range l.Routes {
-			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods))
+			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods)+ofMetadata(r.Metadata))
 			if r.ReplyTo != "" {
 				m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")
 			}
@@ -25,7 +25,7 @@ func (t *Topology) Mermaid() string {
 				what = "events"
 			}
 			m.edge(m.topic(r.Cluster, route.Topic), group, what)
-			m.edge(group, m.node(`(["%s"])`, route.Target.String()), methods(route.Methods))
+			m.edge(group, m.node(`(["%s"])`, route.Target.String()), methods(route.Methods)+ofMetadata(route.Metadata))
 			if route.ReplyTo != "" {
 				m.edge(group, m.topic(r.Cluster, route.ReplyTo), "replies")
 			}

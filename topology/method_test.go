@@ -65,6 +65,34 @@ func TestRoutesNeedAllPatterns(t *testing.T) {
 	}
 }
 
+// Metadata of a call is looked at by value, among those of its name; in a record that of -bin names is base64.
+func TestRoutesWantMetadata(t *testing.T) {
+	t.Parallel()
+	header := func(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }
+	wanted := wire.Metadata{{Name: "tenant", Value: "a"}, {Name: "key-bin", Value: "\x00\x01"}}
+	north, remote := topology.NorthRoute{Metadata: wanted}, topology.RemoteRoute{Metadata: wanted}
+	tests := map[string]struct {
+		call   map[string][]string
+		record []wire.Header
+		want   bool
+	}{
+		"all":           {map[string][]string{"tenant": {"a"}, "key-bin": {"\x00\x01"}}, []wire.Header{header("meta:tenant", "a"), header("meta:key-bin", "AAE")}, true},
+		"among others":  {map[string][]string{"tenant": {"b", "a"}, "key-bin": {"", "\x00\x01"}}, []wire.Header{header("meta:Tenant", "b"), header("meta:Tenant", "a"), header("meta:key-bin", "AA==,AAE=")}, true},
+		"another value": {map[string][]string{"tenant": {"A"}, "key-bin": {"\x00\x01"}}, []wire.Header{header("meta:tenant", "A"), header("meta:key-bin", "AAE")}, false},
+		"other bytes":   {map[string][]string{"tenant": {"a"}, "key-bin": {"AAE"}}, []wire.Header{header("meta:tenant", "a"), header("meta:key-bin", "\x00\x01")}, false},
+		"one less":      {map[string][]string{"tenant": {"a"}}, []wire.Header{header("meta:tenant", "a"), header("key-bin", "AAE")}, false},
+		"none":          {nil, nil, false},
+	}
+	for name, tt := range tests {
+		if got := north.Takes(func(name string) []string { return tt.call[name] }); got != tt.want {
+			t.Errorf("%s: a call is taken: %v", name, got)
+		}
+		if got := remote.Matches("a.B/C", wire.Record{Headers: tt.record}); got != tt.want {
+			t.Errorf("%s: a record is taken: %v", name, got)
+		}
+	}
+}
+
 func TestRemoteRouteWantsKeyAndHeaders(t *testing.T) {
 	t.Parallel()
 	header := func(name, value string) wire.Header { return wire.Header{Name: name, Value: []byte(value)} }

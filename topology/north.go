@@ -124,8 +124,8 @@ func (c *compiler) northRoutes(http *binding) []NorthRoute {
 	var all []NorthRoute
 	for _, f := range c.follow(server, spec.Routes, spec.Exit) {
 		for _, inner := range c.produceRoutes(f.to) {
-			for _, method := range f.methods {
-				if !overlap(method, inner.Methods[0]) {
+			for _, when := range f.when {
+				if !overlap(when.method, inner.Methods[0]) {
 					continue
 				}
 				if len(all) == maxRoutes {
@@ -133,7 +133,8 @@ func (c *compiler) northRoutes(http *binding) []NorthRoute {
 					return nil
 				}
 				r := inner
-				r.Methods = []MethodPattern{method, inner.Methods[0]}
+				r.Methods = []MethodPattern{when.method, inner.Methods[0]}
+				r.Metadata = slices.Concat(when.metadata, inner.Metadata)
 				all = append(all, r)
 			}
 		}
@@ -166,9 +167,9 @@ func (c *compiler) produceRoutes(b *binding) []NorthRoute {
 			c.report.problem(topic.position, "%s: `%s` is also a reply topic of %s; requests and replies need topics of their own", topic.place, topic.raw, b.place)
 		}
 		k := c.oneCluster(c.graph.next(b, exit), topic.text, replyTo.text)
-		for _, method := range patterns(r.When) {
+		for _, when := range c.conditions(r.When) {
 			all = append(all, NorthRoute{
-				Binding: b.name, Methods: []MethodPattern{method}, Cluster: k,
+				Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Cluster: k,
 				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
 				Key: r.With.Key.value, Overrides: c.overrides(r.With.Overrides, contract),
 			})

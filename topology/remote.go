@@ -85,13 +85,17 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					continue
 				}
 				ways++
-				for _, method := range f.methods {
+				for _, when := range f.when {
 					taken := w.Method.pattern()
 					if event != nil {
 						taken = MethodPattern(event.Method)
 					}
-					if !overlap(taken, method) {
+					if !overlap(taken, when.method) {
 						continue
+					}
+					if event != nil && len(when.metadata) > 0 {
+						c.report.problem(client.at, "%s has a route by metadata, and a route of %s leads plain events to it, which have none; give them a grpc client of their own",
+							client.place, b.place)
 					}
 					if len(all) == maxRoutes {
 						c.report.problem(b.at, "%s and the bindings behind it have more than %d combinations of routes", b.place, maxRoutes)
@@ -100,7 +104,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					all = append(all, RemoteRoute{
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
 						Key: w.key(), Headers: w.headers(),
-						Methods: []MethodPattern{taken, method}, GRPC: client.name, Target: target, Event: event.of(w),
+						Methods: []MethodPattern{taken, when.method}, Metadata: when.metadata, GRPC: client.name, Target: target, Event: event.of(w),
 					})
 				}
 			}

@@ -4,18 +4,6 @@ package topology
 // next one.
 const maxRoutes = 10_000
 
-// patterns are the methods that the `when`s of a route take, one for each; a route without `when` takes all.
-func patterns(whens []methodWhen) []MethodPattern {
-	if len(whens) == 0 {
-		return []MethodPattern{"*"}
-	}
-	all := make([]MethodPattern, len(whens))
-	for i, w := range whens {
-		all[i] = w.Method.pattern()
-	}
-	return all
-}
-
 func (m methodPattern) pattern() MethodPattern {
 	if !m.given {
 		return "*"
@@ -30,8 +18,8 @@ func overlap(a, b MethodPattern) bool {
 
 // followed pairs each route of a binding with the binding that it leads to, the default exit last.
 type followed struct {
-	methods []MethodPattern
-	to      *binding
+	when []condition
+	to   *binding
 }
 
 func (c *compiler) follow(b *binding, routes []route[methodWhen], fallback text) []followed {
@@ -42,11 +30,11 @@ func (c *compiler) follow(b *binding, routes []route[methodWhen], fallback text)
 			exit = fallback
 		}
 		if to := c.graph.next(b, exit); to != nil {
-			all = append(all, followed{patterns(r.When), to})
+			all = append(all, followed{c.conditions(r.When), to})
 		}
 	}
 	if to := c.graph.next(b, fallback); to != nil {
-		all = append(all, followed{patterns(nil), to})
+		all = append(all, followed{c.conditions(nil), to})
 	}
 	return all
 }

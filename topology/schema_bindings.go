@@ -241,8 +241,8 @@ type subjectRef struct {
 }
 
 type methodWhen struct {
-	Method   methodPattern `yaml:"method" doc:"package.Service/Method, package.Service/*, or *"`
-	Metadata anything      `yaml:"metadata" later:"*"`
+	Method   methodPattern        `yaml:"method" doc:"package.Service/Method, package.Service/*, or *"`
+	Metadata named[metadataValue] `yaml:"metadata" doc:"metadata that the call must have, all of it, by name"`
 }
 
 type grpcServer struct {

@@ -46,7 +46,7 @@ func (r NorthRoute) row() []string {
 	if r.ReplyTo == "" {
 		replies = "one-way"
 	}
-	return []string{methods(r.Methods), "-> " + r.Topic, replies, r.Binding}
+	return []string{methods(r.Methods) + ofMetadata(r.Metadata), "-> " + r.Topic, replies, r.Binding}
 }
 
 func (r Remote) rows() [][]string {
@@ -77,7 +77,7 @@ func (r RemoteRoute) conditions() string {
 	if names := headerNames(r.Headers); len(names) > 0 {
 		all += " headers " + strings.Join(names, ", ")
 	}
-	return all
+	return all + ofMetadata(r.Metadata)
 }
 
 // text says how plain events are read and answered; "" for requests of the contract.
@@ -164,7 +164,7 @@ func (t *Topology) northRoutes() []NorthRoute {
 	seen := map[string]bool{}
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if key := fmt.Sprint(r.Binding, r.Methods, r.Topic, r.ReplyTo); !seen[key] {
+			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo); !seen[key] {
 				seen[key] = true
 				all = append(all, r)
 			}

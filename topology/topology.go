@@ -84,6 +84,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 type NorthRoute struct {
 	Binding   string          // name of the grpc-kafka binding
 	Methods   []MethodPattern // all of them must match: one per `when` on the way (grpc server, grpc-kafka)
+	Metadata  wire.Metadata   // all of it must be there, too: see Takes
 	Cluster   *Cluster
 	Topic     string
 	ReplyTo   string        // "" for a one-way route
@@ -92,7 +93,7 @@ type NorthRoute struct {
 	Contract  wire.Contract
 }
 
-// Matches reports whether the route takes a method, given as "package.Service/Method".
+// Matches reports whether the route takes a method, given as "package.Service/Method", of a call with the metadata that it wants.
 func (r NorthRoute) Matches(method string) bool {
 	return allMatch(r.Methods, method)
 }
@@ -160,14 +161,15 @@ func distinct[T any, V comparable](all []T, of func(T) V) (values []V) {
 
 // RemoteRoute calls one target for the requests of one topic. The first route that matches is taken.
 type RemoteRoute struct {
-	Topic   string
-	ReplyTo string          // "": events are not replied to
-	Key     []byte          // of the record, as it is on the topic; nil: any
-	Headers []wire.Header   // each must be among the record's
-	Methods []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
-	GRPC    string          // name of the grpc client binding
-	Target  Target
-	Event   *Event // nil: the route is one of requests of the contract
+	Topic    string
+	ReplyTo  string          // "": events are not replied to
+	Key      []byte          // of the record, as it is on the topic; nil: any
+	Headers  []wire.Header   // each must be among the record's
+	Methods  []MethodPattern // all of them must match: one per `when` on the way (kafka-grpc, grpc client)
+	Metadata wire.Metadata   // all of it must be among the record's
+	GRPC     string          // name of the grpc client binding
+	Target   Target
+	Event    *Event // nil: the route is one of requests of the contract
 }
 
 // Matches reports whether the route takes a request record of a method, given as "package.Service/Method".
@@ -179,6 +181,9 @@ func (r RemoteRoute) Matches(method string, record wire.Record) bool {
 		if !slices.ContainsFunc(record.Headers, func(h wire.Header) bool { return h.Name == want.Name && bytes.Equal(h.Value, want.Value) }) {
 			return false
 		}
+	}
+	if slices.ContainsFunc(r.Metadata, func(f wire.Field) bool { return !has(record, f) }) {
+		return false
 	}
 	return allMatch(r.Methods, method)
 }
