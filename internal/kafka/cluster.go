@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"math"
 	"net"
 	"time"
@@ -43,7 +44,7 @@ const (
 )
 
 const (
-	// producerPatience is how long a record waits for its acknowledgement. It outlasts the restart of a broker (about 10 s).
+	// producerPatience is how long a record waits for its acknowledgement, when little is on its way before it. It outlasts the restart of a broker (about 10 s).
 	producerPatience = 20 * time.Second
 	// producerSearch is how long a producer searches for brokers before it looks at what waits for them.
 	producerSearch = time.Second
@@ -150,7 +151,7 @@ func (c Cluster) producerOptions(batch int) []kgo.Opt {
 		kgo.MaxVersions(versions),
 		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, address)
-			if err != nil && ctx.Err() == nil {
+			if dial, ok := errors.AsType[*net.OpError](err); err != nil && ctx.Err() == nil && !(ok && dial.Op == "dial") {
 				// What is wrong with TLS may be right in a moment. franz-go fails all records otherwise.
 				err = &net.OpError{Op: "dial", Net: network, Err: err}
 			}

@@ -41,6 +41,7 @@ func (p *Producer) pass(s *sending) bool {
 		return false
 	}
 	s.client, s.refused = p.client(bound)
+	s.Context = p.term.of(p.ctx, p.bytes) // not counting how long it has waited here
 	l.together = l.under > 0
 	l.under++
 	l.bound, l.alone = bound, alone
@@ -68,7 +69,6 @@ func (p *Producer) again(refused *sending) bool {
 	}
 	s := *refused // which a request that is on its way may still look at
 	s.record.Context, s.again = &s, true
-	s.Context = p.term.of(p.ctx)
 	at := l.handing
 	for at < len(l.waiting) && l.waiting[at].again {
 		at++

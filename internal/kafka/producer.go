@@ -181,7 +181,6 @@ func (p *Producer) enter(s *sending) (mayGo bool, err error) {
 	if p.stopped {
 		return false, ErrProducerClosed
 	}
-	s.Context = p.term.of(p.ctx)
 	if s.lane = p.lanes[s.record.Topic]; s.lane == nil {
 		s.lane = &lane{}
 		p.lanes[s.record.Topic] = s.lane

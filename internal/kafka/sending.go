@@ -72,10 +72,11 @@ type term struct {
 // termShared is for how long a term is given to further records, which it ends that much sooner.
 const termShared = time.Second
 
-// of is the context of a record that is sent now. It ends when the producer has ended, too.
-func (t *term) of(parent context.Context) context.Context {
+// of is the context of a record that is handed over now, behind so many bytes: a slow network has time for these, a second for each
+// MiB. It ends when the producer has ended, too.
+func (t *term) of(parent context.Context, behind int) context.Context {
 	if now := time.Now(); t.Context == nil || now.Sub(t.begun) >= termShared {
-		ctx, cancel := context.WithTimeout(parent, producerPatience+termShared)
+		ctx, cancel := context.WithTimeout(parent, producerPatience+termShared+time.Duration(behind>>20)*time.Second)
 		context.AfterFunc(ctx, cancel)
 		t.Context, t.begun = ctx, now
 	}

@@ -49,8 +49,9 @@ func (t *troubles) add(broker kgo.BrokerMetadata, err error) {
 func (t *troubles) since(sent time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	waited := time.Since(sent).Round(time.Second)
 	if t.at.Before(sent) {
-		return fmt.Errorf("not acknowledged within %v", producerPatience)
+		return fmt.Errorf("not acknowledged within %v", waited)
 	}
-	return fmt.Errorf("not acknowledged within %v: %w", producerPatience, t.last)
+	return fmt.Errorf("not acknowledged within %v: %w", waited, t.last)
 }
