@@ -168,6 +168,9 @@ func (l Letter) Kept() bool { return l.Key != nil || l.Value != nil || len(l.Own
 func (l Letter) Request(c wire.Contract) wire.Request {
 	// A letter is often one because its headers are wrong; what could be read is returned all the same.
 	request, _ := c.DecodeRequest(l.Own, l.Cause.Timestamp)
+	if request.CorrelationID == "" {
+		request.CorrelationID = l.Cause.Key // of a plain event
+	}
 	return request
 }
 

@@ -86,7 +86,10 @@ var where = regexp.MustCompile(` ?\(line (\d+):(\d+)\): `)
 func jsonError(value []byte, err error) *Error {
 	reason := reasonOf(err)
 	found := where.FindStringSubmatchIndex(reason)
-	if found == nil {
+	switch {
+	case found == nil && strings.Contains(reason, "unexpected EOF"):
+		return &Error{Path: jsonPath(value, len(value)), Reason: reason}
+	case found == nil:
 		return &Error{Reason: reason}
 	}
 	line, _ := strconv.Atoi(reason[found[2]:found[3]])
