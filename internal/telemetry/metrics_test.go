@@ -58,6 +58,7 @@ func everything(set *telemetry.Telemetry) {
 	}
 	m.Attempted(known, "127.0.0.1:1", 2, codes.Unavailable)
 	m.DeadLetter("requests", "retries_exhausted")
+	m.Skipped("requests", "tombstone")
 	m.Rebalanced("group")
 	m.Gone("group", "requests", 12)
 	telemetry.DropEvent(m)
