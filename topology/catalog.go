@@ -84,6 +84,10 @@ func (c *compiler) catalogRefs(refs named[[]subjectRef]) {
 			c.report.problem(ref.name.position, "catalog `%s` of %s does not exist%s", ref.name.value, ref.name.place, hint(ref.name.value, c.doc.Catalogs.names()))
 			continue
 		}
+		if catalog.registry != nil {
+			c.report.problem(ref.name.position, "catalog `%s` of %s is a schema registry; name one of type filesystem or inline, which has protos", ref.name.value, ref.name.place)
+			continue
+		}
 		if len(catalog.subjects) == 0 {
 			continue // reported, or of an unusable type
 		}

@@ -23,10 +23,13 @@ type compiler struct {
 	protoNames protoNames
 	guarding   map[string]bool // guards that something refers to
 
-	clusters  map[string]*Cluster // by name of the kafka client binding
-	north     map[string][]NorthRoute
-	tls       map[string]*ServerTLS
-	outward   map[string]*ClientTLS      // by name of the tls client binding
+	clusters       map[string]*Cluster // by name of the kafka client binding
+	north          map[string][]NorthRoute
+	tls            map[string]*ServerTLS
+	outward        map[string]*ClientTLS // by name of the tls client binding
+	registries     map[string]*Registry  // by catalog
+	registriesUsed map[string]bool
+
 	keystores map[string]*keystore.Store // by vault; nil: cannot be used, which is reported
 	trusted   map[string]*keystore.Store // the same
 }
@@ -38,11 +41,12 @@ func (c *compiler) compile(file string) *Topology {
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
 	c.guarding = map[string]bool{}
+	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	c.methods = c.loadCatalogs()
 
-	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos}
+	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos, Registries: c.loadRegistries()}
 	runs := false
 	for b := range c.graph.each {
 		runs = runs || b.kind == "tcp server" || b.kind == "kafka-grpc remote_server" || b.kind == ""
@@ -54,6 +58,7 @@ func (c *compiler) compile(file string) *Topology {
 			t.Remotes = append(t.Remotes, c.remote(b, spec))
 		}
 	}
+	c.unusedRegistries()
 	t.Telemetry = c.telemetry()
 	c.unused()
 	c.addresses(t.Listeners)

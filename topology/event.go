@@ -27,12 +27,16 @@ type Event struct {
 type Encoding struct {
 	Name          string // "" where there are no values
 	IgnoreUnknown bool   // fields that the message lacks are left out; else a value that has some does not fit
+
+	Registry *Registry // that has their schemas; nil: they are framed by none
+	Schema   SchemaRef // of replies
 }
 
 // The encodings.
 const (
 	EncodingJSON     = "json"
 	EncodingProtobuf = "protobuf"
+	EncodingAvro     = "avro"
 )
 
 // Tombstones is what becomes of events without a value.
@@ -99,6 +103,8 @@ func (c *compiler) event(b *binding, route *kafkaGRPCRoute) *Event {
 	}
 	e.Request, e.Reply = w.Request.encoding(), w.Reply.encoding()
 	e.Request.IgnoreUnknown = w.Request.UnknownFields.value == "ignore"
+	e.Request.Registry = registryFor(c, w.Request.Encoding, w.Request.Catalog)
+	e.Reply.Registry = registryFor(c, w.Reply.Encoding, w.Reply.Catalog)
 	if t := w.Tombstones; t.ok {
 		e.Tombstones = Tombstones(t.value)
 	}
@@ -120,14 +126,20 @@ func (c *compiler) event(b *binding, route *kafkaGRPCRoute) *Event {
 	return e
 }
 
-// of is the event of one `when` of its route, which may ask for no reply.
-func (e *Event) of(w kafkaGRPCWhen) *Event {
-	if e == nil || w.ReplyTo.given {
-		return e
+// eventOf is the event of one `when` of its route, which may ask for no reply, or for one with the schema of its topic.
+func (c *compiler) eventOf(e *Event, route *kafkaGRPCRoute, w kafkaGRPCWhen) *Event {
+	if e == nil {
+		return nil
 	}
-	silent := *e
-	silent.Reply = Encoding{}
-	return &silent
+	of := *e
+	switch {
+	case !w.ReplyTo.given:
+		of.Reply = Encoding{}
+	case of.Reply.Registry != nil:
+		named := route.With.Reply.Catalog[0]
+		of.Reply.Schema = c.schemaRef(named.name, named.value, w.ReplyTo.value, string(e.Output.FullName()))
+	}
+	return &of
 }
 
 // eventMethod is the method that events call.

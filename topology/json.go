@@ -21,6 +21,7 @@ func (t *Topology) JSON() ([]byte, error) {
 		{"remotes", each(t.Remotes, remoteJSON)},
 		{"methods", each(t.Methods.names(), t.Methods.json)},
 		{"collectors", optional(each(t.Telemetry.OTLP, collectorJSON))},
+		{"registries", optional(each(t.Registries, registryJSON))},
 		{"metrics", optional(each(t.Telemetry.Recorded, recordedJSON))},
 		{"warnings", each(t.Warnings, problemJSON)},
 	}, "", "  ")
@@ -143,13 +144,24 @@ func (e *Event) json() any {
 	}
 	all := object{
 		{"method", e.Method},
-		{"request", object{{"encoding", e.Request.Name}, {"unknown-fields", unknown}}},
+		{"request", append(e.Request.json(), member{"unknown-fields", unknown})},
 		{"tombstones", e.Tombstones},
 		{"idempotency-key", e.keyText()},
 		{"metadata", optional(each(e.Metadata, func(m EventMetadata) string { return m.Name }))},
 	}
 	if e.Reply.Name != "" {
-		all = append(all, member{"reply", object{{"encoding", e.Reply.Name}}})
+		all = append(all, member{"reply", e.Reply.json()})
+	}
+	return all
+}
+
+func (e Encoding) json() object {
+	all := object{{"encoding", e.Name}}
+	if e.Registry != nil {
+		all = append(all, member{"registry", e.Registry.Catalog})
+		if e.Schema != (SchemaRef{}) {
+			all = append(all, member{"schema", e.Schema.String()})
+		}
 	}
 	return all
 }

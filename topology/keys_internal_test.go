@@ -73,6 +73,7 @@ func keyTables() string {
 	table("`filesystem` vault", keysOf(valueOf(&vault{}), ""))
 	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
 	table("`inline` catalog", keysOf(valueOf(&inlineCatalog{}), ""))
+	table("`schema-registry` and `karapace` catalog, also `confluent-schema-registry` and `karapace-schema-registry`", keysOf(valueOf(&registryCatalog{}), ""))
 	return b.String() + "\n"
 }
 

@@ -104,7 +104,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					all = append(all, RemoteRoute{
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
 						Key: w.key(), Headers: w.headers(),
-						Methods: []MethodPattern{taken, when.method}, Metadata: when.metadata, GRPC: client.name, Target: target, Event: event.of(w),
+						Methods: []MethodPattern{taken, when.method}, Metadata: when.metadata, GRPC: client.name, Target: target, Event: c.eventOf(event, route, w),
 					})
 				}
 			}

@@ -87,11 +87,12 @@ type store struct {
 	Entries  []text `yaml:"entries" doc:"the aliases that bindings may name; without it, all"`
 }
 
-// catalog holds protos, in files or in the configuration itself.
+// catalog holds protos, in files or in the configuration itself, or else the schemas of a registry.
 type catalog struct {
 	spot
 	roots    []text
 	subjects named[subject]
+	registry *registryCatalog
 }
 
 // subject is one proto: path or schema is set.
@@ -119,12 +120,18 @@ type inlineCatalog struct {
 }
 
 func (*catalog) variants() map[string]any {
-	return map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}
+	all := map[string]any{"filesystem": &filesystemCatalog{}, "inline": &inlineCatalog{}}
+	for _, kind := range registryKinds {
+		all[kind] = &registryCatalog{}
+	}
+	return all
 }
 
 func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
 	c.locate(at, p)
 	switch spec := d.variant(n, at, p, c.variants()).(type) {
+	case *registryCatalog:
+		c.registry = spec
 	case *filesystemCatalog:
 		c.roots = spec.Options.Roots
 		for _, s := range spec.Options.Subjects {

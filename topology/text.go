@@ -26,6 +26,9 @@ func (t *Topology) Text() string {
 		section("north routes", each(t.northRoutes(), NorthRoute.row))
 	}
 	section("Kafka clusters", each(t.Clusters(), func(c *Cluster) []string { return []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()} }))
+	if len(t.Registries) > 0 {
+		section("schema registries", each(t.Registries, func(r *Registry) []string { return []string{r.Catalog, r.URL, r.security()} }))
+	}
 	for _, r := range t.Remotes {
 		section("remote "+r.Binding, r.rows())
 	}
@@ -87,9 +90,20 @@ func (e *Event) text(replyTo string) string {
 	}
 	replies := "no replies"
 	if replyTo != "" {
-		replies = fmt.Sprintf("replies in %s to %s", e.Reply.Name, replyTo)
+		replies = fmt.Sprintf("replies in %s to %s", e.Reply, replyTo)
 	}
-	return fmt.Sprintf(" events in %s, key %s, %s,", e.Request.Name, e.keyText(), replies)
+	return fmt.Sprintf(" events in %s, key %s, %s,", e.Request, e.keyText(), replies)
+}
+
+// String is the encoding with the registry of its schemas.
+func (e Encoding) String() string {
+	switch {
+	case e.Registry == nil:
+		return e.Name
+	case e.Schema == SchemaRef{}:
+		return fmt.Sprintf("%s by %s", e.Name, e.Registry.Catalog)
+	}
+	return fmt.Sprintf("%s by %s (%s)", e.Name, e.Registry.Catalog, e.Schema)
 }
 
 // keyText is the idempotency key of events, as a file writes it: its value may hold a secret of the environment.

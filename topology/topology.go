@@ -21,14 +21,15 @@ import (
 
 // Topology is the meaning of one configuration file. It is read-only after Load and safe for concurrent use.
 type Topology struct {
-	File      string // the path as it was given
-	Namespace string // `name` of the file
-	Listeners []Listener
-	Remotes   []Remote
-	Methods   Methods // of all subjects of all catalogs
-	Protos    Protos  // what the catalogs are made of
-	Telemetry Telemetry
-	Warnings  []Problem // sorted by position: keys without effect here, and what is likely a mistake
+	File       string // the path as it was given
+	Namespace  string // `name` of the file
+	Listeners  []Listener
+	Remotes    []Remote
+	Methods    Methods // of all subjects of all catalogs
+	Protos     Protos  // what the catalogs are made of
+	Registries []*Registry
+	Telemetry  Telemetry
+	Warnings   []Problem // sorted by position: keys without effect here, and what is likely a mistake
 }
 
 // Listener is one TCP port that accepts gRPC calls.

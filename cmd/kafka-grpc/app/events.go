@@ -1,36 +1,126 @@
 package app
 
 import (
+	"context"
 	"fmt"
-
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"time"
 
 	"kafkagrpc/internal/payload"
+	"kafkagrpc/internal/schemaregistry"
 	"kafkagrpc/topology"
 )
 
-// codecs are what reads and writes the values of the plain events of a route.
-func codecs(event topology.Event) (read payload.Decoder, write payload.Encoder, err error) {
-	if read, err = codec(event.Input, event.Request); err != nil {
-		return nil, nil, err
+const (
+	registryPatience = 15 * time.Second // that the start waits for a schema registry
+	registryPause    = 500 * time.Millisecond
+)
+
+// codecs makes what reads and writes the values of plain events. Routes share the registries that have their schemas.
+type codecs struct {
+	app        *App
+	start      context.Context // that of the app
+	registries map[*topology.Registry]*schemaregistry.Registry
+}
+
+func (a *App) codecs(start context.Context) *codecs {
+	return &codecs{app: a, start: start, registries: map[*topology.Registry]*schemaregistry.Registry{}}
+}
+
+// of is partition.Codecs.
+func (c *codecs) of(event topology.Event) (read payload.Decoder, write payload.Encoder, err error) {
+	if read, err = c.decoder(event); err != nil || event.Reply.Name == "" {
+		return read, nil, err
 	}
-	if event.Reply.Name != "" {
-		write, err = codec(event.Output, event.Reply)
-	}
+	write, err = c.encoder(event)
 	return read, write, err
 }
 
-// codec is that of one encoding.
-func codec(message protoreflect.MessageDescriptor, e topology.Encoding) (interface {
-	payload.Decoder
-	payload.Encoder
-}, error) {
+func (c *codecs) decoder(event topology.Event) (payload.Decoder, error) {
+	e := event.Request
+	var schemas payload.Schemas
+	if e.Registry != nil {
+		r, err := c.registry(e.Registry)
+		if err != nil {
+			return nil, err
+		}
+		schemas = r
+	}
 	unknown := payload.UnknownFields(e.IgnoreUnknown)
-	switch e.Name {
-	case topology.EncodingJSON:
-		return payload.NewJSON(message, unknown), nil
-	case topology.EncodingProtobuf:
-		return payload.NewProtobuf(message, unknown), nil
+	switch framed := schemas != nil; {
+	case e.Name == topology.EncodingAvro:
+		return payload.FramedAvro(schemas, event.Input, unknown), nil
+	case e.Name == topology.EncodingProtobuf && framed:
+		return payload.FramedProtobuf(schemas, event.Input.FullName(), payload.NewProtobuf(event.Input, unknown)), nil
+	case e.Name == topology.EncodingProtobuf:
+		return payload.NewProtobuf(event.Input, unknown), nil
+	case e.Name == topology.EncodingJSON && framed:
+		return payload.FramedJSON(payload.NewJSON(event.Input, unknown)), nil
+	case e.Name == topology.EncodingJSON:
+		return payload.NewJSON(event.Input, unknown), nil
 	}
 	return nil, fmt.Errorf("no encoding is called %q", e.Name)
+}
+
+func (c *codecs) encoder(event topology.Event) (payload.Encoder, error) {
+	e := event.Reply
+	var schema func() *payload.Schema
+	if e.Registry != nil {
+		r, err := c.registry(e.Registry)
+		if err != nil {
+			return nil, err
+		}
+		followed, err := r.Follow(c.start, e, event.Output.FullName())
+		if err != nil {
+			return nil, err
+		}
+		c.app.run(c.start, func(ctx context.Context) error {
+			followed.Run(ctx, e.Registry.MaxAge, c.app.c.Log)
+			return nil
+		})
+		schema = followed.Schema
+	}
+	switch framed := schema != nil; {
+	case e.Name == topology.EncodingAvro:
+		return payload.FramedAvroEncoder(event.Output, schema), nil
+	case e.Name == topology.EncodingProtobuf && framed:
+		return payload.FramedProtobufEncoder(event.Output.FullName(), payload.NewProtobuf(event.Output, payload.IgnoreUnknown), schema), nil
+	case e.Name == topology.EncodingProtobuf:
+		return payload.NewProtobuf(event.Output, payload.IgnoreUnknown), nil
+	case e.Name == topology.EncodingJSON && framed:
+		return payload.FramedJSONEncoder(payload.NewJSON(event.Output, payload.IgnoreUnknown), schema), nil
+	case e.Name == topology.EncodingJSON:
+		return payload.NewJSON(event.Output, payload.IgnoreUnknown), nil
+	}
+	return nil, fmt.Errorf("no encoding is called %q", e.Name)
+}
+
+// registry is that of a catalog, opened once. It has to answer within a bounded wait: what starts together with it may be there first.
+func (c *codecs) registry(of *topology.Registry) (*schemaregistry.Registry, error) {
+	if r := c.registries[of]; r != nil {
+		return r, nil
+	}
+	r, err := schemaregistry.Open(of)
+	if err != nil {
+		return nil, err
+	}
+	c.app.onStop(func() error {
+		r.Close()
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(c.start, registryPatience)
+	defer cancel()
+	for waiting := false; ; waiting = true {
+		if err = r.Ping(ctx); err == nil {
+			c.registries[of] = r
+			return r, nil
+		}
+		if !waiting {
+			c.app.c.Log.Warn("a schema registry cannot be asked yet: trying again", "error", err)
+		}
+		select {
+		case <-time.After(registryPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }

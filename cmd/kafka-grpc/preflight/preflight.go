@@ -1,5 +1,5 @@
-// Package preflight tries everything that a topology connects to, before anything runs: brokers, topics, services and
-// certificates. It changes nothing and starts nothing.
+// Package preflight tries everything that a topology connects to, before anything runs: brokers, topics, schema registries,
+// services and certificates. It changes nothing and starts nothing.
 //
 // It knows nothing of how findings are shown.
 package preflight
@@ -26,7 +26,7 @@ const (
 
 // Finding is the result of one trial.
 type Finding struct {
-	What   string `json:"what"` // certificate, broker, topic, limit or target
+	What   string `json:"what"` // certificate, broker, topic, limit, registry, schema or target
 	Name   string `json:"name"`
 	Result Level  `json:"result"`
 	Detail string `json:"detail"`
@@ -36,13 +36,14 @@ type Finding struct {
 const renewalTime = 14 * 24 * time.Hour
 
 // Run tries all of a topology. The findings are in a fixed order: certificates, then brokers and topics of each cluster, then
-// targets.
+// schema registries, then targets.
 func Run(ctx context.Context, t *topology.Topology) []Finding {
 	var all []Finding
 	all = append(all, ownCertificates(t)...)
 	for _, c := range t.Clusters() {
 		all = append(all, cluster(t, c)...)
 	}
+	all = append(all, registries(ctx, t)...)
 	return append(all, targets(ctx, t)...)
 }
 
@@ -70,6 +71,9 @@ func ownCertificates(t *topology.Topology) []Finding {
 	}
 	for _, c := range t.Clusters() {
 		outward(c.TLS)
+	}
+	for _, r := range t.Registries {
+		outward(r.TLS)
 	}
 	for _, r := range t.Remotes {
 		for _, route := range r.Routes {
