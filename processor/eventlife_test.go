@@ -37,6 +37,45 @@ func TestTombstones(t *testing.T) {
 	b.has(scrape, `kafka_grpc_skipped_total{reason="tombstone",topic="echo-requests"} 2`, `kafka_grpc_dead_letters_total{reason="tombstone",topic="echo-requests"} 1`)
 }
 
+// A topic of plain events may be compacted, as topics with tombstones are, and that of their replies where each is one record.
+func TestEventsOfCompactedTopics(t *testing.T) {
+	t.Parallel()
+	b := newShop(t, 1, ordersRoute(), requestsOnly)
+	for _, topic := range []string{requests, replies} {
+		if err := b.cleanup(topic, "compact"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.started()
+	b.produce(event("a", `{"id":"1"}`), wire.Record{Key: []byte("a")}, event("b", `{"id":"2"}`))
+	got := map[string]string{}
+	for _, r := range b.read(2) {
+		got[string(r.Key)] = string(r.Value)
+	}
+	if d := cmp.Diff(map[string]string{"a": `{"id":"1"}`, "b": `{"id":"2"}`}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestCompactable(t *testing.T) {
+	t.Parallel()
+	place, watch := "method: shop.v1.Orders/Place", "method: shop.v1.Orders/Watch"
+	for name, c := range map[string]struct {
+		routes string
+		want   []string
+	}{
+		"events and their replies": {eventRoute("{topic: a, reply-to: r}", place), []string{"a", "r"}},
+		"no replies":               {eventRoute("{topic: a}", watch), []string{"a"}},
+		"a stream of replies":      {eventRoute("{topic: a, reply-to: r}", place) + eventRoute("{topic: b, reply-to: r}", watch), []string{"a", "b"}},
+		"requests":                 {eventRoute("{topic: a, reply-to: r}", "scheme: http"), nil},
+		"requests beside events":   {eventRoute("{topic: a, headers: {type: placed}}", place) + eventRoute("{topic: a, reply-to: r}", "scheme: http"), nil},
+	} {
+		if d := cmp.Diff(c.want, newShop(t, 1, c.routes, requestsOnly).remote.Compactable()); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
 func TestEventsWithoutReplies(t *testing.T) {
 	t.Parallel()
 	b := newShop(t, 2, eventRoute("{topic: "+requests+"}", "method: shop.v1.Orders/Place", "request: {encoding: protobuf}")+

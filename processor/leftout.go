@@ -95,7 +95,7 @@ func (p *Processor) unusable() (_ map[string]error, err error) {
 // needs are the topics of the binding.
 func (p *Processor) needs() kafka.Needs {
 	return kafka.Needs{
-		Inputs: p.config.Remote.Inputs(), Outputs: p.config.Remote.Outputs(),
+		Inputs: p.config.Remote.Inputs(), Outputs: p.config.Remote.Outputs(), Compactable: p.config.Remote.Compactable(),
 		Table: p.config.Remote.Table, Loop: p.config.Remote.Loop, DeadLetters: p.config.Remote.Processing.DeadLetter,
 		Create: p.config.CreateTopics, TableID: p.tableID, Partitions: int(p.partitions.Load()),
 	}

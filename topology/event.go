@@ -12,6 +12,7 @@ import (
 // Event makes a route one of plain events: records without the contract's headers, each of which calls one method.
 type Event struct {
 	Method  string // "package.Service/Method"
+	Streams bool   // several replies to an event
 	Input   protoreflect.MessageDescriptor
 	Output  protoreflect.MessageDescriptor
 	Request Encoding // of the values of events
@@ -51,6 +52,28 @@ const (
 type EventMetadata struct {
 	Name  string
 	Value Expression
+}
+
+// Compactable are the topics on which each record stands for itself, so that compaction takes nothing that a later record of its key does not
+// replace: topics of plain events alone, and of their replies where these are one record each.
+func (r Remote) Compactable() (topics []string) {
+	for _, topic := range append(r.Inputs(), r.Outputs()...) {
+		if !slices.ContainsFunc(r.Routes, func(t RemoteRoute) bool { return !t.mayBeCompacted(topic) }) {
+			topics = append(topics, topic)
+		}
+	}
+	return topics
+}
+
+// mayBeCompacted reports whether compaction of a topic takes nothing that the route needs.
+func (r RemoteRoute) mayBeCompacted(topic string) bool {
+	switch {
+	case r.Event == nil:
+		return r.Topic != topic && r.ReplyTo != topic
+	case r.ReplyTo == topic:
+		return !r.Event.Streams
+	}
+	return true
 }
 
 // EventRoute is the route that takes a record of a topic as a plain event: one that has no header of the contract. A record that no such route
@@ -99,7 +122,7 @@ func (c *compiler) event(b *binding, route *kafkaGRPCRoute) *Event {
 	}
 	method := c.eventMethod(w.Method)
 	if method != nil {
-		e.Method, e.Input, e.Output = w.Method.value, method.Input(), method.Output()
+		e.Method, e.Streams, e.Input, e.Output = w.Method.value, method.IsStreamingServer(), method.Input(), method.Output()
 	}
 	e.Request, e.Reply = w.Request.encoding(), w.Reply.encoding()
 	e.Request.IgnoreUnknown = w.Request.UnknownFields.value == "ignore"

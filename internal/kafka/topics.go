@@ -29,11 +29,13 @@ const (
 
 // Needs are the topics that something needs to run.
 type Needs struct {
-	// Inputs are the request topics of one consumer group. They must exist, must not be compacted and must have at least
-	// as many partitions as the group's own topics, or equally many where there are none yet.
+	// Inputs are the request topics of one consumer group. They must exist, must not be compacted (but for Compactable) and must
+	// have at least as many partitions as the group's own topics, or equally many where there are none yet.
 	Inputs []string
-	// Outputs are topics that are written to, and tailed. They must exist and must not be compacted.
+	// Outputs are topics that are written to, and tailed. They must exist and must not be compacted (but for Compactable).
 	Outputs []string
+	// Compactable are those inputs and outputs that may be compacted all the same.
+	Compactable []string
 	// Table, Loop and DeadLetters are the group's own topics, "" for none. They are created where missing, with
 	// as many partitions as the inputs and at least their replication.
 	Table, Loop, DeadLetters string
@@ -473,7 +475,7 @@ func (n Needs) plain(kind, name string, f topicState, at string) error {
 	switch {
 	case f.missing && n.Create == 0:
 		return fmt.Errorf("%s %q does not exist on Kafka at %s: create it, or run with --create-topics", kind, name, at)
-	case f.compacted():
+	case f.compacted() && !slices.Contains(n.Compactable, name):
 		return fmt.Errorf("%s %q has cleanup.policy=%s: compaction would erase calls, set it to delete", kind, name, f.policy)
 	}
 	return nil

@@ -105,7 +105,7 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 			}
 			return r.Outlive(retention)
 		}
-		needs := kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Table: own[0], Loop: own[1], DeadLetters: own[2]}
+		needs := kafka.Needs{Inputs: r.Inputs(), Outputs: r.Outputs(), Compactable: r.Compactable(), Table: own[0], Loop: own[1], DeadLetters: own[2]}
 		if err := inspect(needs, outlive, own...); err != nil {
 			return all, err
 		}
