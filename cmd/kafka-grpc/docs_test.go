@@ -79,7 +79,7 @@ func TestDocumentedYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word", "COLLECTOR_TOKEN", "secret-word")
+	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word", "COLLECTOR_TOKEN", "secret-word", "REGISTRY_CREDENTIALS", "YW5uOnNlY3JldA==")
 	for i, b := range blocks {
 		t.Run(fmt.Sprintf("%s:%d", filepath.Base(b.page), b.line), func(t *testing.T) {
 			var part map[string]any

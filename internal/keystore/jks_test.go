@@ -49,10 +49,12 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+const ownPasswords = "keytool-own-passwords.jks"
+
 // A key may have a password of its own, which a configuration has no place for.
 func TestKeyWithAPasswordOfItsOwn(t *testing.T) {
 	t.Parallel()
-	store, err := keystore.Open(read(t, "keytool-own-passwords.jks"), "", password)
+	store, err := keystore.Open(read(t, ownPasswords), "", password)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -196,6 +196,9 @@ func TestStoresMadeHere(t *testing.T) {
 	told := map[string]bool{}
 	for line := range strings.Lines(string(out)) {
 		part := strings.Split(strings.TrimSpace(line), "\t") // store, kind, alias
+		if part[0] == ownPasswords {                         // not all of it can be read: TestKeyWithAPasswordOfItsOwn
+			continue
+		}
 		has := slices.Collect(maps.Keys(all[part[0]].Keys))
 		if part[1] == "certificate" {
 			has = all[part[0]].Certificates
