@@ -140,6 +140,13 @@ func (b *breaker) leave(p pass, v verdict) (did change, open bool) {
 	return unchanged, b.open
 }
 
+// stale reports whether the breaker has opened since it gave a pass.
+func (b *breaker) stale(p pass) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !p.probe && p.generation != b.generation
+}
+
 func (b *breaker) wakeFirst() {
 	if first := b.queue.Front(); first != nil {
 		first.Value.(*waiter).signal()

@@ -56,6 +56,7 @@ type Call struct {
 	Method   string      // "package.Service/Method"
 	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent; must not be changed any more
 	Message  []byte      // protobuf; must not be changed any more
+	Pace     *Pace       // of a Caller's attempts; nil: none
 }
 
 // Result is how a call ended. Rich error details are in Trailer, as grpc-status-details-bin.
@@ -78,7 +79,8 @@ type Client struct {
 	maxMessageBytes int
 	names           names
 	stats           []stats.Handler
-	closing         chan struct{} // closed by Close
+	life            context.Context // ended by Close
+	end             context.CancelFunc
 
 	mu       sync.Mutex // guards what follows
 	conns    map[path]*grpc.ClientConn
@@ -109,7 +111,8 @@ func New(o Options) *Client {
 	if o.Refresh == 0 {
 		o.Refresh = namesRefresh
 	}
-	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, closing: make(chan struct{}), conns: map[path]*grpc.ClientConn{}}
+	life, end := context.WithCancel(context.Background())
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, life: life, end: end, conns: map[path]*grpc.ClientConn{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -270,9 +273,7 @@ func (c *Client) connect(p path) (*grpc.ClientConn, error) {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	conns := c.conns
-	if !c.closed {
-		close(c.closing)
-	}
+	c.end()
 	c.conns, c.closed = nil, true
 	c.mu.Unlock()
 	var problems []error

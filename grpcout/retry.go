@@ -40,6 +40,10 @@ type Observer interface {
 	Attempted(method string, t Target, r Result)
 	// Held is called when the breaker has held a call back, and let it go on.
 	Held(ctx context.Context, d time.Duration)
+	// Waits is called when an attempt begins to wait for its turn at a service with a pace of that name, and what it answers at the end.
+	Waits(pace string) (done func())
+	// Paced is called when an attempt at a service with a pace has its turn, or will have none, after a wait that may be 0.
+	Paced(ctx context.Context, method string, d time.Duration)
 	// Backoff is called before a pause, after r.
 	Backoff(ctx context.Context, pause time.Duration, r Result)
 }
@@ -50,6 +54,8 @@ type unobserved struct{}
 func (unobserved) Attempt(ctx context.Context, _ string, _ int, _ bool) context.Context { return ctx }
 func (unobserved) Attempted(string, Target, Result)                                     {}
 func (unobserved) Held(context.Context, time.Duration)                                  {}
+func (unobserved) Waits(string) func()                                                  { return func() {} }
+func (unobserved) Paced(context.Context, string, time.Duration)                         {}
 func (unobserved) Backoff(context.Context, time.Duration, Result)                       {}
 
 // Retry makes failed attempts again. The zero value never does.
@@ -59,7 +65,7 @@ type Retry struct {
 	Max     time.Duration // of the longest pause; not below Initial
 
 	// MaxElapsed bounds the time from the first attempt to the begin of the last one, besides the deadline; 0: one
-	// attempt. Time for which the breaker held the call back does not count, nor do probes that were made for it.
+	// attempt. Time for which the breaker held the call back does not count, nor do probes that were made for it, nor waits for a turn.
 	MaxElapsed time.Duration
 }
 
@@ -83,11 +89,11 @@ func NewCaller(c *Client, p Policy) *Caller {
 }
 
 // Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
-// target is open. The result is that of the last attempt. A deadline that passes while the breaker holds the call
-// is DEADLINE_EXCEEDED only where no attempt was made before. A context with a deadline must end soon after the call: what a service goes on
+// target is open, and before each attempt for its turn where the call has a [Pace]. The result is that of the last attempt. A deadline that passes
+// while the call waits is DEADLINE_EXCEEDED only where no attempt was made before. A context with a deadline must end soon after the call: what a service goes on
 // sending on an attempt ends with it.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, call.Method, func(ctx context.Context, _ *visit) (Result, bool, bool) {
+	return c.make(ctx, t, call.Method, queue{pace: call.Pace}, func(ctx context.Context, _ *visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
@@ -95,7 +101,7 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
 // whether another one may follow it. It may leave the breaker before its end, once it knows about the target.
-func (c *Caller) make(ctx context.Context, t Target, method string, attempt func(context.Context, *visit) (r Result, answered, again bool)) Result {
+func (c *Caller) make(ctx context.Context, t Target, method string, q queue, attempt func(context.Context, *visit) (r Result, answered, again bool)) Result {
 	observer := c.policy.Observer
 	if !c.client.enter() {
 		return closedResult(t)
@@ -107,18 +113,27 @@ func (c *Caller) make(ctx context.Context, t Target, method string, attempt func
 	limit := c.policy.Retry.Initial
 	var r Result
 	for {
-		p, held, err := b.enter(ctx, c.client.closing)
+		p, held, err := b.enter(ctx, c.client.life.Done())
 		uncounted += held
 		if held > 0 {
 			observer.Held(ctx, held)
 		}
 		if err != nil {
-			return notMade(t, r, held > 0, err)
+			return notMade(t, r, heldUntil(t, held), err)
+		}
+		waited, err := c.turn(ctx, q, method, b, p)
+		uncounted += waited
+		if errors.Is(err, errStale) {
+			continue // to the breaker
+		}
+		if err != nil {
+			return notMade(t, r, fmt.Sprintf("%s: no turn came before the deadline at the pace of `%s` (max-in-flight, rate)", t.Address, q.pace.name), err)
 		}
 		tried, attempts := time.Now(), r.Attempts+1
 		v := &visit{caller: c, target: t, breaker: b, pass: p}
 		var answered, again bool
 		r, answered, again = attempt(observer.Attempt(ctx, method, attempts, p.probe), v)
+		q.pace.leave()
 		r.Attempts = attempts
 		observer.Attempted(method, t, r)
 		retryable := c.Retryable(r.Status)
@@ -144,8 +159,8 @@ func (c *Caller) make(ctx context.Context, t Target, method string, attempt func
 			return r
 		}
 		observer.Backoff(ctx, pause, r)
-		if err := sleep(ctx, pause, c.client.closing); err != nil {
-			return notMade(t, r, false, err)
+		if err := sleep(ctx, pause, c.client.life.Done()); err != nil {
+			return notMade(t, r, heldUntil(t, 0), err)
 		}
 	}
 }
@@ -249,8 +264,16 @@ func verdictOn(ctx context.Context, r Result, answered, retryable bool) verdict 
 	return unknown
 }
 
-// notMade is the result of a call whose next attempt is not made, after r, because of err.
-func notMade(t Target, r Result, held bool, err error) Result {
+// heldUntil says why the deadline has passed without an attempt, where the breaker held the call for that long.
+func heldUntil(t Target, held time.Duration) string {
+	if held > 0 {
+		return fmt.Sprintf("the breaker of %s was open until the deadline", t.Address)
+	}
+	return fmt.Sprintf("%s: the deadline passed before the call was made", t.Address)
+}
+
+// notMade is the result of a call whose next attempt is not made, after r, because of err. why is what is said where that is the deadline.
+func notMade(t Target, r Result, why string, err error) Result {
 	switch {
 	case errors.Is(err, errClosed):
 		closed := closedResult(t)
@@ -258,10 +281,6 @@ func notMade(t Target, r Result, held bool, err error) Result {
 		return closed
 	case !errors.Is(err, context.DeadlineExceeded):
 		return Result{Status: codes.Canceled, Message: t.Address + ": " + err.Error(), Attempts: r.Attempts}
-	}
-	why := fmt.Sprintf("%s: the deadline passed before the call was made", t.Address)
-	if held {
-		why = fmt.Sprintf("the breaker of %s was open until the deadline", t.Address)
 	}
 	if r.Attempts == 0 {
 		return Result{Status: codes.DeadlineExceeded, Message: why}

@@ -26,6 +26,11 @@ type Stream struct {
 	// Receive takes a message of the service, with the initial metadata. No other is read until it returns, so that it slows
 	// the service down. An error of it ends the call.
 	Receive func(header metadata.MD, message []byte) error
+
+	// Pace is that of the attempts; nil: none. A stream has its turn while it is open. Waiting is told, if it is not nil, when one
+	// begins and ends to wait for it.
+	Pace    *Pace
+	Waiting func(bool)
 }
 
 // replayBytes bounds the request messages of a stream that are kept for another attempt.
@@ -36,7 +41,7 @@ const replayBytes = 1 << 20
 // lets it in like other calls; the first message, or the end, tells about the target. Messages of the result are nil.
 func (c *Caller) Stream(ctx context.Context, t Target, s Stream) Result {
 	sent := &sent{next: s.Next}
-	return c.make(ctx, t, s.Method, func(ctx context.Context, v *visit) (Result, bool, bool) {
+	return c.make(ctx, t, s.Method, queue{s.Pace, s.Waiting}, func(ctx context.Context, v *visit) (Result, bool, bool) {
 		// A silent stream says nothing of its target, and must not keep other calls waiting as the one probe.
 		silence := time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) })
 		defer silence.Stop()

@@ -59,6 +59,7 @@ type testbench struct {
 	quiet      bool  // without the processor's log
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
+	paces      processor.Paces       // default those of each processor
 	telemetry  *telemetry.Telemetry  // of the processors
 	codecs     partition.Codecs      // of plain events
 	heard      io.Writer             // gets the lines of the processors' logs, too, in JSON
@@ -140,7 +141,7 @@ func (b *testbench) start(dir string) *instance {
 	client := grpcout.New(calls)
 	p, err := processor.New(ctx, processor.Config{
 		Remote: b.remote, Methods: b.methods, Client: client, State: state,
-		Log: log, SweepInterval: b.sweep, Budget: b.budget, MaxUncommitted: b.ahead, Telemetry: b.telemetry, Codecs: b.codecs,
+		Log: log, SweepInterval: b.sweep, Budget: b.budget, Paces: b.paces, MaxUncommitted: b.ahead, Telemetry: b.telemetry, Codecs: b.codecs,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -14,7 +14,7 @@ func (p *Processor) policy() grpcout.Policy {
 		Breaker:        grpcout.Breaker{Failures: c.BreakerFailures, Open: c.BreakerOpen},
 		AttemptTimeout: c.Timeout,
 		AttemptIdle:    c.StreamIdle,
-		Observer:       partition.CallObserver{Metrics: p.config.Telemetry.Metrics},
+		Observer:       partition.CallObserver{Metrics: p.config.Telemetry.Metrics, Group: p.config.Remote.Group},
 		BreakerChanged: func(t grpcout.Target, open bool, by grpcout.Result) {
 			if open {
 				p.config.Log.Warn("a service fails: its calls wait, and one at a time probes it", "target", t.Address,

@@ -43,6 +43,9 @@ type Config struct {
 	// Budget bounds what all processors of the process have in flight together; default one of its own.
 	Budget *consumergroup.Budget
 
+	// Paces are those at which all processors of the process call services; default some of its own.
+	Paces Paces
+
 	// SweepInterval is how long the removal of expired rows rests, at least; default a 24th of the rows' expiry, from 1m
 	// to 1h. Rows that have expired answer nothing, removed or not.
 	SweepInterval time.Duration
@@ -115,6 +118,9 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	if c.Budget == nil {
 		c.Budget = NewBudget(c.Remote)
 	}
+	if c.Paces == nil {
+		c.Paces = NewPaces(c.Remote)
+	}
 	if c.InstanceID == "" {
 		var err error
 		if c.InstanceID, err = c.State.InstanceID(); err != nil {
@@ -135,7 +141,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	p.caller = grpcout.NewCaller(c.Client, p.policy())
 	var err error
 	if p.binding, err = partition.NewBinding(partition.Config{
-		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Limits: p.limits, Partitions: p.partitions.Load,
+		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Paces: c.Paces, Limits: p.limits, Partitions: p.partitions.Load,
 		Telemetry: c.Telemetry, Log: c.Log, Codecs: c.Codecs,
 	}); err != nil {
 		return nil, err

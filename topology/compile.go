@@ -86,6 +86,7 @@ func (c *compiler) binding(b *binding) {
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
 	case *grpcClient:
+		c.pace(spec)
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
 	case *grpcKafka:

@@ -119,7 +119,7 @@ func remoteJSON(r Remote) object {
 }
 
 func remoteRouteJSON(r RemoteRoute) object {
-	return append(object{
+	return slices.Concat(object{
 		{"topic", r.Topic},
 		{"reply-to", r.ReplyTo},
 		{"key", optional(string(r.Key))},
@@ -131,7 +131,14 @@ func remoteRouteJSON(r RemoteRoute) object {
 		{"address", r.Target.Address},
 		{"tls", clientTLSJSON(r.Target.TLS)},
 		{"event", r.Event.json()},
-	}, optionsJSON(r.Target)...)
+	}, optionsJSON(r.Target), object{{"rate", r.Target.rateJSON()}})
+}
+
+func (t Target) rateJSON() any {
+	if t.RateCalls == 0 {
+		return nil
+	}
+	return object{{"calls", t.RateCalls}, {"per", t.RatePer.String()}, {"burst", t.RateBurst}}
 }
 
 func (e *Event) json() any {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,7 +77,8 @@ func TestDeclaredOptions(t *testing.T) {
 		"count": {"5", "5"}, "size": {"5KiB", "5120"}, "toggle": {"true", "true"}, "word": {"gzip", `"gzip"`}, "topic": {"other", `"other"`},
 		"code": {"[aborted]", `["aborted"]`}, "duration": {"70m", `"1h10m0s"`}, "bound": {"70m", `"1h10m0s"`}, "pause": {"70m", `"1h10m0s"`},
 	}
-	needs := map[string]string{"max-connection-age-grace": "max-connection-age: 1h, "} // options that have no effect alone
+	// Options that have no effect alone, and what they need beside them.
+	needs := map[string]string{"max-connection-age-grace": "max-connection-age: 1h", "rate.per": "calls: 7", "rate.burst": "calls: 7"}
 	for _, s := range []struct {
 		of             any
 		binding, place string
@@ -95,8 +97,22 @@ func TestDeclaredOptions(t *testing.T) {
 			t.Run(strings.ToLower(s.binding)+" "+path, func(t *testing.T) {
 				t.Parallel()
 				keys := strings.Split(path, ".")
+				key := keys[len(keys)-1]
+				beside := func(option string) string {
+					return strings.Join(append(slices.Clone(keys[:len(keys)-1]), needs[path]), ": {") + option + strings.Repeat("}", len(keys)-1)
+				}
 				with := func(more, value string) string {
-					return needs[path] + strings.Join(keys, ": {") + more + ": " + value + strings.Repeat("}", len(keys)-1)
+					option := key + more + ": " + value
+					if needs[path] != "" {
+						option = ", " + option
+					}
+					return beside(option)
+				}
+				without := ""
+				if needs[path] != "" {
+					without = compactJSON(t, s.binding, beside(""))
+				} else {
+					without = compactJSON(t, s.binding, "")
 				}
 				value, place := values[f.Tag.Get("is")], path
 				wrong, given := "a b", f.Tag.Get("default")
@@ -109,7 +125,6 @@ func TestDeclaredOptions(t *testing.T) {
 				if err == nil || !strings.HasPrefix(err.Error(), problem) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("a wrong value: got %v\nwant %s...", err, problem)
 				}
-				key := keys[len(keys)-1]
 				_, at, err = loadWith(t, s.binding, with("x", value[0]))
 				if err == nil || !strings.HasPrefix(err.Error(), at(key+"x")) || !strings.HasSuffix(err.Error(), "; did you mean `"+key+"`?") {
 					t.Errorf("a misspelt key: got %v\nwant it at %s, with the right one", err, at(key+"x"))
@@ -121,12 +136,12 @@ func TestDeclaredOptions(t *testing.T) {
 				} else if name == "-" {
 					name = key // elsewhere
 				}
-				without, member := compactJSON(t, s.binding, ""), `"`+name+`":`+value[1]
+				member := `"` + name + `":` + value[1]
 				if got := compactJSON(t, s.binding, with("", value[0])); strings.Count(got, member) <= strings.Count(without, member) {
 					t.Errorf("the JSON has no %s:\n%s", member, got)
 				}
 				if f.Tag.Get("default") != "" {
-					if diff := cmp.Diff(without, compactJSON(t, s.binding, strings.TrimPrefix(with("", given), needs[path]))); diff != "" {
+					if diff := cmp.Diff(without, compactJSON(t, s.binding, with("", given))); diff != "" {
 						t.Errorf("its default is not what counts without it (-without +default):\n%s", diff)
 					}
 					key += ": " + given

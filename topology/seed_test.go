@@ -74,7 +74,7 @@ func TestSeedMeansWhatItSays(t *testing.T) {
 		Cluster: cluster,
 		Routes: []topology.RemoteRoute{{
 			Topic: "echo-requests", ReplyTo: "echo-responses", Methods: []topology.MethodPattern{pattern, pattern},
-			GRPC: "west_grpc_client", Target: topology.Target{Scheme: "http", Authority: "echo:8080", Address: "echo:8080", MaxMessage: 4 << 20},
+			GRPC: "west_grpc_client", Target: topology.Target{Scheme: "http", Authority: "echo:8080", Address: "echo:8080", MaxMessage: 4 << 20, RatePer: time.Second},
 		}},
 		Contract: wire.DefaultContract(),
 		Processing: topology.Processing{

@@ -1,9 +1,12 @@
 package topology
 
 import (
+	"cmp"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Target is a gRPC service. Equal targets share one connection.
@@ -13,7 +16,13 @@ type Target struct {
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
 
-	MaxMessage  int    `yaml:"max-message" is:"size" default:"4MiB" doc:"bytes of a message, in either direction"`
+	MaxMessage int `yaml:"max-message" is:"size" default:"4MiB" doc:"bytes of a message, in either direction"`
+	// The pace of the services of the grpc client, together, of this instance; 0: none.
+	MaxInFlight int           `yaml:"max-in-flight" is:"count" json:",omitempty" doc:"calls at once, of this instance; without it, any number"`
+	RateCalls   int           `yaml:"rate.calls" is:"count" json:"-" doc:"calls that begin in each period, of this instance, retries included; without it, any number"`
+	RatePer     time.Duration `yaml:"rate.per" is:"duration" default:"1s" json:"-" doc:"the period"`
+	RateBurst   int           `yaml:"rate.burst" is:"count" json:"-" doc:"calls that may begin at once after a rest; without it, as many as calls"`
+
 	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty" doc:"of request messages"` // of request messages: "" or "gzip"
 }
 
@@ -23,6 +32,7 @@ func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target
 	if next == nil {
 		return Target{}, false
 	}
+	t.RateBurst = cmp.Or(t.RateBurst, t.RateCalls)
 	if t.Compression == "identity" {
 		t.Compression = ""
 	}
@@ -55,6 +65,30 @@ func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target
 		t.Authority = a.value
 	}
 	return t, true
+}
+
+// pace reports what the options of a grpc client say of a rate that is none.
+func (c *compiler) pace(spec *grpcClient) {
+	t := &spec.Options.Target
+	if c.texts[&t.RateCalls].given {
+		return
+	}
+	for _, alone := range []text{c.texts[&t.RatePer], c.texts[&t.RateBurst]} {
+		if alone.ok {
+			c.report.problem(alone.position, "%s has no effect without `calls`; add it or remove this", alone.place)
+		}
+	}
+}
+
+// paceText says at what pace calls are made, "" at any.
+func (t Target) paceText() (text string) {
+	if t.MaxInFlight > 0 {
+		text = fmt.Sprintf(", max-in-flight %d", t.MaxInFlight)
+	}
+	if t.RateCalls > 0 {
+		text += fmt.Sprintf(", rate %d per %v, burst %d", t.RateCalls, t.RatePer, t.RateBurst)
+	}
+	return text
 }
 
 // serviceAddress is where a tcp client on the way to a service leads: host:port, or unix:PATH.

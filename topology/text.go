@@ -66,7 +66,7 @@ func (r Remote) rows() [][]string {
 		rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
 	}
 	for _, route := range r.Routes {
-		rows = append(rows, []string{"target", fmt.Sprintf("%s%s%s %s -> %s", route.Topic, route.conditions(), route.Event.text(route.ReplyTo), methods(route.Methods), route.Target)})
+		rows = append(rows, []string{"target", fmt.Sprintf("%s%s%s %s -> %s%s", route.Topic, route.conditions(), route.Event.text(route.ReplyTo), methods(route.Methods), route.Target, route.Target.paceText())})
 	}
 	return rows
 }

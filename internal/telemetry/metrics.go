@@ -21,7 +21,8 @@ type Stage string
 const (
 	StageTopic Stage = "request_topic" // from the record's timestamp until the processor has it
 	StageQueue Stage = "queue"         // until the call begins: behind another one of its key
-	StageCall  Stage = "call"          // until the service has answered, with all attempts and the pauses between them
+	StageCall  Stage = "call"          // until the service has answered, with all attempts, and what they waited for
+	StagePace  Stage = "pace"          // of that, the wait of one attempt for its turn, where the service has a pace
 	StageReply Stage = "reply_produce" // from the reply's sending to its acknowledgement
 	StageWhole Stage = "whole"         // from the record's timestamp to the reply's acknowledgement
 )
@@ -57,6 +58,7 @@ type Metrics struct {
 	rebalances    metric.Int64Counter
 	gone          metric.Int64Counter
 	events        metric.Int64Counter
+	waiting       metric.Int64UpDownCounter
 
 	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
 
@@ -66,7 +68,7 @@ type Metrics struct {
 
 // labels are what a measurement is of; those that do not apply are "".
 type labels struct {
-	service, method, status, topic, result, stage, reason, group, target string
+	service, method, status, topic, result, stage, reason, group, target, binding string
 }
 
 // durations are the buckets of all histograms of seconds.
@@ -84,6 +86,8 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), durations)
 	made(err)
 	m.northInFlight, err = meter.Int64UpDownCounter(northInFlight.name, metric.WithUnit(northInFlight.unit), metric.WithDescription(northInFlight.description))
+	made(err)
+	m.waiting, err = meter.Int64UpDownCounter(waiting.name, metric.WithUnit(waiting.unit), metric.WithDescription(waiting.description))
 	made(err)
 	for _, c := range []struct {
 		spec *Spec
@@ -109,6 +113,7 @@ func (m *Metrics) option(l labels) metric.MeasurementOption {
 	for _, a := range []struct{ name, value string }{
 		{"service", l.service}, {"method", l.method}, {"status", l.status}, {"topic", l.topic}, {"result", l.result},
 		{"stage", l.stage}, {"reason", l.reason}, {"group", l.group}, {"target", l.target},
+		{"binding", l.binding},
 	} {
 		if a.value != "" {
 			attributes = append(attributes, attribute.String(a.name, a.value))
@@ -178,6 +183,16 @@ func (m *Metrics) Attempted(method, target string, n int, status codes.Code) {
 	}
 	l.status = statusLabel(status)
 	m.attempts.Add(context.Background(), 1, m.option(l))
+}
+
+// Waits counts a call of a group in that waits for its turn at the services of a grpc client binding; done counts it out.
+func (m *Metrics) Waits(group, binding string) (done func()) {
+	if !m.on {
+		return func() {}
+	}
+	o := m.option(labels{group: group, binding: binding})
+	m.waiting.Add(context.Background(), 1, o)
+	return func() { m.waiting.Add(context.Background(), -1, o) }
 }
 
 // DeadLetter counts a request of a topic that became a dead letter. The reason is one of few.

@@ -53,13 +53,14 @@ func everything(set *telemetry.Telemetry) {
 	for _, r := range []telemetry.Result{telemetry.ResultExecuted, telemetry.ResultStored, telemetry.ResultParked, telemetry.ResultMismatch, telemetry.ResultRefused} {
 		m.Answered(known, "requests", r, codes.OK)
 	}
-	for _, s := range []telemetry.Stage{telemetry.StageTopic, telemetry.StageQueue, telemetry.StageCall, telemetry.StageReply, telemetry.StageWhole} {
+	for _, s := range []telemetry.Stage{telemetry.StageTopic, telemetry.StageQueue, telemetry.StageCall, telemetry.StagePace, telemetry.StageReply, telemetry.StageWhole} {
 		m.Took(known, s, time.Millisecond)
 	}
 	m.Attempted(known, "127.0.0.1:1", 2, codes.Unavailable)
 	m.DeadLetter("requests", "retries_exhausted")
 	m.Skipped("requests", "tombstone")
 	m.Rebalanced("group")
+	m.Waits("group", "client")
 	m.Gone("group", "requests", 12)
 	telemetry.DropEvent(m)
 	m.ObserveGroup("group", func() telemetry.Group {

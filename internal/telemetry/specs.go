@@ -34,6 +34,7 @@ var (
 	skipped       = Spec{"kafka_grpc.skipped", "{record}", "Plain events that were left out: without a value, or that no route takes", counter, "topic reason"}
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
 	gone          = Spec{"kafka_grpc.requests.gone", "{record}", "Records that Kafka deleted before the group read them", counter, "group topic"}
+	waiting       = Spec{"kafka_grpc.calls.waiting", "{call}", "Calls that wait for their turn at the services of a grpc client binding", gauge, "group binding"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
 
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
@@ -78,7 +79,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &events}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &events}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

@@ -18,8 +18,9 @@ type Config struct {
 	Remote     topology.Remote
 	Methods    topology.Methods // of the catalogs: tells which methods are unary
 	Caller     *grpcout.Caller
-	Limits     *kafka.Limits // of the topics that are written
-	Partitions func() int32  // of the group's table. Safe for concurrent use
+	Paces      map[string]*grpcout.Pace // of services, by the name of their grpc client binding
+	Limits     *kafka.Limits            // of the topics that are written
+	Partitions func() int32             // of the group's table. Safe for concurrent use
 	Telemetry  *telemetry.Telemetry
 	Codecs     Codecs
 	Log        *slog.Logger

@@ -64,6 +64,7 @@ func (b *Binding) make(ctx context.Context, c *call) {
 			Method:   c.method,
 			Metadata: c.request.Metadata.MD(),
 			Message:  c.message,
+			Pace:     b.config.Paces[c.route.GRPC],
 		})
 	} else {
 		done.result, done.reply = b.callStream(ctx, c)

@@ -13,7 +13,10 @@ import (
 )
 
 // CallObserver is told by the caller what becomes of calls. What it notes on a span is on that of the attempt's record.
-type CallObserver struct{ Metrics *telemetry.Metrics }
+type CallObserver struct {
+	Metrics *telemetry.Metrics
+	Group   string
+}
 
 // Attempt implements grpcout.Observer.
 func (CallObserver) Attempt(ctx context.Context, _ string, n int, probe bool) context.Context {
@@ -36,6 +39,17 @@ func (o CallObserver) Attempted(method string, t grpcout.Target, r grpcout.Resul
 func (CallObserver) Held(ctx context.Context, d time.Duration) {
 	trace.SpanFromContext(ctx).AddEvent("held by the breaker", trace.WithAttributes(
 		attribute.Float64("kafka_grpc.seconds", d.Seconds()), attribute.String("kafka_grpc.breaker", "open")))
+}
+
+// Waits implements grpcout.Observer.
+func (o CallObserver) Waits(pace string) (done func()) { return o.Metrics.Waits(o.Group, pace) }
+
+// Paced implements grpcout.Observer.
+func (o CallObserver) Paced(ctx context.Context, method string, d time.Duration) {
+	o.Metrics.Took(method, telemetry.StagePace, d)
+	if d > 0 {
+		trace.SpanFromContext(ctx).AddEvent("waited for a turn", trace.WithAttributes(attribute.Float64("kafka_grpc.seconds", d.Seconds())))
+	}
 }
 
 // Backoff implements grpcout.Observer.

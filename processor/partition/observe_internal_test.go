@@ -20,7 +20,7 @@ func observing(tb testing.TB) func() {
 	if handlers := b.config.Telemetry.ClientHandlers(); len(handlers) > 0 {
 		tb.Errorf("%d handlers look at each attempt", len(handlers))
 	}
-	o := CallObserver{b.config.Telemetry.Metrics}
+	o := CallObserver{Metrics: b.config.Telemetry.Metrics}
 	const method = "grpc.examples.echo.Echo/UnaryEcho"
 	a := &attempt{method: method, request: wire.Request{
 		CorrelationID: "key-132e6a3c3cd99bf490609dd2718acc8a",

@@ -30,6 +30,7 @@ type stream struct {
 	limit  time.Duration // how long neither side may be silent
 	begun  time.Time
 	active atomic.Int64 // how long after begun one was not, last. Safe for concurrent use
+	queued atomic.Bool  // for its turn at the service, during which nobody can say anything
 	timer  *time.Timer
 
 	pin  wire.Pin    // of the reply's partition; the producer's
@@ -194,10 +195,19 @@ func (p *Partition) closes(a *attempt) {
 // touch notes that the stream is in use. Safe for concurrent use.
 func (s *stream) touch() { s.active.Store(int64(time.Since(s.begun))) }
 
+// waits notes whether the stream waits for its turn. Safe for concurrent use.
+func (s *stream) waits(begins bool) {
+	s.touch()
+	s.queued.Store(begins)
+}
+
 // watch tells once when the stream was silent for its limit.
 func (s *stream) watch(a *attempt) {
 	s.touch()
 	look := func() {
+		if s.queued.Load() {
+			s.touch()
+		}
 		if left := s.limit - time.Since(s.begun) + time.Duration(s.active.Load()); left > 0 {
 			s.timer.Reset(left)
 			return

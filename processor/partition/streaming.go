@@ -50,6 +50,8 @@ func (b *Binding) callStream(ctx context.Context, c *call) (grpcout.Result, *flo
 		Metadata: c.request.Metadata.MD(),
 		Next:     c.stream.inbox.next,
 		Receive:  f.receive,
+		Pace:     b.config.Paces[c.route.GRPC],
+		Waiting:  c.stream.waits,
 	})
 	c.stream.inbox.close()
 	if f.collect && r.Status == codes.OK && f.reply.count == 0 {
