@@ -67,7 +67,11 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 	s.leftOut(c, r, end.LeftOut)
 	// Rich error details are among the trailers, and grpc-go leaves them as they are.
 	ctx := stream.Context()
-	text, trailers, large := fitStatus(ctx, end.Message, s.agreeing(c, r, end))
+	agreed, problem := agreeing(end.Status, end.Trailers)
+	if problem != "" {
+		s.leftOut(c, r, wire.LeftOut{Count: 1, First: problem})
+	}
+	text, trailers, large := fitStatus(ctx, end.Message, agreed)
 	s.tooLarge(ctx, c, r, large, text != end.Message)
 	if err := grpc.SetTrailer(ctx, trailers.MD()); err != nil {
 		return err // the call has ended
@@ -81,17 +85,16 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 	return nil
 }
 
-// agreeing are the trailers without details that are of another status: a caller would take them for it, and its status and
-// message for lost.
-func (s *Server) agreeing(c *call, r wire.Record, end wire.Reply) wire.Metadata {
+// agreeing are the trailers without details that are of another status than the call's, and what is wrong with those: a caller would
+// take them for it, and its status and message for lost.
+func agreeing(code codes.Code, trailers wire.Metadata) (_ wire.Metadata, problem string) {
 	var details spb.Status
 	is := func(f wire.Field) bool { return f.Name == statusDetails }
-	i := slices.IndexFunc(end.Trailers, is)
-	if i < 0 || proto.Unmarshal([]byte(end.Trailers[i].Value), &details) != nil || codes.Code(details.Code) == end.Status {
-		return end.Trailers
+	i := slices.IndexFunc(trailers, is)
+	if i < 0 || proto.Unmarshal([]byte(trailers[i].Value), &details) != nil || codes.Code(details.Code) == code {
+		return trailers, ""
 	}
-	s.leftOut(c, r, wire.LeftOut{Count: 1, First: fmt.Sprintf("%s is of status %d, the reply of %d", statusDetails, details.Code, end.Status)})
-	return slices.DeleteFunc(end.Trailers, is)
+	return slices.DeleteFunc(trailers, is), fmt.Sprintf("%s is of status %d, the reply of %d", statusDetails, details.Code, code)
 }
 
 const statusDetails = "grpc-status-details-bin"

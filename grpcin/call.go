@@ -41,6 +41,9 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	if err != nil {
 		return err
 	}
+	if route.Target != nil {
+		return s.direct(stream, route, name)
+	}
 	request, err := newRequest(stream.Context(), route, name)
 	if err != nil {
 		return err
@@ -84,8 +87,8 @@ func newRequest(ctx context.Context, route topology.NorthRoute, name string) (wi
 	} else if err := wire.CheckIdempotencyKey(key); err != nil {
 		return wire.Request{}, status.Errorf(codes.InvalidArgument, "metadata %s: %v", route.Contract.IdempotencyMetadata, err)
 	}
-	slash := strings.LastIndexByte(name, '/') // grpc-go refuses names without one
-	r := wire.Request{Service: name[:slash], Method: name[slash+1:], ReplyTo: route.ReplyTo, Call: rand.Text(), Metadata: m}
+	r := nameOf(name)
+	r.ReplyTo, r.Call, r.Metadata = route.ReplyTo, rand.Text(), m
 	r.CorrelationID = route.Contract.ScopeID(key, r.Service, r.Method, r.ReplyTo, route.Overrides)
 	r.Deadline, _ = ctx.Deadline()
 	// Without a span of our own it was the caller's that made the records.
@@ -93,6 +96,12 @@ func newRequest(ctx context.Context, route topology.NorthRoute, name string) (wi
 	r.Trace.State, _ = m.Get("tracestate")
 	r.Trace.Baggage, _ = m.Get("baggage")
 	return r, nil
+}
+
+// nameOf is a request of a method alone.
+func nameOf(name string) wire.Request {
+	slash := strings.LastIndexByte(name, '/') // grpc-go refuses names without one
+	return wire.Request{Service: name[:slash], Method: name[slash+1:]}
 }
 
 // newUUID is a random UUID, version 4.

@@ -1,8 +1,10 @@
 // Package grpcin is the gRPC server in front: it routes a call to a request topic, writes its records there,
-// and answers the caller with the records that come back on the reply topic.
+// and answers the caller with the records that come back on the reply topic. A call whose route leads to a service directly is passed
+// on to it as it comes.
 //
 // It knows nothing of who processes the requests, nor of a Kafka client: records leave through a [Sender], come in
-// through [Calls.Deliver], and are read once more through a [Reader] for callers that are slower than their replies.
+// through [Calls.Deliver], and are read once more through a [Reader] for callers that are slower than their replies. Nor does it know how
+// services are called: [Services] does.
 //
 // Every call is a stream of messages in either direction, passed on as they come. What the catalogs know of a method
 // makes it stricter: a side that sends one message sends exactly one, and of a single reply the latest one before the
@@ -53,6 +55,7 @@ type Options struct {
 	Senders  map[string]Sender // by Cluster.Binding, for each cluster that a route names
 	Readers  map[string]Reader // by Cluster.Binding, for each cluster that a route with a reply topic names
 	Calls    *Calls            // shared by all servers of the process
+	Services Services          // for routes that lead to a service
 
 	// Rejected tells errors of a Sender that sending again would not cure (INTERNAL), and TooLarge those of a record that its
 	// topic does not take (RESOURCE_EXHAUSTED), from an unreachable Kafka (UNAVAILABLE). Default: all are of the last kind.
@@ -99,6 +102,12 @@ func NewServer(o Options) (*Server, error) {
 		problems = append(problems, errors.New("grpcin: Options.Calls is missing"))
 	}
 	for _, r := range o.Listener.Routes {
+		if r.Target != nil {
+			if o.Services == nil {
+				problems = append(problems, fmt.Errorf("grpcin: binding %q: nothing calls services, and its route leads to %s", r.Binding, r.Target))
+			}
+			continue
+		}
 		if r.Cluster == nil || o.Senders[r.Cluster.Binding] == nil {
 			problems = append(problems, fmt.Errorf("grpcin: binding %q: no sender for the cluster of topic %q", r.Binding, r.Topic))
 		}

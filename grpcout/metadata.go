@@ -99,6 +99,9 @@ func reserved(name string) bool {
 	switch name {
 	case "", "content-type", "te", "user-agent":
 		return true
+	case "content-length", "connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		// They are true of one message on one connection. On the next one HTTP/2 calls the whole message malformed.
+		return true
 	}
 	return name[0] == ':' || strings.HasPrefix(name, "grpc-")
 }

@@ -23,6 +23,10 @@ type Stream struct {
 	// the message before was written, at the pace at which the service reads.
 	Next func(ctx context.Context) ([]byte, error)
 
+	// Begin takes the initial metadata when it comes, which may be long before the first message; not of a service that answers
+	// with its status at once. An error of it ends the call. nil: nobody waits for it.
+	Begin func(header metadata.MD) error
+
 	// Receive takes a message of the service, with the initial metadata. No other is read until it returns, so that it slows
 	// the service down. An error of it ends the call.
 	Receive func(header metadata.MD, message []byte) error
@@ -48,6 +52,14 @@ func (c *Caller) Stream(ctx context.Context, t Target, s Stream) Result {
 		r, answered := c.stream(ctx, t, s, sent, func() { v.leave(worked, Result{}) })
 		return r, answered, !sent.committed.Load()
 	})
+}
+
+// Stream makes a call whose messages flow, once, and waits for its end. Messages of the result are nil.
+func (c *Client) Stream(ctx context.Context, t Target, s Stream) Result {
+	sent := &sent{next: s.Next}
+	sent.committed.Store(true)
+	r, _ := c.stream(ctx, t, s, sent, func() {})
+	return r
 }
 
 // sent are the request messages that were taken from a stream's source so far. One attempt at a time uses it.
@@ -113,6 +125,15 @@ func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, beg
 		return c.failed(ctx, t, r, err, false), false
 	}
 	sending.Go(func() { sent.send(callCtx, stream) })
+	if s.Begin != nil {
+		// Nothing where the call ends without it; the receiver learns why.
+		if header, _ := stream.Header(); len(header) > 0 {
+			if err := s.Begin(received(header.Copy())); err != nil {
+				r.Status, r.Message = codes.Canceled, err.Error()
+				return r, true
+			}
+		}
+	}
 	for first := true; ; first = false {
 		var message []byte
 		if err = receive(stream, &message); err != nil {

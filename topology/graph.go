@@ -11,7 +11,7 @@ var followers = map[string][]string{
 	"tcp server":               {"tls server", "http server"},
 	"tls server":               {"http server"},
 	"http server":              {"grpc server"},
-	"grpc server":              {"grpc-kafka proxy"},
+	"grpc server":              {"grpc-kafka proxy", "grpc client"},
 	"grpc-kafka proxy":         {"kafka cache_client"},
 	"kafka cache_client":       {"kafka cache_server"},
 	"kafka cache_server":       {"kafka client"},

@@ -66,17 +66,31 @@ func certificateJSON(c tls.Certificate) object {
 }
 
 func northJSON(r NorthRoute) object {
-	return object{
+	all := object{
 		{"binding", r.Binding},
 		{"methods", r.Methods},
 		{"metadata", optional(metadataNames(r.Metadata))},
+	}
+	if r.Target != nil {
+		return append(all, member{"target", targetJSON(*r.Target)})
+	}
+	return append(all, object{
 		{"cluster", r.Cluster.Binding},
 		{"topic", r.Topic},
 		{"reply-to", r.ReplyTo},
 		{"key", r.Key},
 		{"overrides", headerNames(r.Overrides)},
 		{"contract", contractJSON(r.Contract)},
-	}
+	}...)
+}
+
+func targetJSON(t Target) object {
+	return slices.Concat(object{
+		{"scheme", t.Scheme},
+		{"authority", t.Authority},
+		{"address", t.Address},
+		{"tls", clientTLSJSON(t.TLS)},
+	}, optionsJSON(t), object{{"rate", t.rateJSON()}})
 }
 
 func contractJSON(c wire.Contract) object {
@@ -119,6 +133,7 @@ func remoteJSON(r Remote) object {
 }
 
 func remoteRouteJSON(r RemoteRoute) object {
+	target := targetJSON(r.Target)
 	return slices.Concat(object{
 		{"topic", r.Topic},
 		{"reply-to", r.ReplyTo},
@@ -126,12 +141,7 @@ func remoteRouteJSON(r RemoteRoute) object {
 		{"headers", optional(headerNames(r.Headers))},
 		{"metadata", optional(metadataNames(r.Metadata))},
 		{"methods", r.Methods},
-		{"scheme", r.Target.Scheme},
-		{"authority", r.Target.Authority},
-		{"address", r.Target.Address},
-		{"tls", clientTLSJSON(r.Target.TLS)},
-		{"event", r.Event.json()},
-	}, optionsJSON(r.Target), object{{"rate", r.Target.rateJSON()}})
+	}, target[:4], object{{"event", r.Event.json()}}, target[4:])
 }
 
 func (t Target) rateJSON() any {

@@ -6,6 +6,9 @@ import "slices"
 // where two remotes would both execute the requests of one topic.
 func (c *compiler) meetings(t *Topology) {
 	for _, r := range t.northRoutes() {
+		if r.Target != nil {
+			continue
+		}
 		for _, remote := range t.Remotes {
 			if r.Cluster != remote.Cluster || !takes(remote, r.Topic) {
 				continue

@@ -11,6 +11,10 @@ func (t *Topology) Mermaid() string {
 	for _, l := range t.Listeners {
 		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS))
 		for _, r := range l.Routes {
+			if r.Target != nil {
+				m.edge(port, m.node(`(["%s"])`, r.Target.String()), methods(r.Methods)+ofMetadata(r.Metadata))
+				continue
+			}
 			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods)+ofMetadata(r.Metadata))
 			if r.ReplyTo != "" {
 				m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")

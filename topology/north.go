@@ -106,8 +106,8 @@ func (c *compiler) serverOf(http *binding) (name string, server Server) {
 	return "", Server{}
 }
 
-// northRoutes are the routes behind an http server: each `when` of the grpc server with each of the grpc-kafka
-// binding, except those that no method can pass.
+// northRoutes are the routes behind an http server: each `when` of the grpc server with each of the binding that follows, grpc-kafka or
+// grpc client, except those that no method can pass.
 func (c *compiler) northRoutes(http *binding) []NorthRoute {
 	if http == nil {
 		return nil
@@ -123,7 +123,7 @@ func (c *compiler) northRoutes(http *binding) []NorthRoute {
 	spec := server.spec.(*grpcServer)
 	var all []NorthRoute
 	for _, f := range c.follow(server, spec.Routes, spec.Exit) {
-		for _, inner := range c.produceRoutes(f.to) {
+		for _, inner := range c.routesOf(f.to) {
 			for _, when := range f.when {
 				if !overlap(when.method, inner.Methods[0]) {
 					continue
@@ -143,6 +143,34 @@ func (c *compiler) northRoutes(http *binding) []NorthRoute {
 		c.report.warn(server.at, "%s passes no method on: its routes and those of the bindings behind it have none in common", server.place)
 	}
 	c.north[http.name] = all
+	return all
+}
+
+// routesOf are the routes of a binding that follows a grpc server, one for each `when`.
+func (c *compiler) routesOf(b *binding) []NorthRoute {
+	if spec, ok := b.spec.(*grpcClient); ok {
+		return c.directRoutes(b, spec)
+	}
+	return c.produceRoutes(b)
+}
+
+// directRoutes are those of a grpc client, which lead to services.
+func (c *compiler) directRoutes(b *binding, spec *grpcClient) []NorthRoute {
+	for _, pace := range []text{c.texts[&spec.Options.MaxInFlight], c.texts[&spec.Options.RateCalls]} {
+		if pace.ok {
+			c.report.problem(pace.position, "%s: calls that a grpc server leads straight to %s would not keep to it; lead them to a grpc client without a pace", pace.place, b.place)
+		}
+	}
+	var all []NorthRoute
+	for _, f := range c.follow(b, spec.Routes, spec.Exit) {
+		target, ok := c.target(spec.Options.Target, kafkaGRPCRoute{}, f.to)
+		if !ok {
+			continue
+		}
+		for _, when := range f.when {
+			all = append(all, NorthRoute{Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Target: &target})
+		}
+	}
 	return all
 }
 

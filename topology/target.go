@@ -26,6 +26,24 @@ type Target struct {
 	Compression string `yaml:"compression" is:"word" oneof:"identity gzip" json:",omitempty" doc:"of request messages"` // of request messages: "" or "gzip"
 }
 
+// Targets are the services of all routes, each once: those of the listeners, then those of the remotes.
+func (t *Topology) Targets() []Target {
+	var all []Target
+	for _, l := range t.Listeners {
+		for _, r := range l.Routes {
+			if r.Target != nil {
+				all = append(all, *r.Target)
+			}
+		}
+	}
+	for _, r := range t.Remotes {
+		for _, route := range r.Routes {
+			all = append(all, route.Target)
+		}
+	}
+	return distinct(all, func(t Target) Target { return t })
+}
+
 // target is the service behind an http client, as a route names it. t has the options of the grpc client.
 func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target, bool) {
 	next := c.ahead(http)

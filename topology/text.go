@@ -25,7 +25,9 @@ func (t *Topology) Text() string {
 		section("listeners", each(t.Listeners, func(l Listener) []string { return []string{l.Address(), transport(l.TLS), l.Binding} }))
 		section("north routes", each(t.northRoutes(), NorthRoute.row))
 	}
-	section("Kafka clusters", each(t.Clusters(), func(c *Cluster) []string { return []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()} }))
+	if clusters := t.Clusters(); len(clusters) > 0 {
+		section("Kafka clusters", each(clusters, func(c *Cluster) []string { return []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()} }))
+	}
 	if len(t.Registries) > 0 {
 		section("schema registries", each(t.Registries, func(r *Registry) []string { return []string{r.Catalog, r.URL, r.security()} }))
 	}
@@ -45,6 +47,9 @@ func (t *Topology) Text() string {
 }
 
 func (r NorthRoute) row() []string {
+	if r.Target != nil {
+		return []string{methods(r.Methods) + ofMetadata(r.Metadata), "-> " + r.Target.String(), "without Kafka", r.Binding}
+	}
 	replies := "replies from " + r.ReplyTo
 	if r.ReplyTo == "" {
 		replies = "one-way"
@@ -113,7 +118,7 @@ func (e *Event) keyText() string { return cmp.Or(e.KeyText, "topic/partition/off
 func (t *Topology) Clusters() []*Cluster {
 	var all []*Cluster
 	add := func(c *Cluster) {
-		if !slices.Contains(all, c) {
+		if c != nil && !slices.Contains(all, c) {
 			all = append(all, c)
 		}
 	}
@@ -178,13 +183,21 @@ func (t *Topology) northRoutes() []NorthRoute {
 	seen := map[string]bool{}
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo); !seen[key] {
+			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo, r.target()); !seen[key] {
 				seen[key] = true
 				all = append(all, r)
 			}
 		}
 	}
 	return all
+}
+
+// target is the service of a route, "" where it leads to a topic.
+func (r NorthRoute) target() string {
+	if r.Target == nil {
+		return ""
+	}
+	return r.Target.String()
 }
 
 // String is scheme://address, with the authority where it is another one.

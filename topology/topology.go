@@ -81,11 +81,14 @@ func (Secret) String() string               { return "***" }
 func (Secret) GoString() string             { return "***" }
 func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
-// NorthRoute produces the calls of some methods to a request topic. The first route that matches is taken.
+// NorthRoute produces the calls of some methods to a request topic, or passes them on to a service. The first route that matches is taken.
 type NorthRoute struct {
-	Binding   string          // name of the grpc-kafka binding
-	Methods   []MethodPattern // all of them must match: one per `when` on the way (grpc server, grpc-kafka)
-	Metadata  wire.Metadata   // all of it must be there, too: see Takes
+	Binding  string          // name of the grpc-kafka binding, or of the grpc client binding
+	Methods  []MethodPattern // all of them must match: one per `when` on the way (grpc server, then grpc-kafka or grpc client)
+	Metadata wire.Metadata   // all of it must be there, too: see Takes
+
+	Target *Target // of a route to a service, which has nothing of what follows; nil: of a route to a topic
+
 	Cluster   *Cluster
 	Topic     string
 	ReplyTo   string        // "" for a one-way route

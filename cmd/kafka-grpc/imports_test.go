@@ -55,7 +55,7 @@ var rules = []rule{
 	{"internal/disktest", "", "", "for tests"},
 	{"internal/logtest", "", "", "for tests"},
 	{"internal/pkitest", "", "", "for tests"},
-	{"cmd/kafka-grpc/app", "wire topology grpcout internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin internal/payload internal/schemaregistry processor grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
+	{"cmd/kafka-grpc/app", "wire topology grpcout internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin internal/payload internal/schemaregistry processor processor/partition grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
 	{"cmd/kafka-grpc/preflight", "topology grpcout internal/kafka internal/schemaregistry processor/partition", "", "looks at what a topology needs before it is started; it starts nothing"},
 	{"cmd/kafka-grpc", "wire topology grpcout internal/statedir internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
 	{"e2e", "wire wire/rawcodec processor/rowpb internal/embedded", "grpc franz flag", "looks at the program from outside: of its insides only the contract, the row and the demo's services"},

@@ -27,6 +27,7 @@ type Event struct {
 	Method        string
 	CorrelationID string
 	Topic         string
+	Target        string // of a call that went to a service directly
 	Partition     int32
 	Offset        int64 // negative: not known
 	Result        Result

@@ -21,8 +21,12 @@ func (s stamped) appendLine(b []byte) []byte {
 		b = appendMember(b, "result", string(s.Result))
 	}
 	b = strconv.AppendFloat(append(b, `,"ms":`...), float64(s.Took.Microseconds())/1000, 'f', -1, 64)
-	b = appendMember(b, "correlation_id", s.CorrelationID)
-	b = appendMember(b, "topic", s.Topic)
+	if s.Target != "" { // it has no records
+		b = appendMember(b, "target", s.Target)
+	} else {
+		b = appendMember(b, "correlation_id", s.CorrelationID)
+		b = appendMember(b, "topic", s.Topic)
+	}
 	if s.Offset >= 0 {
 		b = strconv.AppendInt(append(b, `,"partition":`...), int64(s.Partition), 10)
 		b = strconv.AppendInt(append(b, `,"offset":`...), s.Offset, 10)

@@ -162,6 +162,10 @@ func (clientRecorder) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.C
 	if r, ok := ctx.Value(bindingOf{}).(*recorder); ok {
 		return r.tag(ctx)
 	}
+	if ctx.Value(recordedCall{}) != nil {
+		// A call that a server passes on, which records it already, and would as often as both sides tell of it.
+		return context.WithValue(ctx, recordedCall{}, nil)
+	}
 	return ctx
 }
 

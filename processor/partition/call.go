@@ -60,7 +60,7 @@ func (b *Binding) make(ctx context.Context, c *call) {
 	defer c.stop()
 	done := callReturns{call: c}
 	if c.stream == nil {
-		done.result = b.config.Caller.Unary(ctx, targetOf(c.route.Target), grpcout.Call{
+		done.result = b.config.Caller.Unary(ctx, TargetOf(c.route.Target), grpcout.Call{
 			Method:   c.method,
 			Metadata: c.request.Metadata.MD(),
 			Message:  c.message,

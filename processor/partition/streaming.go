@@ -45,7 +45,7 @@ func (b *Binding) callStream(ctx context.Context, c *call) (grpcout.Result, *flo
 	known, isKnown := b.config.Methods[c.method]
 	f := &streaming{Binding: b, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
 	f.reply.flows, f.whole = !f.collect, true
-	r := b.config.Caller.Stream(ctx, targetOf(c.route.Target), grpcout.Stream{
+	r := b.config.Caller.Stream(ctx, TargetOf(c.route.Target), grpcout.Stream{
 		Method:   c.method,
 		Metadata: c.request.Metadata.MD(),
 		Next:     c.stream.inbox.next,

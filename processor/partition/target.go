@@ -5,9 +5,9 @@ import (
 	"kafkagrpc/topology"
 )
 
-// targetOf is the service of a route, as grpcout calls it. Equal targets are equal there too, as each tls client binding
+// TargetOf is the service of a route, as grpcout calls it. Equal targets are equal there too, as each tls client binding
 // has one configuration.
-func targetOf(t topology.Target) grpcout.Target {
+func TargetOf(t topology.Target) grpcout.Target {
 	out := grpcout.Target{
 		Scheme: t.Scheme, Authority: t.Authority, Address: t.Address,
 		MaxMessageBytes: t.MaxMessage, Compression: t.Compression,

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kafkagrpc/grpcin"
+	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
@@ -24,6 +25,11 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 	options := grpcin.Options{
 		Methods: t.Methods, Protos: t.Protos, Senders: map[string]grpcin.Sender{}, Readers: map[string]grpcin.Reader{},
 		Calls: grpcin.NewCalls(t.Listeners, grpcin.Limits{}), Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Log: a.c.Log, Telemetry: a.telemetry,
+	}
+	if slices.ContainsFunc(t.Listeners, leadsToServices) {
+		client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+		a.onStop(client.Close)
+		options.Services = services{client}
 	}
 	for _, c := range frontClusters(t.Listeners) {
 		if err := a.connect(ctx, c, options); err != nil {
@@ -80,6 +86,9 @@ func frontClusters(listeners []topology.Listener) []*frontCluster {
 	}
 	for _, l := range listeners {
 		for _, r := range l.Routes {
+			if r.Target != nil {
+				continue
+			}
 			i := slices.IndexFunc(out, func(c *frontCluster) bool { return c.Cluster == r.Cluster })
 			if i < 0 {
 				i = len(out)

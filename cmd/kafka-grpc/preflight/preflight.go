@@ -75,10 +75,8 @@ func ownCertificates(t *topology.Topology) []Finding {
 	for _, r := range t.Registries {
 		outward(r.TLS)
 	}
-	for _, r := range t.Remotes {
-		for _, route := range r.Routes {
-			outward(route.Target.TLS)
-		}
+	for _, target := range t.Targets() {
+		outward(target.TLS)
 	}
 	return all
 }

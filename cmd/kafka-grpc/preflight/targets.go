@@ -19,16 +19,7 @@ const targetTimeout = 8 * time.Second
 func targets(ctx context.Context, t *topology.Topology) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
 	defer cancel()
-	var services []topology.Target
-	seen := map[topology.Target]bool{}
-	for _, r := range t.Remotes {
-		for _, route := range r.Routes {
-			if !seen[route.Target] {
-				seen[route.Target] = true
-				services = append(services, route.Target)
-			}
-		}
-	}
+	services := t.Targets()
 	found := make([][]Finding, len(services))
 	var trying sync.WaitGroup
 	for i, s := range services {
