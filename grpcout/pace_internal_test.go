@@ -233,8 +233,12 @@ func TestOpenBreakerTakesNoTurns(t *testing.T) {
 		const outage = time.Minute
 		bubble(t, p, downFor(outage), func(t *testing.T, c *Caller, f *fake) {
 			allOK(t, inTurn(t.Context(), c, NewPace("client", limits), 0, 30))
+			opening := 3 // attempts that open it
+			if limits.Calls == 0 {
+				opening++ // one was under way beside them
+			}
 			for n, a := range f.seen() {
-				if before := f.seen()[max(n-1, 0)]; n > 4 && a.at < outage && a.at-before.at < 9*time.Second {
+				if before := f.seen()[max(n-1, 0)]; n >= opening && a.at < outage && a.at-before.at < 9*time.Second {
 					t.Errorf("%+v: attempt %d at %v, the one before at %v", limits, n, a.at, before.at)
 				}
 			}
@@ -305,4 +309,39 @@ func TestTurnsAreCheap(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { c.Unary(ctx, target, call) }); n > 2 { // as many as without
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// A probe may give up while it waits for its turn: another call probes then.
+func TestCanceledProbeThatWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	p := Policy{Retry: retry, Breaker: Breaker{Failures: 1, Open: time.Second}}
+	bubble(t, p, func(_ int, name string) answer {
+		if name == "fails" {
+			return unavailable
+		}
+		return slow(time.Minute)
+	}, func(t *testing.T, c *Caller, f *fake) {
+		pace := NewPace("client", PaceLimits{MaxInFlight: 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		fails := make(chan Result, 2)
+		go func() { fails <- c.Unary(ctx, target, Call{Method: "fails"}) }() // opens the breaker, without a pace
+		synctest.Wait()
+		cancel()
+		elsewhere := make(chan Result, 1)
+		go func() { elsewhere <- c.Unary(t.Context(), Target{Address: "other:1"}, Call{Pace: pace}) }() // has the place for a minute
+		synctest.Wait()
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		go func() { fails <- c.Unary(ctx, target, Call{Method: "probe", Pace: pace}) }()
+		synctest.Wait()
+		r := c.Unary(t.Context(), target, Call{Method: "next", Pace: pace})
+		if took := time.Since(f.begun); r.Status != codes.OK || took != 2*time.Minute {
+			t.Errorf("after %v: %+v", took, r)
+		}
+		<-fails
+		if r := <-fails; r.Status != codes.DeadlineExceeded || r.Attempts != 0 {
+			t.Errorf("the probe: %+v", r)
+		}
+		allOK(t, elsewhere)
+	})
 }
