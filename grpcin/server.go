@@ -196,6 +196,9 @@ func (s *Server) SetReady(ready bool) { s.health.set(ready) }
 // drain time, and what is left ends with UNAVAILABLE. It returns when all handlers have: nil after such a stop,
 // else why it could not go on. A server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if len(s.options.Listener.Clients) > 0 {
+		l = forClients{l, s}
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(l) }()
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -32,6 +33,7 @@ func listenerJSON(l Listener) object {
 		{"binding", l.Binding},
 		{"host", l.Host},
 		{"port", l.Port},
+		{"clients", optional(each(l.Clients, netip.Prefix.String))},
 		{"tls", serverTLSJSON(l.TLS)},
 		{"server", optionsJSON(l.Server)},
 		{"routes", each(l.Routes, northJSON)},

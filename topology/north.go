@@ -27,13 +27,13 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 	}
 	var all []Listener
 	for _, port := range ports {
-		exit, found := portExit(spec, port)
+		exit, clients, found := c.portExit(b, spec, port)
 		if !found {
 			c.report.problem(at[port].position, "%s: port %d is in no route of %s; add a route with this port, or an `exit` to the binding",
 				at[port].place, port, b.place)
 			continue
 		}
-		l := Listener{Binding: b.name, Host: name, Port: port}
+		l := Listener{Binding: b.name, Host: name, Port: port, Clients: clients}
 		to := c.graph.next(b, exit)
 		if to != nil {
 			if t, ok := to.spec.(*tlsServer); ok {
@@ -78,24 +78,6 @@ func (c *compiler) servedPorts(routed ports, served []int, b *binding) {
 			c.report.problem(r.position, "%s: `options.port` of %s has no port `%s`; add it there or remove the route", r.place, b.place, r.raw)
 		}
 	}
-}
-
-func portExit(spec *tcpServer, port int) (exit text, found bool) {
-	for _, r := range spec.Routes {
-		matches := len(r.When) == 0
-		for _, w := range r.When {
-			matches = matches || w.Port.contain(port) || len(w.Port) == 0
-		}
-		if !matches {
-			continue
-		}
-		if r.Exit.given {
-			return r.Exit, true
-		}
-		return spec.Exit, true
-	}
-	// A server without any exit is reported by the graph, not once more for each port.
-	return spec.Exit, spec.Exit.given || len(spec.Routes) == 0
 }
 
 // serverOf are the name and the options of the grpc server behind an http server.

@@ -115,7 +115,7 @@ func leapsOf[R any, P interface {
 type always struct {
 	spot
 	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
-	When    anything `yaml:"when" later:"*"`
+	When    anything `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
 	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
 }
 
@@ -135,9 +135,9 @@ type tcpServer struct {
 }
 
 type portWhen struct {
-	Port      ports    `yaml:"port" need:"true" doc:"ports of the server"`
-	CIDR      anything `yaml:"cidr" later:"*"`
-	Authority anything `yaml:"authority" later:"*"`
+	Port      ports    `yaml:"port" doc:"ports of the server; without it, all"`
+	CIDR      cidr     `yaml:"cidr" doc:"addresses of clients, such as 10.0.0.0/8; without it, all"`
+	Authority anything `yaml:"authority" instead:"clients are not told apart by their names, so a route for some would be open to all; let it be for their addresses with cidr"`
 }
 
 func (s *tcpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }

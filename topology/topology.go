@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,8 +38,9 @@ type Listener struct {
 	Binding string // name of the tcp server binding
 	Host    string
 	Port    int
-	TLS     *ServerTLS // nil: plaintext HTTP/2 (h2c)
-	GRPC    string     // name of the grpc server binding
+	Clients []netip.Prefix // whose connections are accepted; none: all
+	TLS     *ServerTLS     // nil: plaintext HTTP/2 (h2c)
+	GRPC    string         // name of the grpc server binding
 	Server  Server
 	Routes  []NorthRoute
 }
