@@ -75,13 +75,35 @@ func (s *Server) direct(stream grpc.ServerStream, route topology.NorthRoute, nam
 	}()
 	s.receivers.Go(d.receive) // it ends soon after the handler, which ends its stream
 	md, _ := metadata.FromIncomingContext(ctx)
-	outcome := s.options.Services.Call(ctx, *route.Target, Passed{Method: name, Metadata: md, Next: d.next, Begin: d.begin, Receive: d.pass})
+	passed := Passed{Method: name, Metadata: md, Next: d.next, Begin: d.begin, Receive: d.pass}
+	var outcome Outcome
+	if route.Target.Scheme == topology.Echo {
+		outcome = echoed(ctx, passed)
+	} else {
+		outcome = s.options.Services.Call(ctx, *route.Target, passed)
+		s.options.Telemetry.Metrics.Attempted(name, route.Target.Address, 1, outcome.Status)
+	}
 	s.options.Calls.requests.remove(d.counted)
-	s.options.Telemetry.Metrics.Attempted(name, route.Target.Address, 1, outcome.Status)
 	if cause := context.Cause(ctx); outcome.Status == codes.Canceled && status.Code(cause) != codes.Unknown && cause != nil {
 		return cause // it was ended here
 	}
 	return d.end(outcome)
+}
+
+// echoed answers a call with its own messages.
+func echoed(ctx context.Context, p Passed) Outcome {
+	for {
+		message, err := p.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return Outcome{}
+		}
+		if err == nil {
+			err = p.Receive(message)
+		}
+		if err != nil {
+			return Outcome{Status: codes.Canceled, Message: err.Error()}
+		}
+	}
 }
 
 // newDirectCall begins with what telemetry tells of the call. Its spans are those of the server and of the client.

@@ -11,7 +11,7 @@ var followers = map[string][]string{
 	"tcp server":               {"tls server", "http server"},
 	"tls server":               {"http server"},
 	"http server":              {"grpc server"},
-	"grpc server":              {"grpc-kafka proxy", "grpc client"},
+	"grpc server":              {"grpc-kafka proxy", "grpc client", "echo server"},
 	"grpc-kafka proxy":         {"kafka cache_client"},
 	"kafka cache_client":       {"kafka cache_server"},
 	"kafka cache_server":       {"kafka client"},
@@ -137,7 +137,7 @@ func (g *graph) needExit(b *binding) {
 
 // a puts the article before a kind.
 func a(kind string) string {
-	if strings.HasPrefix(kind, "http") {
+	if strings.HasPrefix(kind, "http") || strings.HasPrefix(kind, "echo") {
 		return "an " + kind
 	}
 	return "a " + kind

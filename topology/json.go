@@ -87,6 +87,9 @@ func northJSON(r NorthRoute) object {
 }
 
 func targetJSON(t Target) object {
+	if t.Scheme == Echo {
+		return object{{"scheme", t.Scheme}, {"address", t.Address}}
+	}
 	return slices.Concat(object{
 		{"scheme", t.Scheme},
 		{"authority", t.Authority},

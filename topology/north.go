@@ -133,6 +133,9 @@ func (c *compiler) routesOf(b *binding) []NorthRoute {
 	if spec, ok := b.spec.(*grpcClient); ok {
 		return c.directRoutes(b, spec)
 	}
+	if _, ok := b.spec.(*echoServer); ok {
+		return []NorthRoute{{Binding: b.name, Methods: []MethodPattern{"*"}, Target: &Target{Scheme: Echo, Authority: b.name, Address: b.name}}}
+	}
 	return c.produceRoutes(b)
 }
 

@@ -22,6 +22,7 @@ func specs() map[string]map[string]any {
 	return map[string]map[string]any{
 		"tcp":        {"server": &tcpServer{}, "client": &tcpClient{}},
 		"tls":        {"server": &tlsServer{}, "client": &tlsClient{}},
+		"echo":       {"server": &echoServer{}},
 		"http":       {"server": &httpServer{}, "client": &httpClient{}},
 		"grpc":       {"server": &grpcServer{}, "client": &grpcClient{}},
 		"grpc-kafka": {"proxy": &grpcKafka{}},
@@ -270,6 +271,9 @@ type grpcClient struct {
 }
 
 func (c *grpcClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
+
+// echoServer answers calls with their own messages.
+type echoServer struct{ common }
 
 // contract are the options that change names of the record contract.
 type contract struct {

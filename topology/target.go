@@ -9,9 +9,12 @@ import (
 	"time"
 )
 
+// Echo is the scheme of a target that answers each call with its own messages: an echo binding, whose name is the address.
+const Echo = "echo"
+
 // Target is a gRPC service. Equal targets share one connection.
 type Target struct {
-	Scheme    string     // http, or https where TLS is set
+	Scheme    string     // http, or https where TLS is set; or Echo
 	Authority string     // the :authority that calls carry
 	Address   string     // host:port to connect to
 	TLS       *ClientTLS // nil: plaintext HTTP/2 (h2c)
@@ -31,7 +34,7 @@ func (t *Topology) Targets() []Target {
 	var all []Target
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if r.Target != nil {
+			if r.Target != nil && r.Target.Scheme != Echo {
 				all = append(all, *r.Target)
 			}
 		}

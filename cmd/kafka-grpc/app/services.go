@@ -25,5 +25,5 @@ func (s services) Call(ctx context.Context, t topology.Target, p grpcin.Passed) 
 }
 
 func leadsToServices(l topology.Listener) bool {
-	return slices.ContainsFunc(l.Routes, func(r topology.NorthRoute) bool { return r.Target != nil })
+	return slices.ContainsFunc(l.Routes, func(r topology.NorthRoute) bool { return r.Target != nil && r.Target.Scheme != topology.Echo })
 }
