@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
 	// The public certificate authorities, for systems that have none of their own, such as the container image.
 	_ "golang.org/x/crypto/x509roots/fallback"
 )
