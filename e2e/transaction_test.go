@@ -170,7 +170,7 @@ func TestTransactionsOfProducers(t *testing.T) {
 	w := newWorld(t)
 	address := w.onFreePorts()
 	w.createTopics(partitions)
-	run := w.run()
+	run := w.run("--views=all")
 	c := dial(t, address)
 
 	// Requests, in both partitions.
