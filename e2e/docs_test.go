@@ -81,7 +81,7 @@ func (d *documented) take(prefix string) (taken []documentedCommand) {
 
 // shell is one command, with the addresses of this test in place of those of the documentation.
 func (d *documented) shell(dir, text string) *exec.Cmd {
-	text = strings.NewReplacer("127.0.0.1:9092", d.kafka.Brokers()[0], "ECHO_SERVER_PORT=50051", "ECHO_SERVER_PORT="+portOf(d.addr)).Replace(text)
+	text = strings.NewReplacer("127.0.0.1:9092", d.kafka.Brokers()[0], "ECHO_SERVER_PORT=50051", "ECHO_SERVER_PORT="+portOf(d.addr), "/var/lib/kafka-grpc", d.state).Replace(text)
 	c := exec.Command("bash", "-o", "pipefail", "-c", text)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "PATH="+d.path+":"+os.Getenv("PATH"), "ECHO_SERVER_HOST=127.0.0.1", "ECHO_SERVER_PORT="+portOf(d.addr),
@@ -199,6 +199,8 @@ func TestDocumentedCommands(t *testing.T) {
 	d.do(d.dir, "EDITOR=")
 	d.do(d.dir, "kafka-grpc dead-letters replay")
 
+	d.do(d.dir, "kafka-grpc leave")
+
 	d.elsewhere(root)
 	for _, c := range d.commands {
 		t.Errorf("%s: this command is executed by no test; let this one do so: $ %s", c.where, c.text)
@@ -278,8 +280,10 @@ func (d *documented) elsewhere(root string) {
 	d.take("go run ./cmd/kafka-grpc demo") // task demo-once
 	d.take(".ci/run")                      // this test is a part of it
 	d.take("kubectl apply")                // the manifests are checked by their own tests
-	d.take("docker compose")               // so is the compose file
-	d.take("printf")                       // these three by TestKcat
+	d.take("kubectl exec kafka-grpc-2")    // TestScaleDown does it without Kubernetes
+	d.take("kubectl scale")
+	d.take("docker compose") // so is the compose file
+	d.take("printf")         // these three by TestKcat
 	d.take("kcat -P")
 	d.take("kcat -C")
 	tasks, err := os.ReadFile(filepath.Join(root, "Taskfile.yml"))
