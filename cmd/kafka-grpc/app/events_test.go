@@ -3,9 +3,6 @@ package app_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,7 +14,6 @@ import (
 
 	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/topology"
 )
 
 const eventsFile = `name: x
@@ -49,40 +45,16 @@ bindings:
 // eventsOf is an app whose events have the schemas of a registry, with its Kafka and its service.
 func eventsOf(t *testing.T, registry *srfake.Registry, subject string) (app.Config, *kgo.Client, *embedded.Echo) {
 	t.Helper()
-	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	echo, err := embedded.StartEcho("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := echo.Close(); err != nil {
-			t.Error(err)
-		}
+	c, broker, echo := between(t, func(broker, port string) string {
+		return fmt.Sprintf(eventsFile, registry.URL(), broker, subject, port)
 	})
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, embedded.Seed()); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "events.yaml")
-	port := echo.Addr()[strings.LastIndex(echo.Addr(), ":")+1:]
-	if err := os.WriteFile(path, fmt.Appendf(nil, eventsFile, registry.URL(), broker.Brokers()[0], subject, port), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	top, err := topology.Load(path, topology.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.ConsumeTopics("avro-replies", "protobuf-replies", "json-replies"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.UnknownTopicRetries(-1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return app.Config{Topology: top, StateDir: filepath.Join(dir, "state"), CreateTopics: 1, Log: slog.New(slog.DiscardHandler)}, client, echo
+	return c, client, echo
 }
 
 func registryOfEvents(t *testing.T) *srfake.Registry {

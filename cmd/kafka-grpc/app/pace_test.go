@@ -2,9 +2,6 @@ package app_test
 
 import (
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/cmd/kafka-grpc/app"
-	"kafkagrpc/internal/embedded"
-	"kafkagrpc/topology"
 )
 
 const pacedFile = `name: x
@@ -50,36 +45,9 @@ bindings:
 // The bindings of an instance share the pace of the grpc client that they lead to.
 func TestBindingsShareThePaceOfTheFile(t *testing.T) {
 	t.Parallel()
-	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	echo, err := embedded.StartEcho("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := echo.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, embedded.Seed()); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "paced.yaml")
-	port := echo.Addr()[strings.LastIndex(echo.Addr(), ":")+1:]
-	if err := os.WriteFile(path, fmt.Appendf(nil, pacedFile, broker.Brokers()[0], port), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	top, err := topology.Load(path, topology.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := start(t, app.Config{
-		Topology: top, StateDir: filepath.Join(dir, "state"), CreateTopics: 1, Admin: &app.Admin{Addr: "127.0.0.1:0"}, Log: slog.New(slog.DiscardHandler),
-	})
+	c, broker, echo := between(t, func(broker, port string) string { return fmt.Sprintf(pacedFile, broker, port) })
+	c.Admin = &app.Admin{Addr: "127.0.0.1:0"}
+	a := start(t, c)
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...))
 	if err != nil {
 		t.Fatal(err)
