@@ -14,7 +14,7 @@ import (
 const fencePoll = 100 * time.Millisecond
 
 // fenceDialer makes connections on which nothing is sent any more once the fence answers an error. A record may wait
-// inside sarama for long, also over retries, so that what holds when it is handed over need not hold when it is sent.
+// inside franz-go for long, also over retries, so that what holds when it is handed over need not hold when it is sent.
 type fenceDialer struct {
 	fence func() error
 

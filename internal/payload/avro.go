@@ -34,9 +34,6 @@ func (d framedAvro) Decode(ctx context.Context, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Check(); err != nil {
-		return nil, err
-	}
 	m := avroMessage{avroReader: newAvroReader(rest), ignore: d.ignore}
 	t, err := m.branch(s.avro)
 	if err != nil {

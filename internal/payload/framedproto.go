@@ -34,9 +34,6 @@ func (d framedProtobuf) Decode(ctx context.Context, value []byte) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Check(); err != nil {
-		return nil, err
-	}
 	indexes, message, err := readIndexes(rest)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func (f framed) Ready(value []byte) bool {
 	return err != nil || f.schemas.Known(id)
 }
 
-// schema is that of a value, which has to be of a kind.
+// schema is that of a value, which has to be of a kind, and usable.
 func (f framed) schema(ctx context.Context, value []byte, want Format) (*Schema, []byte, error) {
 	id, rest, err := unframe(value)
 	if err != nil {
@@ -52,7 +52,7 @@ func (f framed) schema(ctx context.Context, value []byte, want Format) (*Schema,
 	if s.Format != want {
 		return nil, nil, &Error{Reason: fmt.Sprintf("its schema %d is of %s, not of %s", id, s.Format, want)}
 	}
-	return s, rest, nil
+	return s, rest, s.Check()
 }
 
 // FramedJSON reads JSON with a schema registry's framing. The schema itself is not looked at: what does not fit the message is told

@@ -25,20 +25,23 @@ const (
 	IgnoreUnknown UnknownFields = true  // they are left out
 )
 
-// JSON reads and writes values by protobuf's JSON mapping.
-type JSON struct {
+// unframed is what reads values whose only schema is that of the message.
+type unframed struct {
 	message protoreflect.MessageDescriptor
 	types   *dynamicpb.Types
 	unknown UnknownFields
 }
 
+// Ready implements Decoder.
+func (unframed) Ready([]byte) bool { return true }
+
+// JSON reads and writes values by protobuf's JSON mapping.
+type JSON struct{ unframed }
+
 // NewJSON is the JSON of a message. unknown counts for what is read.
 func NewJSON(message protoreflect.MessageDescriptor, unknown UnknownFields) *JSON {
-	return &JSON{message: message, types: typesOf(message), unknown: unknown}
+	return &JSON{unframed{message, typesOf(message), unknown}}
 }
-
-// Ready implements Decoder.
-func (*JSON) Ready([]byte) bool { return true }
 
 // Decode implements Decoder.
 func (j *JSON) Decode(_ context.Context, value []byte) ([]byte, error) {

@@ -11,19 +11,12 @@ import (
 )
 
 // Protobuf takes values that are the bare message.
-type Protobuf struct {
-	message protoreflect.MessageDescriptor
-	types   *dynamicpb.Types
-	unknown UnknownFields
-}
+type Protobuf struct{ unframed }
 
 // NewProtobuf is the protobuf of a message. unknown counts for what is read.
 func NewProtobuf(message protoreflect.MessageDescriptor, unknown UnknownFields) *Protobuf {
-	return &Protobuf{message: message, types: typesOf(message), unknown: unknown}
+	return &Protobuf{unframed{message, typesOf(message), unknown}}
 }
-
-// Ready implements Decoder.
-func (*Protobuf) Ready([]byte) bool { return true }
 
 // Decode implements Decoder. The message is the value as it is, unless fields are left out of it.
 func (p *Protobuf) Decode(_ context.Context, value []byte) ([]byte, error) {

@@ -90,10 +90,11 @@ func TestWaitersOutliveWhoAsks(t *testing.T) {
 	t.Parallel()
 	f := fake(t)
 	f.SeedSchema("orders-value", 1, 7, sr.Schema{Schema: text})
-	come := make(chan struct{}, 2)
+	var came atomic.Int32
+	first := make(chan struct{})
 	f.Intercept(func(_ http.ResponseWriter, request *http.Request) bool {
-		come <- struct{}{}
-		if len(come) == 1 {
+		if came.Add(1) == 1 {
+			close(first)
 			<-request.Context().Done()
 		}
 		return false
@@ -106,9 +107,7 @@ func TestWaitersOutliveWhoAsks(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for len(come) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	<-first
 	all.Go(func() {
 		if _, err := r.Schema(t.Context(), 7); err != nil {
 			t.Error(err)
@@ -300,15 +299,16 @@ func TestFollowing(t *testing.T) {
 	f.SeedSchema("replies-value", 2, 8, sr.Schema{Schema: text})
 	next("replies have another schema", 8)
 	var asked atomic.Int32
+	often := make(chan struct{})
 	f.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
-		asked.Add(1)
+		if asked.Add(1) == 5 {
+			close(often)
+		}
 		http.Error(w, "", http.StatusServiceUnavailable)
 		return true
 	})
 	next("the last one stays", 8)
-	for asked.Load() < 5 { // and is told once
-		time.Sleep(time.Millisecond)
-	}
+	<-often
 	f.SeedSchema("replies-value", 3, 9, sr.Schema{Schema: `"string"`}) // none for messages
 	f.ClearInterceptors()
 	f.SeedSchema("replies-value", 4, 10, sr.Schema{Schema: text})

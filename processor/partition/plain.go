@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc/codes"
@@ -18,6 +17,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/deadletter"
 	"kafkagrpc/internal/payload"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -122,9 +122,7 @@ func (b *Binding) decodeEvent(a *attempt, hold *consumergroup.Hold) {
 			return
 		}
 		b.repeats(slog.LevelWarn, "event", "the value of a plain event cannot be read yet: trying again", a, "error", err, "pause", pause)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !restart.Pause(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, b.config.Remote.Processing.RetryMax)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/payload"
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/schemaregistry"
 	"kafkagrpc/topology"
 )
@@ -117,9 +118,7 @@ func (c *codecs) registry(of *topology.Registry) (*schemaregistry.Registry, erro
 		if !waiting {
 			c.app.c.Log.Warn("a schema registry cannot be asked yet: trying again", "error", err)
 		}
-		select {
-		case <-time.After(registryPause):
-		case <-ctx.Done():
+		if !restart.Pause(ctx, registryPause) {
 			return nil, err
 		}
 	}
