@@ -373,16 +373,25 @@ func TestRetentionIsFaster(t *testing.T) {
 		t.Error("told again after a restart")
 	}
 
-	// In front of an instance that does not read for a moment. A fetch on its way may still bring the first request.
-	run.signal(syscall.SIGSTOP)
-	send(1)
-	send(30)
-	deleteAll()
-	send(1)
-	run.signal(syscall.SIGCONT)
-	w.echo.await(fmt.Sprintf("call key-%d ", key))
-	gone(run, func() int { return 2 * (32 - w.echo.count("call key-")) })
-	if n := w.echo.count("call key-"); n > 2 {
-		t.Errorf("%d calls", n)
+	// In front of an instance that does not read for a moment. A fetch on its way may still bring the first request, or, where
+	// the broker ends it late, all that is there by then: another one finds none on its way.
+	sent := 0
+	for missed := false; !missed; missed = w.echo.count("call key-") < sent {
+		if sent > 5*32 {
+			t.Fatalf("all of %d requests were read by an instance that stands still", sent)
+		}
+		run.signal(syscall.SIGSTOP)
+		send(1)
+		send(30)
+		deleteAll()
+		send(1)
+		sent += 32
+		run.signal(syscall.SIGCONT)
+		w.echo.await(fmt.Sprintf("call key-%d ", key))
+		w.noLag(run, 1)
+	}
+	gone(run, func() int { return 2 * (sent - w.echo.count("call key-")) })
+	if n := w.echo.count("call key-"); n > sent-30 {
+		t.Errorf("%d calls of %d", n, sent)
 	}
 }
