@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // maxIdempotencyKey is the longest key of a caller, in bytes: with "-" and 32 hex digits the correlation id
@@ -15,16 +14,17 @@ const maxIdempotencyKey = 223
 // ScopeID is the correlation id of a call: the key, and a digest of what the key is good for, so that it
 // never answers a call of another method or with other overrides.
 func (c Contract) ScopeID(idempotencyKey, service, method, replyTo string, overrides []Header) string {
-	scope := md5.New()
+	scope := make([]byte, 0, 256) // on the stack, mostly
 	if replyTo != "" {
 		for _, s := range [...]string{c.Service, service, c.Method, method, c.ReplyTo, replyTo} {
-			_, _ = io.WriteString(scope, s) // a hash takes everything
+			scope = append(scope, s...)
 		}
 	}
 	for _, o := range overrides {
-		scope.Write(o.Value)
+		scope = append(scope, o.Value...)
 	}
-	return idempotencyKey + "-" + hex.EncodeToString(scope.Sum(nil))
+	digest := md5.Sum(scope)
+	return idempotencyKey + "-" + hex.EncodeToString(digest[:])
 }
 
 // CheckIdempotencyKey says what is wrong with a caller's key, which may have any bytes. It does not repeat the key.

@@ -32,7 +32,8 @@ type Binding struct {
 	events     map[*topology.RemoteRoute]*eventRoute
 	tracer     trace.Tracer
 	logged     *loglimit.Kinds
-	inFlight   sync.WaitGroup // calls
+	workers    *workers
+	decoding   sync.WaitGroup // of events
 	allStreams openStreams
 	replies    keptReplies
 }
@@ -43,14 +44,19 @@ func NewBinding(c Config) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Binding{
+	b := &Binding{
 		config:  c,
 		events:  events,
 		tracer:  c.Telemetry.Tracers.Tracer("kafkagrpc/processor"),
 		logged:  loglimit.NewKinds(logInterval),
 		replies: keptReplies{limit: half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)},
-	}, nil
+	}
+	b.workers = newWorkers(b.make)
+	return b, nil
 }
 
-// Wait returns when no call is in flight any more. Those whose claim is closed are cancelled.
-func (b *Binding) Wait() { b.inFlight.Wait() }
+// Wait returns when no call is in flight any more. Those whose claim is closed are cancelled. No partition must have a turn meanwhile.
+func (b *Binding) Wait() {
+	b.decoding.Wait()
+	b.workers.wait()
+}

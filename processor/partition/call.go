@@ -45,7 +45,7 @@ func (p *Partition) start(a *attempt, hold *consumergroup.Hold, now time.Time) *
 	if a.stream != nil {
 		a.stream.execute(c)
 	}
-	p.inFlight.Go(func() { p.make(ctx, c) })
+	p.workers.start(job{ctx, c})
 	return c
 }
 

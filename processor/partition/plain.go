@@ -94,7 +94,7 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 		}
 	}
 	hold := t.delivery.Hold()
-	t.inFlight.Go(func() { t.decodeEvent(a, hold) })
+	t.decoding.Go(func() { t.decodeEvent(a, hold) })
 }
 
 // skipEvent counts a record that is nothing to this program.
