@@ -98,9 +98,8 @@ func (t *turn) answered(err error) {
 	t.over(nil)
 }
 
-// row is the row of the delivery's key: a *rowpb.Row, or an UnreadableRow; nil where there is none.
-func (t *turn) row() any {
-	key := t.delivery.Key()
+// row is the row of a key: a *rowpb.Row, or an UnreadableRow; nil where there is none.
+func (t *turn) row(key string) any {
 	row, err := t.rows.Get(key)
 	if err != nil {
 		t.fail(fmt.Errorf("reading the row of key %q: %w", key, err))
@@ -111,10 +110,9 @@ func (t *turn) row() any {
 	return decodeRow(row)
 }
 
-// setRow writes the row of the delivery's key: into the local copy, and into the changelog.
-func (t *turn) setRow(row *rowpb.Row) {
+// setRow writes the row of a key: into the local copy, and into the changelog.
+func (t *turn) setRow(key string, row *rowpb.Row) {
 	value, err := proto.Marshal(row)
-	key := t.delivery.Key()
 	if err == nil {
 		err = t.rows.Set(key, value)
 	}
@@ -124,9 +122,8 @@ func (t *turn) setRow(row *rowpb.Row) {
 	t.change(key, value)
 }
 
-// deleteRow removes the row of the delivery's key.
-func (t *turn) deleteRow() {
-	key := t.delivery.Key()
+// deleteRow removes the row of a key.
+func (t *turn) deleteRow(key string) {
 	if err := t.rows.Delete(key); err != nil {
 		t.fail(fmt.Errorf("removing the row of key %q: %w", key, err))
 	}

@@ -142,7 +142,7 @@ func TestHandleABatch(t *testing.T) {
 						case name == "end":
 							end()
 						case name == "refused":
-							t.setRow(&rowpb.Row{Version: rowpb.Version})
+							t.setRow("key of refused", &rowpb.Row{Version: rowpb.Version})
 						case scan(name, "later %d", &n):
 							t.unacked.Add(1)
 							answers = append(answers, func() { t.answered(nil) })

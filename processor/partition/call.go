@@ -188,11 +188,11 @@ func (t *turn) complete(done callReturns) {
 	}
 	if defect.Planted == defect.ReplyFirst {
 		t.give(next)
-		t.delivery.Then(c.key, lateRow{row})
+		t.delivery.Then(c.key, lateRow{c.key, row})
 		return
 	}
 	if defect.Planted != defect.ForgetRow {
-		t.setRow(row)
+		t.setRow(c.key, row)
 	}
 	t.delivery.Then(c.key, next)
 }

@@ -22,7 +22,7 @@ func (t *turn) decide(a *attempt) {
 	t.begin(a)
 	now := time.Now()
 	var row *rowpb.Row
-	switch value := t.row().(type) {
+	switch value := t.row(a.key).(type) {
 	case *rowpb.Row:
 		row = value
 	case UnreadableRow:
@@ -39,7 +39,7 @@ func (t *turn) decide(a *attempt) {
 		a.result = telemetry.ResultExecuted
 		a.link(executionOf(row))
 		// It was executed before a restart, and its messages are out, unless it is an event.
-		t.rewrite(row)
+		t.rewrite(a.key, row)
 		o := outcomeOf(row)
 		if row.Streamed {
 			o = endOf(row)
@@ -52,7 +52,7 @@ func (t *turn) decide(a *attempt) {
 		}
 		a.result = telemetry.ResultStored
 		a.link(executionOf(row))
-		t.rewrite(row)
+		t.rewrite(a.key, row)
 		t.delivery.Charge(proto.Size(row))
 		t.delivery.Then(a.key, answer{attempt: a, outcome: outcomeOf(row)})
 	case inFlight != nil:

@@ -13,11 +13,12 @@ type event interface{ happen(t *turn) }
 
 // replyBegins comes before the first message of a reply that flows: its row is written as open.
 type replyBegins struct {
+	key          string
 	row          *rowpb.Row
 	acknowledged chan struct{}
 }
 
-func (e replyBegins) happen(t *turn) { t.setRow(e.row) }
+func (e replyBegins) happen(t *turn) { t.setRow(e.key, e.row) }
 
 // Acknowledged implements consumergroup.Acknowledged.
 func (e replyBegins) Acknowledged() { close(e.acknowledged) }
@@ -119,8 +120,11 @@ type rowsRemoved struct{ removed chan struct{} }
 func (e rowsRemoved) happen(*turn) { close(e.removed) }
 
 // lateRow comes from the planted defect that replies first.
-type lateRow struct{ row *rowpb.Row }
+type lateRow struct {
+	key string
+	row *rowpb.Row
+}
 
-func (e lateRow) happen(t *turn) { t.setRow(e.row) }
+func (e lateRow) happen(t *turn) { t.setRow(e.key, e.row) }
 
 var tooLate = outcome{status: codes.DeadlineExceeded, message: "the deadline passed while another request for this idempotency key was executed"}

@@ -24,11 +24,12 @@ func Expire(keys []string, inject func(key string, payload any) bool) (removed <
 
 // expire removes a row that a sweep found, unless it has been written again since, or is about to be.
 func (t *turn) expire(e rowExpires) {
-	row, _ := t.row().(*rowpb.Row)
-	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[t.delivery.Key()] == nil {
-		t.deleteRow()
+	key := t.delivery.Key()
+	row, _ := t.row(key).(*rowpb.Row)
+	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[key] == nil {
+		t.deleteRow(key)
 	}
 	if e.removed != nil {
-		t.delivery.Then(t.delivery.Key(), rowsRemoved(e))
+		t.delivery.Then(key, rowsRemoved(e))
 	}
 }

@@ -72,8 +72,8 @@ func (b *Binding) rowLimit() rowLimit {
 
 // rewrite writes a row again that was read: after a crash the local copy of it may be ahead of the changelog. Where the
 // table topic was lowered below it since, it stays as it is: what cannot be written would end the processor, again and again.
-func (t *turn) rewrite(row *rowpb.Row) {
-	if proto.Size(row)+len(t.delivery.Key())+recordOverhead <= t.config.Limits.Of(t.config.Remote.Table) {
-		t.setRow(row)
+func (t *turn) rewrite(key string, row *rowpb.Row) {
+	if proto.Size(row)+len(key)+recordOverhead <= t.config.Limits.Of(t.config.Remote.Table) {
+		t.setRow(key, row)
 	}
 }

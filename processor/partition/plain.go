@@ -25,7 +25,7 @@ import (
 // Plain events are records without the contract's headers. A route says which method they call, and how their value stands for its message. Once
 // that is read, an event is an attempt as any other: decided, called and answered the same way.
 //
-//	record --> route --> value (here, or on a goroutine where a schema has to be fetched) --> key --> attempt, under its key
+//	record --> route --> value (here, or on a goroutine where a schema has to be fetched) --> key --> attempt
 //	             |          |                                                                  |
 //	             +- skip    +--> dead letter <-------------------------------------------------+
 
@@ -175,20 +175,13 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 	if name := t.config.Remote.Contract.IdempotencyMetadata; !slices.ContainsFunc(a.request.Metadata, func(f wire.Field) bool { return f.Name == name }) {
 		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: name, Value: a.key})
 	}
-	switch here := wire.Partition([]byte(a.key), t.config.Partitions()) == t.id; {
-	case !here && (a.topic != t.config.Remote.Loop || string(a.delivery.Record.Key) != a.key):
+	here := wire.Partition([]byte(a.key), t.config.Partitions()) == t.id
+	if !here && (a.topic != t.config.Remote.Loop || string(a.delivery.Record.Key) != a.key) {
 		t.rekey(a, true)
-	case t.delivery.Key() != a.key: // a turn has the row of its delivery
-		t.delivery.Then(a.key, eventReady{a})
-	default:
-		t.beginEvent(a)
+		return
 	}
+	t.beginEvent(a)
 }
-
-// eventReady comes under the key of an event.
-type eventReady struct{ attempt *attempt }
-
-func (e eventReady) happen(t *turn) { t.beginEvent(e.attempt) }
 
 // beginEvent decides an event as a request whose only message has come.
 func (t *turn) beginEvent(a *attempt) {

@@ -150,7 +150,7 @@ func (t *turn) refuse(a *attempt, unary bool, status codes.Code, message string)
 // session or before a restart; a request that never had one is answered here.
 func (t *turn) halfClose(a *attempt) {
 	now := time.Now()
-	if t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row() != nil ||
+	if t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
 		t.outdated.takes(t.delivery, a.id(), true, now, t.config.Remote.Processing.StreamIdle) {
 		return
 	}

@@ -125,7 +125,7 @@ func (f *streaming) receive(header metadata.MD, message []byte) error {
 
 // begin writes the row as open, and waits for its acknowledgement.
 func (f *streaming) begin() error {
-	o := replyBegins{row: f.openRow(f.call, time.Now()), acknowledged: make(chan struct{})}
+	o := replyBegins{key: f.call.key, row: f.openRow(f.call, time.Now()), acknowledged: make(chan struct{})}
 	if !f.call.delivery.Hold().Inject(f.call.key, o) {
 		return errGivenUp
 	}
@@ -162,7 +162,7 @@ func (t *turn) answerInterrupted(a *attempt, row *rowpb.Row, own bool) {
 	row.Message = "the call was interrupted by a restart when a part of its reply was out already: try again"
 	now := time.Now()
 	row.FinishedMs, row.ExpiresMs = now.UnixMilli(), now.Add(t.config.Remote.Expiry).UnixMilli()
-	t.setRow(row)
+	t.setRow(a.key, row)
 	o := outcomeOf(row)
 	if own {
 		o = endOf(row)
