@@ -28,6 +28,7 @@ func (p *Processor) look() telemetry.Group {
 			g.Oldest = max(g.Oldest, now.Sub(l.Oldest))
 		}
 		g.Parked += l.Parked
+		g.Queued += l.Queued
 		g.Streams += l.Streams
 	}
 	if group != nil {

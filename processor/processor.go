@@ -222,16 +222,24 @@ func (p *Processor) WaitReady(ctx context.Context) error {
 // Row is what the table knows of a key: nil if nothing, also when another instance owns the key's partition.
 // It answers ErrNotReady while the table is not recovered: at the start, and during a rebalance.
 func (p *Processor) Row(key string) (*rowpb.Row, error) {
-	owned, of := p.Owned()
-	partition := wire.Partition([]byte(key), of)
-	if len(owned) > 0 && !slices.Contains(owned, partition) {
-		return nil, nil
+	in, of := p.Owned()
+	if !p.config.Remote.Processing.Ordered() {
+		partition := wire.Partition([]byte(key), of)
+		if len(in) > 0 && !slices.Contains(in, partition) {
+			return nil, nil
+		}
+		in = []int32{partition}
 	}
-	stores, err := p.Stores([]int32{partition})
+	stores, err := p.Stores(in)
 	if err != nil {
 		return nil, err
 	}
-	value, err := stores[0].Get(key)
+	var value []byte
+	for _, store := range stores {
+		if value, err = store.Get(key); value != nil || err != nil {
+			break
+		}
+	}
 	switch {
 	case tablestore.IsClosed(err): // meanwhile
 		return nil, ErrNotReady

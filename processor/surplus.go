@@ -67,7 +67,7 @@ func (b balance) Plan(members map[string]sarama.ConsumerGroupMemberMetadata, top
 
 // passOn sends a record of a partition that the table lacks through the loop topic, and calls done when it is there.
 func (p *Processor) passOn(producer *kafka.Producer, m *sarama.ConsumerMessage, done func(error)) {
-	p.binding.PassOn(kafka.RecordOf(m), producer.Send, func(err error) {
+	p.binding.PassOn(kafka.RecordOf(m), producer.SendPinned, func(err error) {
 		if err != nil {
 			err = fmt.Errorf("passing on %s/%d@%d: %w", m.Topic, m.Partition, m.Offset, err)
 		}
@@ -162,6 +162,10 @@ func (p *Processor) surplus(topic string, n int) string {
 		return fmt.Sprintf("it has %d, of which %d are used, as before: each key stays where its result is. "+
 			"Never add partitions to it: docs/operations.md tells how their number is changed", n, most)
 	default:
+		if p.config.Remote.Processing.Ordered() {
+			return fmt.Sprintf("it has %d, and the table %d: requests in the further ones go through the loop topic to the partitions that their keys had before, if it has a multiple of them "+
+				"now; otherwise the order of calls and results are not kept over this change. docs/operations.md tells how partitions are added", n, most)
+		}
 		return fmt.Sprintf("it has %d, and the table %d: requests in the further ones go through the loop topic to those of their keys, and no more than %[2]d "+
 			"instances can work. Nothing needs to be done; for more instances, docs/operations.md tells how the number of partitions is changed", n, most)
 	}

@@ -21,7 +21,7 @@ import (
 func (b *testbench) viewed() viewspb.ViewsClient {
 	b.t.Helper()
 	table := views.New(views.Config{
-		Group: b.remote.Group, Topic: b.remote.Table, Loop: b.remote.Loop, Cluster: kafka.Cluster{Brokers: b.kafka.Brokers(), ClientID: "view"}, Dir: b.t.TempDir(),
+		Group: b.remote.Group, Topic: b.remote.Table, Loop: b.remote.Loop, Ordered: b.remote.Processing.Ordered(), Cluster: kafka.Cluster{Brokers: b.kafka.Brokers(), ClientID: "view"}, Dir: b.t.TempDir(),
 		Log: slog.New(slog.NewTextHandler(testWriter{b.t}, nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

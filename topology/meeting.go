@@ -2,7 +2,7 @@ package topology
 
 import "slices"
 
-// meetings warns where a listener and a remote of the same file share a topic and cannot understand each other, and
+// meetings warns where a listener and a remote of the same file share a topic and cannot understand each other, or what one says has no effect for the other, and
 // where two remotes would both execute the requests of one topic.
 func (c *compiler) meetings(t *Topology) {
 	for _, r := range t.northRoutes() {
@@ -27,6 +27,10 @@ func (c *compiler) meetings(t *Topology) {
 				a.IdempotencyMetadata != b.IdempotencyMetadata {
 				c.report.warn(at.at, "%s and binding `%s` share topic `%s`, but name headers differently; give both the same `options.correlation` and `options.idempotency`",
 					at.place, remote.Binding, r.Topic)
+			}
+			if remote.Processing.Order == OrderKey && r.Key == "" {
+				c.report.warn(at.at, "%s writes each request to topic `%s` under a key of its own, so that `processing.order` of binding `%s` puts none behind another; "+
+					"add a `with.key`, or use the order `partition`", at.place, r.Topic, remote.Binding)
 			}
 			if !repliesTo(remote, r.ReplyTo) {
 				c.report.warn(at.at, "%s expects the replies to topic `%s` in `%s`, where binding `%s` never writes; add a route with this `reply-to` there",

@@ -22,7 +22,11 @@ func (t *Topology) Mermaid() string {
 		}
 	}
 	for _, r := range t.Remotes {
-		group := m.node(`["%s"]`, r.Group)
+		name := r.Group
+		if r.Processing.Ordered() {
+			name += ", order: " + r.Processing.Order
+		}
+		group := m.node(`["%s"]`, name)
 		for _, route := range r.Routes {
 			what := ""
 			if route.Event != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,6 +116,10 @@ func TestDeclaredOptions(t *testing.T) {
 					without = compactJSON(t, s.binding, "")
 				}
 				value, place := values[f.Tag.Get("is")], path
+				if words := strings.Fields(f.Tag.Get("oneof")); len(words) > 0 {
+					last := words[len(words)-1]
+					value = [2]string{last, strconv.Quote(last)}
+				}
 				wrong, given := "a b", f.Tag.Get("default")
 				if f.Type.Kind() == reflect.Slice {
 					wrong, given, place = "[a b]", "["+given+"]", path+"[0]"

@@ -22,6 +22,9 @@ type Processing struct {
 	MaxAge     time.Duration `yaml:"max-age" is:"bound" json:",omitempty" doc:"older requests become dead letters without a call; none is the default"` // 0: none is too old
 	DeadLetter string        `yaml:"dead-letter" is:"topic" json:"-" doc:"topic of dead letters; without it, NAME-BINDING-dead-letters"`
 
+	// OrderKey or OrderPartition; "": calls are made side by side.
+	Order string `yaml:"order" is:"word" oneof:"none key partition" json:",omitempty" doc:"key: calls of one record key are made one after another; partition: those of a partition are; none is the default"`
+
 	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
 	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable" doc:"attempts that end with one of these are made again"`
 	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms" doc:"longest pause after the first attempt, which doubles up to max"`
@@ -33,6 +36,15 @@ type Processing struct {
 
 	Standby bool `yaml:"standby" is:"toggle" doc:"each instance also keeps copies of the partitions that it does not own"`
 }
+
+// The orders in which calls of a partition are made.
+const (
+	OrderKey       = "key"       // those of one record key one after another
+	OrderPartition = "partition" // all of them
+)
+
+// Ordered reports whether there is an order of calls. What comes in a partition is handled and kept there then, whatever its key.
+func (p Processing) Ordered() bool { return p.Order != "" }
 
 // What counts where a Processing says 0.
 var (
@@ -46,6 +58,9 @@ var (
 func (c *compiler) processing(given *Processing, group string) Processing {
 	p := *given
 	p.DeadLetter = cmp.Or(p.DeadLetter, group+"-dead-letters")
+	if p.Order == "none" {
+		p.Order = ""
+	}
 	p.RetryCodes = distinct(p.RetryCodes, func(code codes.Code) codes.Code { return code })
 	switch initial, most := c.texts[&given.RetryInitial], c.texts[&given.RetryMax]; {
 	case initial.ok && most.ok && p.RetryInitial > p.RetryMax:

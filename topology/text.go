@@ -70,6 +70,9 @@ func (r Remote) rows() [][]string {
 	if r.Processing.MaxAge > 0 {
 		rows = append(rows, []string{"max age", r.Processing.MaxAge.String()})
 	}
+	if r.Processing.Ordered() {
+		rows = append(rows, []string{"order", r.Processing.Order})
+	}
 	for _, route := range r.Routes {
 		rows = append(rows, []string{"target", fmt.Sprintf("%s%s%s %s -> %s%s", route.Topic, route.conditions(), route.Event.text(route.ReplyTo), methods(route.Methods), route.Target, route.Target.paceText())})
 	}

@@ -76,7 +76,7 @@ type slowSource struct{ reading, read chan struct{} }
 
 func (slowSource) Group() string { return "group" }
 
-func (slowSource) get(context.Context, string, bool) (*viewspb.GetResponse, error) {
+func (slowSource) get(context.Context, string, []int32) (*viewspb.GetResponse, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 
@@ -31,6 +32,7 @@ type LocalConfig struct {
 	Group    string
 	Topic    string // of the table
 	Loop     string // loop topic of the group, as in Config
+	Ordered  bool   // as in Config
 	Input    string // a request topic of the group: the partitions of the table go with its
 	Cluster  kafka.Cluster
 	Rows     Rows
@@ -105,42 +107,77 @@ func (l *Local) failed(err error, partitions []int32) error {
 	return err
 }
 
-func (l *Local) get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error) {
+func (l *Local) get(ctx context.Context, key string, only []int32) (*viewspb.GetResponse, error) {
 	mine, others := l.shares(nil)
-	partition := wire.Partition([]byte(key), int32(len(mine)+len(others)))
-	if forwarded || slices.Contains(mine, partition) {
-		return l.ownGet(key, partition, mine)
+	in := only
+	switch {
+	case only != nil:
+	case l.c.Ordered:
+		in = slices.Concat(mine, others)
+	default:
+		in = []int32{wire.Partition([]byte(key), int32(len(mine)+len(others)))}
 	}
-	answers, err := ask(ctx, l.peers, []int32{partition}, func(ctx context.Context, c viewspb.ViewsClient, _ []int32) (*viewspb.GetResponse, error) {
+	var own, rest []int32
+	for _, p := range in {
+		if slices.Contains(mine, p) {
+			own = append(own, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	if only != nil && len(rest) > 0 {
+		return nil, &NotReadyError{named(rest) + " has just gone to another instance"}
+	}
+	if len(own) > 0 {
+		response, err := l.ownGet(key, own, mine)
+		if none := (*notFound)(nil); len(rest) == 0 || !errors.As(err, &none) {
+			return response, err
+		}
+	}
+	type answer struct {
+		found *viewspb.GetResponse
+		none  error
+	}
+	answers, err := ask(ctx, l.peers, rest, func(ctx context.Context, c viewspb.ViewsClient, share []int32) (answer, error) {
 		request := &viewspb.GetRequest{Group: l.c.Group}
 		if text, raw := textKey(key); raw == nil {
 			request.Key = text
 		} else {
 			request.RawKey = raw
 		}
-		response, err := c.Get(ctx, forwardedTo(request, []int32{partition}))
-		if err != nil {
-			return nil, err
+		response, err := c.Get(ctx, forwardedTo(request, share))
+		switch {
+		case connect.CodeOf(err) == connect.CodeNotFound: // others may have it
+			return answer{none: askedFor(nil, "", err)}, nil
+		case err != nil:
+			return answer{}, err
 		}
-		return proto.CloneOf(response.Msg), nil
+		return answer{found: proto.CloneOf(response.Msg)}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return answers[0], nil
+	for _, a := range answers {
+		if a.found != nil {
+			return a.found, nil
+		}
+	}
+	return nil, answers[0].none
 }
 
-// ownGet answers for a key of this instance. Its other partitions may have one that is meant.
-func (l *Local) ownGet(key string, partition int32, mine []int32) (*viewspb.GetResponse, error) {
-	at := slices.Index(mine, partition)
-	if at < 0 {
-		return nil, &NotReadyError{"the key's partition has just gone to another instance"}
-	}
-	fresh, stores, err := l.own(mine)
+// ownGet answers for a key that may be in some partitions of this instance. Its other ones may have one that is meant.
+func (l *Local) ownGet(key string, in, mine []int32) (*viewspb.GetResponse, error) {
+	fresh, all, err := l.own(mine)
 	if err != nil {
 		return nil, err
 	}
-	response, err := l.found(key, stores[at], stores)
+	var stores []*tablestore.Store
+	for i, p := range mine {
+		if slices.Contains(in, p) {
+			stores = append(stores, all[i])
+		}
+	}
+	response, err := l.found(key, stores, all)
 	if err != nil {
 		return nil, l.failed(err, mine)
 	}

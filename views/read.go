@@ -30,25 +30,36 @@ type notFound struct{ reason string }
 func (e *notFound) Error() string { return e.reason }
 
 // get answers what is known of a key, or a *notFound.
-func (t *Table) get(_ context.Context, key string, _ bool) (*viewspb.GetResponse, error) {
+func (t *Table) get(_ context.Context, key string, _ []int32) (*viewspb.GetResponse, error) {
 	r, err := t.ready()
 	if err != nil {
 		return nil, err
 	}
-	state := r.parts[wire.Partition([]byte(key), r.keyed)].state() // before the reading: what is read is at least as fresh
-	response, err := t.found(key, state.store, r.stores())
+	all := r.stores()
+	in, fresh := all, r.freshness() // before the reading: what is read is at least as fresh
+	if !t.c.Ordered {
+		state := r.parts[wire.Partition([]byte(key), r.keyed)].state()
+		in, fresh = []*tablestore.Store{state.store}, state.freshness()
+	}
+	response, err := t.found(key, in, all)
 	if err != nil {
 		return nil, t.failed(err)
 	}
-	response.Freshness = freshnessOf(state.freshness())
+	response.Freshness = freshnessOf(fresh)
 	return response, nil
 }
 
-// found answers a key from the store of its partition. Where it is not there, all stores may have one that is meant.
-func (d describer) found(key string, in *tablestore.Store, all []*tablestore.Store) (*viewspb.GetResponse, error) {
-	value, err := in.Get(key)
-	if err != nil {
-		return nil, err
+// found answers a key from the stores in which it may be. Where it is not there, all stores may have one that is meant.
+func (d describer) found(key string, in, all []*tablestore.Store) (*viewspb.GetResponse, error) {
+	var value []byte
+	for _, store := range in {
+		var err error
+		if value, err = store.Get(key); err != nil {
+			return nil, err
+		}
+		if value != nil {
+			break
+		}
 	}
 	if value == nil {
 		return nil, &notFound{fmt.Sprintf("key %q is not in the table of group %s: it was never seen, or it has expired and was removed%s",

@@ -36,7 +36,7 @@ func (h rest) get(w http.ResponseWriter, r *http.Request) {
 	} else {
 		request.RawKey = []byte(key)
 	}
-	response, err := h.service.get(r.Context(), request, false)
+	response, err := h.service.get(r.Context(), request, nil)
 	answer(w, response, err)
 }
 

@@ -18,11 +18,11 @@ import (
 // maxScans is how many pages are read at the same time; others wait for their turn as long as their caller does.
 const maxScans = 8
 
-// Source is what can be asked of the table of one group: a Table, or a Local. Another instance asks with forwarded for a key, or with
-// only for some partitions, and is not sent on.
+// Source is what can be asked of the table of one group: a Table, or a Local. Another instance asks with only for what is in
+// some partitions, and is not sent on.
 type Source interface {
 	Group() string
-	get(ctx context.Context, key string, forwarded bool) (*viewspb.GetResponse, error)
+	get(ctx context.Context, key string, only []int32) (*viewspb.GetResponse, error)
 	list(ctx context.Context, request *viewspb.ListRequest, only []int32) (page, error)
 	watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
 	stats(ctx context.Context, only []int32) *viewspb.TableStats
@@ -53,11 +53,15 @@ func (s *service) table(group string) (Source, error) {
 
 // Get implements viewspb.ViewsHandler.
 func (s *service) Get(ctx context.Context, r *connect.Request[viewspb.GetRequest]) (*connect.Response[viewspb.GetResponse], error) {
-	response, err := s.get(ctx, r.Msg, r.Header().Get(forwardedHeader) != "")
+	only, err := partitionsIn(r.Header())
+	if err != nil {
+		return nil, coded(err)
+	}
+	response, err := s.get(ctx, r.Msg, only)
 	return respond(response, err)
 }
 
-func (s *service) get(ctx context.Context, r *viewspb.GetRequest, forwarded bool) (*viewspb.GetResponse, error) {
+func (s *service) get(ctx context.Context, r *viewspb.GetRequest, only []int32) (*viewspb.GetResponse, error) {
 	t, err := s.table(r.Group)
 	if err != nil {
 		return nil, err
@@ -74,7 +78,7 @@ func (s *service) get(ctx context.Context, r *viewspb.GetRequest, forwarded bool
 	if len(key) > maxKey {
 		return nil, &badRequest{"key", fmt.Sprintf("it has %d bytes, and no key has more than %d", len(key), maxKey)}
 	}
-	return t.get(ctx, key, forwarded)
+	return t.get(ctx, key, only)
 }
 
 // List implements viewspb.ViewsHandler.

@@ -22,6 +22,7 @@ type Config struct {
 	Group   string        // consumer group whose table this is
 	Topic   string        // of the table
 	Loop    string        // loop topic of the group, which tells in how many partitions the table has keys; "": in all
+	Ordered bool          // the row of a key is where its request was, in any partition (topology.Processing.Ordered)
 	Cluster kafka.Cluster // that has the topic
 	Dir     string        // where the local stores live: in a folder of the group's name; "": rows are not kept, only watched
 	Log     *slog.Logger  // default slog.Default()

@@ -8,6 +8,9 @@ type Pin struct {
 	partition int32
 }
 
+// PinTo is a pin that is set already. As long as its topic has that partition, the records of several goroutines may share it.
+func PinTo(partition int32) *Pin { return &Pin{set: true, partition: partition} }
+
 // Partition is where the records are that were acknowledged; -1 where there is none, or no pin.
 func (p *Pin) Partition() int32 {
 	if p == nil || !p.set {

@@ -88,7 +88,12 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 	drain := func() {
 		sessionEnd, read = nil, nil
 		c.putBack()
-		timer := time.NewTimer(c.drainTime())
+		limit := c.drainTime()
+		if !c.idle() {
+			c.options.Log.Info("a partition is about to be given up: what is in flight gets time to finish",
+				"topic", c.Topic(), "partition", c.Partition(), "at_most", limit)
+		}
+		timer := time.NewTimer(limit)
 		drainOver = timer.C
 	}
 	for {

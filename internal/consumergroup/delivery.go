@@ -58,6 +58,9 @@ func (d *Delivery) Mark() { d.claim.mark(d) }
 // for the delivery has lost its meaning then; another member does it again.
 func (d *Delivery) Context() context.Context { return d.claim.ctx }
 
+// Draining reports whether the session has ended: what is in flight finishes, and nothing is to begin any more.
+func (d *Delivery) Draining() bool { return d.claim.session.Context().Err() != nil }
+
 // Hold keeps the delivery unfinished until the Hold is released or what it injects is finished. A delivery that is
 // finished already cannot be held any more: the Hold is used up from the start.
 func (d *Delivery) Hold() *Hold {

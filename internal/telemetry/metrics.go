@@ -20,7 +20,7 @@ type Stage string
 // The stages of a call through the processor.
 const (
 	StageTopic Stage = "request_topic" // from the record's timestamp until the processor has it
-	StageQueue Stage = "queue"         // until the call begins: behind another one of its key
+	StageQueue Stage = "queue"         // until the call begins: behind another one of its key, or in line
 	StageCall  Stage = "call"          // until the service has answered, with all attempts, and what they waited for
 	StagePace  Stage = "pace"          // of that, the wait of one attempt for its turn, where the service has a pace
 	StageReply Stage = "reply_produce" // from the reply's sending to its acknowledgement

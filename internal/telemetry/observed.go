@@ -14,6 +14,7 @@ type Group struct {
 	InFlight int           // calls
 	Oldest   time.Duration // age of the oldest of them
 	Parked   int           // requests that wait for a call of their key
+	Queued   int           // requests that wait in line for those before them
 	Streams  int           // open ones
 	Claims   []Claim
 	Ready    bool
@@ -84,6 +85,7 @@ func (m *Metrics) observe(meter metric.Meter) error {
 			set(&inFlight, int64(g.InFlight))
 			o.ObserveFloat64(seconds[&oldest], g.Oldest.Seconds(), metric.WithAttributes(group))
 			set(&parked, int64(g.Parked))
+			set(&queued, int64(g.Queued))
 			set(&streams, int64(g.Streams))
 			set(&ready, flag(g.Ready))
 			set(&recovering, int64(g.Recovering))

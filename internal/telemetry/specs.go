@@ -40,6 +40,7 @@ var (
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
 	oldest      = Spec{"kafka_grpc.calls.oldest.age", "s", "Age of the oldest call at a service; 0 without one", gauge, "group"}
 	parked      = Spec{"kafka_grpc.requests.parked", "{request}", "Requests that wait for the call in flight of their key", gauge, "group"}
+	queued      = Spec{"kafka_grpc.requests.queued", "{request}", "Requests that wait in line for those before them of their key or partition", gauge, "group"}
 	streams     = Spec{"kafka_grpc.streams.open", "{stream}", "Streams whose request has not ended", gauge, "group"}
 	ready       = Spec{"kafka_grpc.ready", "", "1 while the partitions of this instance are assigned and recovered", gauge, "group"}
 	lag         = Spec{"kafka_grpc.consumer.lag", "{record}", "Records that are not read yet: the end of the partition less the offset to read next, as of the last second", gauge, "group topic partition"}
@@ -55,7 +56,7 @@ var (
 	breaker     = Spec{"kafka_grpc.breaker.open", "", "1 while calls of a service wait because it fails", gauge, "group target"}
 
 	observed = []*Spec{
-		&inFlight, &oldest, &parked, &streams, &ready, &lag, &uncommitted, &held, &heldBytes, &rows, &tableBytes,
+		&inFlight, &oldest, &parked, &queued, &streams, &ready, &lag, &uncommitted, &held, &heldBytes, &rows, &tableBytes,
 		&recovering, &recovered, &toRecover, &standbyLag, &breaker,
 	}
 )

@@ -33,7 +33,7 @@ func (o *Outbox) Send(r Record, done func(offset int64, err error)) {
 	case r.Lost != nil:
 		o.sendAlone(r, done)
 	default:
-		o.Producer.Send(r.Record, done)
+		o.Producer.SendPinned(r.Record, r.Pin, done)
 	}
 }
 

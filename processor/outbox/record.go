@@ -12,7 +12,7 @@ type Record struct {
 
 	// Lost is called in place of writing a record that stands alone; it counts as acknowledged then. Safe for concurrent use.
 	Lost func(error)
-	Pin  *wire.Pin // keeps it in one partition with others that stand alone
+	Pin  *wire.Pin // of one without Reply: keeps it in one partition with others
 
 	// Sent is called when Kafka has a record of a Reply, or has refused it; nil: nobody asks. It must not wait.
 	Sent func(partition int32, offset int64, err error)

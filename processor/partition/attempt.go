@@ -36,9 +36,11 @@ type attempt struct {
 	came  requestState // changed by comes
 	reply replyState   // changed by advance
 
-	// While it is executed or parked.
+	place // in its line
+
+	// While it is executed, parked or queued.
 	hold     *consumergroup.Hold // of its first record
-	deadline *time.Timer         // of a parked one; nil without a deadline
+	deadline *time.Timer         // of a parked or a queued one; nil without a deadline
 }
 
 // attemptID names an attempt among those in flight: by its own id, where its writer knows of one, and the correlation id. All
@@ -59,6 +61,10 @@ func (a *attempt) advance(e replyEvent) {
 	var err error
 	a.reply, err = replyTransitions.next(a.reply, e)
 	a.bug(err)
+	switch a.reply {
+	case replyExecuted, replyDue, replyGiven: // those behind it may begin
+		a.part.leaveLine(a)
+	}
 }
 
 // bug tells of a mistake of this program, unless it is nil. The attempt goes on: others are in the partition, too.
@@ -70,11 +76,8 @@ func (a *attempt) bug(err error) {
 
 const illegalTransition = "a mistake of the program, please report it: an attempt was to leave its state against the rules"
 
-func (a *attempt) stopDeadline() {
-	if a.deadline != nil {
-		a.deadline.Stop()
-	}
-}
+// stopDeadline keeps the deadline of an attempt that waits from passing, and reports whether it was in time.
+func (a *attempt) stopDeadline() bool { return a.deadline == nil || a.deadline.Stop() }
 
 // fingerprint tells the request, as far as it is known, from another one under the same key.
 func (a *attempt) fingerprint() []byte {

@@ -133,7 +133,7 @@ func (t *turn) deleteRow(key string) {
 // change writes a change of a row into the changelog. The local copy has it already; its offset follows the acknowledgement.
 func (t *turn) change(key string, value []byte) {
 	var r outbox.Record
-	r.Topic, r.Key, r.Value = t.config.Remote.Table, []byte(key), value
+	r.Topic, r.Key, r.Value, r.Pin = t.config.Remote.Table, []byte(key), value, t.home
 	t.unacked.Add(1)
 	t.outbox.Send(r, func(offset int64, err error) {
 		if err == nil && offset >= 0 { // the broker may not tell it

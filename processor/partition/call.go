@@ -99,10 +99,8 @@ func resultSize(r grpcout.Result) int {
 // park lets the attempt of this turn wait for the result of the call in flight.
 func (t *turn) park(c *call, a *attempt) {
 	a.advance(attemptParks)
-	a.hold = t.delivery.Hold()
-	if deadline := a.request.Deadline; !deadline.IsZero() {
-		a.deadline = time.AfterFunc(time.Until(deadline), func() { a.hold.Inject(a.key, deadlinePasses{a}) })
-	}
+	a.hold = a.delivery.Hold()
+	t.timeOut(a)
 	c.parked = append(c.parked, a)
 	t.load.parked.Add(1)
 }
@@ -124,24 +122,23 @@ func (p *Partition) unpark(a *attempt) bool {
 	return true
 }
 
-// waiting is the attempt that is executed, or waits for the one that is; nil: none has that id.
-func (p *Partition) waiting(key string, id attemptID) *attempt {
-	c := p.calls[key]
-	if c == nil {
-		return nil
+// waiting is the attempt to which a record belongs, which is executed, waits for the one that is, or waits in its line; nil: there is none.
+func (p *Partition) waiting(record *attempt) *attempt {
+	is := func(a *attempt) bool { return a.id() == record.id() }
+	if c := p.calls[record.key]; c != nil {
+		if is(c.attempt) {
+			return c.attempt
+		}
+		if i := slices.IndexFunc(c.parked, is); i >= 0 {
+			return c.parked[i]
+		}
 	}
-	if c.id() == id {
-		return c.attempt
-	}
-	if i := slices.IndexFunc(c.parked, func(a *attempt) bool { return a.id() == id }); i >= 0 {
-		return c.parked[i]
-	}
-	return nil
+	return p.inLine(record, func(a *attempt) bool { return a.reply == replyQueued && is(a) })
 }
 
-// cancel ends what an attempt whose caller has gone waits for. Nothing is in flight for it: nothing happens.
-func (t *turn) cancel(key string, id attemptID) {
-	if a := t.waiting(key, id); a != nil {
+// cancel ends what the attempt of a record whose caller has gone waits for. Nothing is in flight for it: nothing happens.
+func (t *turn) cancel(record *attempt) {
+	if a := t.waiting(record); a != nil {
 		t.delivery.Follow(a.hold)
 		t.happens(a, cancelComes, errCanceled)
 	}

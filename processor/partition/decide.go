@@ -70,7 +70,10 @@ func (t *turn) decide(a *attempt) {
 	case t.tooOld(a, now):
 		t.discard(a, now)
 	default:
-		t.start(a, t.delivery.Hold(), now)
+		t.start(a, a.delivery.Hold(), now)
+	}
+	if a.reply == replyPending { // its answer waits for its row alone
+		t.leaveLine(a)
 	}
 }
 

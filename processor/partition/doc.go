@@ -1,10 +1,10 @@
 // Package partition is what happens to the requests of one partition of a group: each is decided, called, and answered exactly one way, with the
 // result of the one execution of its idempotency key.
 //
-//	request record --> decide --+--> stored result ---> row again --(ack)--> reply
-//	                            +--> same key in flight: parked behind it
-//	                            +--> error reply, dead letter, or the loop topic
-//	                            +--> hold the offset, call the service ...
+//	request record --> (line) --> decide --+--> stored result ---> row again --(ack)--> reply
+//	                                       +--> same key in flight: parked behind it
+//	                                       +--> error reply, dead letter, or the loop topic
+//	                                       +--> hold the offset, call the service ...
 //	... result, injected -----> row (table + changelog) --(ack)--> reply to the request and to all parked ones
 //
 // A reply is emitted only after its row is acknowledged by the changelog: a caller must never have seen a result that
@@ -13,6 +13,9 @@
 //
 // A plain event, a record that knows nothing of the contract, becomes a request first: a route says which (plain.go). From there on it is one as any
 // other, but that a failed result is none of its key, and its record a dead letter then: nobody waits for its reply.
+//
+// With processing.order, requests stand in a line before they are decided, one of each record key or of the partition (lines.go). A record is then handled, and
+// its row kept, in the partition in which it was read, whatever its key: nothing goes through the loop topic, where it would lose its place.
 //
 // What may be touched shows in the receiver. A turn is the handling of one delivery on the goroutine of the partition, and goka's callback is a batch of turns
 // (batch.go): whatever reads or writes the table, or sends a record, is a method of it. A Partition is what has a life of several turns, and belongs to the same goroutine. A Binding is what all partitions
@@ -42,10 +45,12 @@
 //	the request is open        --the caller cancels--> the request is cancelled
 //	the request is open        --the request is left--> the request is left
 //
+//	the reply is pending       --the attempt queues--> the attempt is queued
 //	the reply is pending       --the attempt parks--> the attempt is parked
 //	the reply is pending       --the call starts--> the attempt is executing
 //	the reply is pending       --messages go out--> the end of the reply is due
 //	the reply is pending       --the reply ends--> the reply is given
+//	the attempt is queued      --the attempt unqueues--> the reply is pending
 //	the attempt is parked      --the attempt unparks--> the reply is pending
 //	the attempt is executing   --the call ends--> the attempt is executed
 //	the attempt is executed    --the reply ends--> the reply is given
@@ -56,11 +61,14 @@
 //
 //	                           message  end      cancel   hole     silence  backlog
 //	the reply is pending       -        -        -        give up  give up  give up
+//	the attempt is queued      pass on  pass on  give up  give up  give up  give up
 //	the attempt is parked      -        -        give up  give up  give up  give up
 //	the attempt is executing   pass on  pass on  end call end call end call end call
 //	the attempt is executed    -        -        -        -        -        -
 //	the end of the reply is due -        give due give due give up  give up  give up
 //	the reply is given         -        -        -        -        -        -
+//
+// What is passed on to an attempt that is queued waits in its inbox for the call, if there will be one. Its silence is not counted: it is not its turn.
 //
 // An attempt ends by its own doing when its deadline passes, its caller cancels it, or it is idle. That is no result of
 // the key: others that wait for it are not given it.

@@ -59,12 +59,15 @@ type answer struct {
 
 func (e answer) happen(t *turn) { t.give(e) }
 
-// deadlinePasses comes to a parked attempt.
+// deadlinePasses comes to a parked or a queued attempt.
 type deadlinePasses struct{ attempt *attempt }
 
 func (e deadlinePasses) happen(t *turn) {
-	t.unpark(e.attempt)
-	t.settle(e.attempt, tooLate)
+	o := tooLate
+	if !t.unpark(e.attempt) && t.unqueue(e.attempt) {
+		o.message = tooLateInLine
+	}
+	t.settle(e.attempt, o)
 }
 
 // streamIdles comes when neither side of a stream said anything for processing.stream-idle.
@@ -101,7 +104,7 @@ func (t *turn) happens(a *attempt, h happening, cause *ending) reaction {
 
 // giveUp answers an attempt that is not executed, whatever it waits for.
 func (t *turn) giveUp(a *attempt, o outcome) {
-	if t.unpark(a) {
+	if t.unpark(a) || t.unqueue(a) {
 		t.pass(a, answer{outcome: o})
 		t.leave(a)
 		return

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"kafkagrpc/wire"
 )
 
 // Partition is what one partition of a group has in flight. Only the goroutine of the partition touches it, but for what is said otherwise; a
@@ -11,7 +13,9 @@ import (
 type Partition struct {
 	*Binding
 	id       int32
+	home     *wire.Pin              // of its rows; nil: each key has its own
 	calls    map[string]*call       // by table key
+	lines    map[string]line        // by their keys; those of which none is in flight are not there
 	open     map[attemptID]*attempt // streams whose request is open; bounded by the claim's in-flight bound
 	outlived outlivedRequests
 	outdated outlivedRequests // unary ones that were too old
@@ -23,10 +27,14 @@ type Partition struct {
 
 // Assign begins a partition of a new assignment.
 func (b *Binding) Assign(id int32) *Partition {
-	return &Partition{
+	p := &Partition{
 		Binding: b, id: id, calls: make(map[string]*call), open: make(map[attemptID]*attempt), unary: newFingerprint(),
 		load: load{calls: make(map[*call]time.Time)},
 	}
+	if b.config.Remote.Processing.Ordered() {
+		p.lines, p.home = make(map[string]line), wire.PinTo(id)
+	}
+	return p
 }
 
 // GiveUp ends what is left of a partition whose goroutine has ended: nothing in it is answered any more.
@@ -39,6 +47,7 @@ func (p *Partition) GiveUp() {
 type Load struct {
 	Calls   int
 	Oldest  time.Time // when the first of the calls began; zero without any
+	Queued  int       // requests that wait in lines
 	Parked  int       // requests that wait for the result of a call
 	Streams int       // that are open
 }
@@ -46,7 +55,7 @@ type Load struct {
 // Load looks on. Safe for concurrent use.
 func (p *Partition) Load() Load {
 	l := p.load.look()
-	l.Parked, l.Streams = int(p.load.parked.Load()), int(p.streams.count.Load())
+	l.Queued, l.Parked, l.Streams = int(p.load.queued.Load()), int(p.load.parked.Load()), int(p.streams.count.Load())
 	return l
 }
 
@@ -55,6 +64,7 @@ type load struct {
 	mu    sync.Mutex
 	calls map[*call]time.Time // when each began
 
+	queued atomic.Int64
 	parked atomic.Int64
 }
 

@@ -86,6 +86,11 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 		t.deadLetter(a, a.source.cause(fmt.Sprintf("the key of the record, which is that of its reply, has %d bytes, more than %d", size, maxIdentity)), classIdentity)
 		return
 	}
+	if t.lacksKey(a) {
+		t.deadLetter(a, a.source.cause(keyless), classKey)
+		return
+	}
+	t.join(a)
 	if a.event.decoder.Ready(a.record.Value) {
 		message, err := a.event.decoder.Decode(t.delivery.Context(), a.record.Value)
 		if !passes(err) {
@@ -150,13 +155,13 @@ func (e eventDecoded) happen(t *turn) { t.decoded(e.attempt, e.message, e.err) }
 // decoded makes a call of an event, or finds why it is none.
 func (t *turn) decoded(a *attempt, message []byte, err error) {
 	if err != nil {
-		t.deadLetter(a, a.source.cause(fmt.Sprintf("the value does not fit %s: %v", a.event.Event.Input.FullName(), err)), classValue)
+		t.discardEvent(a, fmt.Sprintf("the value does not fit %s: %v", a.event.Event.Input.FullName(), err), classValue)
 		return
 	}
 	a.message = message
 	e := eventReader{record: a.record, input: a.event.Event.Input, message: message}
 	if a.key, err = t.eventKey(a, &e); err != nil {
-		t.deadLetter(a, a.source.cause("idempotency-key: "+err.Error()), classKey)
+		t.discardEvent(a, "idempotency-key: "+err.Error(), classKey)
 		return
 	}
 	a.request.CorrelationID = a.key
@@ -167,7 +172,7 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 			err = errors.New("the value has control characters; metadata with such bytes needs a name that ends in -bin")
 		}
 		if err != nil {
-			t.deadLetter(a, a.source.cause(fmt.Sprintf("metadata %s: %v", m.Name, err)), classMetadata)
+			t.discardEvent(a, fmt.Sprintf("metadata %s: %v", m.Name, err), classMetadata)
 			return
 		}
 		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: m.Name, Value: value})
@@ -175,12 +180,18 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 	if name := t.config.Remote.Contract.IdempotencyMetadata; !slices.ContainsFunc(a.request.Metadata, func(f wire.Field) bool { return f.Name == name }) {
 		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: name, Value: a.key})
 	}
-	here := wire.Partition([]byte(a.key), t.config.Partitions()) == t.id
+	here := t.config.Remote.Processing.Ordered() || wire.Partition([]byte(a.key), t.config.Partitions()) == t.id
 	if !here && (a.topic != t.config.Remote.Loop || string(a.delivery.Record.Key) != a.key) {
 		t.rekey(a, true)
 		return
 	}
 	t.beginEvent(a)
+}
+
+// discardEvent makes a dead letter of an event that has its place in a line already.
+func (t *turn) discardEvent(a *attempt, reason, class string) {
+	t.deadLetter(a, a.source.cause(reason), class)
+	a.advance(replyEnds)
 }
 
 // beginEvent decides an event as a request whose only message has come.
@@ -193,7 +204,7 @@ func (t *turn) beginEvent(a *attempt) {
 	t.unary.begin(a.method)
 	t.unary.add(a.message)
 	a.opening = t.unary.sum()
-	t.decide(a)
+	t.decideInTurn(a)
 }
 
 // eventKey is the idempotency key of an event.

@@ -50,7 +50,11 @@ func (t *turn) read() {
 		t.refuse(a, unary, codes.InvalidArgument, fmt.Sprintf("the idempotency key has %d bytes, more than %d", size, maxIdentity))
 		return
 	}
-	if a.topic != t.config.Remote.Loop && (a.key != string(a.record.Key) || wire.Partition([]byte(a.key), t.config.Partitions()) != t.id) {
+	if t.lacksKey(a) {
+		t.refuse(a, unary, codes.InvalidArgument, keyless)
+		return
+	}
+	if !t.config.Remote.Processing.Ordered() && a.topic != t.config.Remote.Loop && (a.key != string(a.record.Key) || wire.Partition([]byte(a.key), t.config.Partitions()) != t.id) {
 		t.rekey(a, unary)
 		return
 	}
@@ -72,9 +76,10 @@ func (t *turn) read() {
 		t.unary.begin(a.method)
 		t.unary.add(a.message)
 		a.opening = t.unary.sum()
-		t.decide(a)
+		t.join(a)
+		t.decideInTurn(a)
 	case a.request.Canceled:
-		t.cancel(a.key, a.id())
+		t.cancel(a)
 	default:
 		t.halfClose(a)
 	}
@@ -122,7 +127,7 @@ func (t *turn) outOfPlace(a *attempt, unary bool) bool {
 	if !numbered || a.request.Canceled {
 		return false
 	}
-	if end := a.record.Value == nil; end && n > 0 || t.waiting(a.key, a.id()) != nil {
+	if end := a.record.Value == nil; end && n > 0 || t.waiting(a) != nil {
 		// Written once more by a producer that did not hear of Kafka's acknowledgement, or read once more: its attempt has it, or is over.
 		t.repeats(slog.LevelDebug, "repeated", "a record of a request was there already", a)
 		return true
@@ -150,7 +155,8 @@ func (t *turn) refuse(a *attempt, unary bool, status codes.Code, message string)
 // session or before a restart; a request that never had one is answered here.
 func (t *turn) halfClose(a *attempt) {
 	now := time.Now()
-	if t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
+	queued := t.inLine(a, func(other *attempt) bool { return other.key == a.key }) != nil
+	if queued || t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
 		t.outdated.takes(t.delivery, a.id(), true, now, t.config.Remote.Processing.StreamIdle) {
 		return
 	}

@@ -30,12 +30,17 @@ func (t *turn) rekey(a *attempt, unary bool) {
 
 func tooLargeToRekey(err error) string { return fmt.Sprintf("the request cannot be re-keyed: %v", err) }
 
-// PassOn sends a record of a partition that the table lacks through the loop topic. send sends a record to its topic, and calls back with the
-// error of Kafka, which PassOn gives to done. Safe for concurrent use.
-func (b *Binding) PassOn(record wire.Record, send func(wire.Record, func(offset int64, err error)), done func(error)) {
+// PassOn sends a record of a partition that the table lacks through the loop topic. Where calls are ordered, all records of a partition go to the same one there,
+// which is the one in which their keys were when the topic had so many partitions, if it has a multiple of them now. send sends a record to its topic, and
+// calls back with the error of Kafka, which PassOn gives to done. Safe for concurrent use.
+func (b *Binding) PassOn(record wire.Record, send func(wire.Record, *wire.Pin, func(offset int64, err error)), done func(error)) {
 	to := func(topic string, r wire.Record, sent func(partition int32, offset int64, err error)) {
 		r.Topic = topic
-		send(r, func(offset int64, err error) {
+		var pin *wire.Pin
+		if b.config.Remote.Processing.Ordered() && topic == b.config.Remote.Loop {
+			pin = wire.PinTo(record.Partition % b.config.Partitions())
+		}
+		send(r, pin, func(offset int64, err error) {
 			if sent != nil {
 				sent(-1, offset, err)
 			}

@@ -21,6 +21,9 @@ type source struct {
 
 func (s source) String() string { return fmt.Sprintf("%s/%d@%d", s.topic, s.partition, s.offset) }
 
+// position names the record as paths do.
+func (s source) position() string { return fmt.Sprintf("%s/%d/%d", s.topic, s.partition, s.offset) }
+
 // LogValue is for logs in JSON, which would show the struct as an empty one.
 func (s source) LogValue() slog.Value { return slog.StringValue(s.String()) }
 

@@ -33,6 +33,7 @@ type replyState uint8
 
 const (
 	replyPending   replyState = iota // nothing is decided, or its answer waits for the acknowledgement of a row
+	replyQueued                      // it waits in its line for those before it
 	replyParked                      // it waits for the result of another attempt of its key
 	replyExecuting                   // it is the attempt whose messages go to the service
 	replyExecuted                    // its call has ended, and the row is on its way
@@ -44,7 +45,9 @@ const (
 type replyEvent uint8
 
 const (
-	attemptParks replyEvent = iota
+	attemptQueues replyEvent = iota
+	attemptUnqueues
+	attemptParks
 	attemptUnparks
 	callStarts
 	callEnds
@@ -54,14 +57,16 @@ const (
 
 // replyTransitions are all there are. Nothing follows the end of a reply.
 var replyTransitions = transitions[replyState, replyEvent]{
-	{replyPending, attemptParks}:  replyParked,
-	{replyPending, callStarts}:    replyExecuting,
-	{replyPending, messagesGoOut}: replyDue,
-	{replyPending, replyEnds}:     replyGiven,
-	{replyParked, attemptUnparks}: replyPending,
-	{replyExecuting, callEnds}:    replyExecuted,
-	{replyExecuted, replyEnds}:    replyGiven,
-	{replyDue, replyEnds}:         replyGiven,
+	{replyPending, attemptQueues}:  replyQueued,
+	{replyPending, attemptParks}:   replyParked,
+	{replyPending, callStarts}:     replyExecuting,
+	{replyPending, messagesGoOut}:  replyDue,
+	{replyPending, replyEnds}:      replyGiven,
+	{replyQueued, attemptUnqueues}: replyPending,
+	{replyParked, attemptUnparks}:  replyPending,
+	{replyExecuting, callEnds}:     replyExecuted,
+	{replyExecuted, replyEnds}:     replyGiven,
+	{replyDue, replyEnds}:          replyGiven,
 }
 
 // happening is what may reach an attempt that is not answered.
@@ -81,7 +86,7 @@ type reaction uint8
 
 const (
 	keep    reaction = iota // nothing but to take note
-	passOn                  // the service gets it
+	passOn                  // the service gets it, or will
 	endCall                 // the call is ended, and its result is the answer
 	giveUp                  // the attempt is answered at once, without a call of its own
 	giveDue                 // the end that is due is given
@@ -91,6 +96,7 @@ const (
 var reactions = map[replyState]map[happening]reaction{
 	// Of a cancelled attempt that nothing was decided of, nobody hears before its answer is there, which says so (settle).
 	replyPending:   {holeShows: giveUp, silenceLasts: giveUp, backlogGrows: giveUp},
+	replyQueued:    {messageComes: passOn, endComes: passOn, cancelComes: giveUp, holeShows: giveUp, silenceLasts: giveUp, backlogGrows: giveUp},
 	replyParked:    {cancelComes: giveUp, holeShows: giveUp, silenceLasts: giveUp, backlogGrows: giveUp},
 	replyExecuting: {messageComes: passOn, endComes: passOn, cancelComes: endCall, holeShows: endCall, silenceLasts: endCall, backlogGrows: endCall},
 	replyDue:       {endComes: giveDue, cancelComes: giveDue, holeShows: giveUp, silenceLasts: giveUp, backlogGrows: giveUp},
@@ -131,10 +137,10 @@ func (e requestEvent) String() string {
 }
 
 func (s replyState) String() string {
-	return [...]string{"the reply is pending", "the attempt is parked", "the attempt is executing", "the attempt is executed",
+	return [...]string{"the reply is pending", "the attempt is queued", "the attempt is parked", "the attempt is executing", "the attempt is executed",
 		"the end of the reply is due", "the reply is given"}[s]
 }
 
 func (e replyEvent) String() string {
-	return [...]string{"the attempt parks", "the attempt unparks", "the call starts", "the call ends", "messages go out", "the reply ends"}[e]
+	return [...]string{"the attempt queues", "the attempt unqueues", "the attempt parks", "the attempt unparks", "the call starts", "the call ends", "messages go out", "the reply ends"}[e]
 }

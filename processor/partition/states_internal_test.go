@@ -13,8 +13,8 @@ import (
 var (
 	requestStates = []requestState{requestOpen, requestEnded, requestCanceled, requestLeft}
 	requestEvents = []requestEvent{requestEnds, callerCancels, requestIsLeft}
-	replyStates   = []replyState{replyPending, replyParked, replyExecuting, replyExecuted, replyDue, replyGiven}
-	replyEvents   = []replyEvent{attemptParks, attemptUnparks, callStarts, callEnds, messagesGoOut, replyEnds}
+	replyStates   = []replyState{replyPending, replyQueued, replyParked, replyExecuting, replyExecuted, replyDue, replyGiven}
+	replyEvents   = []replyEvent{attemptQueues, attemptUnqueues, attemptParks, attemptUnparks, callStarts, callEnds, messagesGoOut, replyEnds}
 	happenings    = []happening{messageComes, endComes, cancelComes, holeShows, silenceLasts, backlogGrows}
 )
 
@@ -69,10 +69,11 @@ func TestPackageCommentShowsTheStates(t *testing.T) {
 
 // model is an attempt as flags, which say what has happened and not what may: the states must lead to the same.
 type model struct {
-	ended, canceled, left              bool // the request
-	parked, executing, returned, given bool // the reply
-	due                                bool
-	calls, answers                     int
+	ended, canceled, left                      bool // the request
+	queued, parked, executing, returned, given bool // the reply
+	due                                        bool
+	waited                                     bool // in its line
+	calls, answers                             int
 }
 
 // react is what the flags ask for.
@@ -80,7 +81,7 @@ func (m *model) react(h happening) reaction {
 	switch {
 	case m.given || m.returned:
 		return keep // the answer is out, or on its way
-	case m.executing && (h == messageComes || h == endComes):
+	case (m.executing || m.queued) && (h == messageComes || h == endComes):
 		return passOn
 	case m.executing:
 		return endCall
@@ -88,7 +89,7 @@ func (m *model) react(h happening) reaction {
 		return keep
 	case m.due && (h == endComes || h == cancelComes):
 		return giveDue
-	case h == endComes, h == cancelComes && !m.parked:
+	case h == endComes, h == cancelComes && !m.parked && !m.queued:
 		return keep // nothing is decided yet
 	case h == silenceLasts && (m.ended || m.canceled || m.left):
 		return keep // another attempt's call has its own limit
@@ -139,9 +140,9 @@ func live(t *rapid.T) {
 		}
 		switch got {
 		case giveUp:
-			if reply == replyParked {
-				advance(attemptUnparks)
-				m.parked = false
+			if reply == replyParked || reply == replyQueued {
+				advance(map[replyState]replyEvent{replyParked: attemptUnparks, replyQueued: attemptUnqueues}[reply])
+				m.parked, m.queued = false, false
 				leave() // the answer follows in a turn of its own
 				return got
 			}
@@ -188,7 +189,7 @@ func live(t *rapid.T) {
 			happens(cancelComes)
 		},
 		"a cancel behind the end": func(*rapid.T) { // which is looked for among the calls
-			if request != requestEnded || reply != replyParked && reply != replyExecuting {
+			if request != requestEnded || reply != replyQueued && reply != replyParked && reply != replyExecuting {
 				t.Skip()
 			}
 			happens(cancelComes)
@@ -203,6 +204,21 @@ func live(t *rapid.T) {
 			advance(callStarts)
 			m.executing = true
 			m.calls++
+		},
+		"others are before it": func(*rapid.T) {
+			pending()
+			if m.waited {
+				t.Skip() // only once
+			}
+			advance(attemptQueues)
+			m.queued, m.waited = true, true
+		},
+		"its turn comes": func(*rapid.T) {
+			if reply != replyQueued {
+				t.Skip()
+			}
+			advance(attemptUnqueues)
+			m.queued = false
 		},
 		"the attempt parks": func(*rapid.T) {
 			pending()
@@ -231,7 +247,7 @@ func live(t *rapid.T) {
 		},
 		"an answer": func(*rapid.T) {
 			unanswered()
-			if reply == replyParked || reply == replyExecuting || reply == replyDue {
+			if reply == replyQueued || reply == replyParked || reply == replyExecuting || reply == replyDue {
 				t.Skip()
 			}
 			give()

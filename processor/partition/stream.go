@@ -41,7 +41,7 @@ type stream struct {
 func (t *turn) beginStream(a *attempt) {
 	null := a.record.Value == nil
 	if null && a.request.Canceled {
-		t.cancel(a.key, a.id())
+		t.cancel(a)
 		return
 	}
 	s := &stream{
@@ -82,7 +82,10 @@ func (t *turn) beginStream(a *attempt) {
 		})
 		return
 	}
-	t.decide(a)
+	if !a.in { // an event has its place already
+		t.join(a)
+	}
+	t.decideInTurn(a)
 }
 
 // follow takes a further record of an attempt whose request is open.
@@ -106,7 +109,7 @@ func (t *turn) follow(a *attempt, record *attempt) {
 		s.fingerprint.add(message)
 		s.messages++
 		if t.happens(a, messageComes, nil) == passOn {
-			s.inbox.push(message, t.delivery.Hold())
+			s.inbox.push(message, t.holdFor(a))
 		}
 		return
 	}
@@ -130,13 +133,36 @@ func (t *turn) follow(a *attempt, record *attempt) {
 // execute makes the stream the one whose messages go to the service.
 func (s *stream) execute(c *call) {
 	s.lose = func(err error) { c.cancel(&ending{status: codes.Unavailable, message: err.Error(), lost: err}) }
-	s.inbox = newInbox()
-	if !s.null {
-		s.inbox.push(s.first, nil) // its record is kept by the call
+	if s.inbox == nil {
+		s.fill()
 	}
 	if c.came != requestOpen {
 		s.inbox.end()
 	}
+}
+
+// fill begins the inbox.
+func (s *stream) fill() {
+	s.inbox = newInbox()
+	if !s.null {
+		s.inbox.push(s.first, nil) // its record is kept by the attempt
+	}
+}
+
+// empty gives up the messages of a stream that is not executed.
+func (s *stream) empty() {
+	if s.inbox != nil {
+		s.inbox.close()
+		s.inbox = nil
+	}
+}
+
+// holdFor keeps the turn's record for an attempt. A drain does not wait for one that waits in its line.
+func (t *turn) holdFor(a *attempt) *consumergroup.Hold {
+	if a.reply == replyQueued {
+		return t.delivery.Await()
+	}
+	return t.delivery.Hold()
 }
 
 // settle answers an attempt with an outcome. A repeated stream gets the messages when its first one matched, because
@@ -225,6 +251,9 @@ func (p *Partition) leave(a *attempt) {
 		return
 	}
 	s.timer.Stop()
+	if a.reply != replyExecuting {
+		s.empty()
+	}
 	if a.came != requestOpen {
 		return
 	}

@@ -56,7 +56,7 @@ func (a *App) startViews(ctx context.Context) error {
 			continue
 		}
 		table := views.New(views.Config{
-			Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Cluster: cluster,
+			Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Ordered: remote.Processing.Ordered(), Cluster: cluster,
 			Dir: filepath.Join(a.c.StateDir, "views"), Protos: t.Protos, Masked: a.c.Views.Masked, Log: a.c.Log,
 		})
 		a.run(ctx, table.Run)
@@ -93,7 +93,7 @@ func (a *App) localView(remote topology.Remote, cluster kafka.Cluster, p *proces
 		peers = noPeers{}
 	}
 	return views.NewLocal(views.LocalConfig{
-		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Input: remote.Inputs()[0], Cluster: cluster,
+		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Ordered: remote.Processing.Ordered(), Input: remote.Inputs()[0], Cluster: cluster,
 		Rows: ownRows{p}, Instance: instance, Host: hostname(), Peers: peers, Protos: a.c.Topology.Protos, Masked: a.c.Views.Masked, Log: a.c.Log,
 	}), nil
 }
