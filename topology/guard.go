@@ -28,14 +28,12 @@ func (c *compiler) sasl(spec *kafkaClient, secured bool) *SASL {
 			return nil
 		}
 	}
-	s := &SASL{Guard: name.value, Mechanism: values.Mechanism.value, Username: values.Username.value, Password: Secret(values.Password.value)}
-	if name.given {
-		s.Username, s.Password = c.filled(values.Username, name, of), Secret(c.filled(values.Password, name, of))
-	}
-	if !secured && values.Mechanism.ok && values.Mechanism.value == "plain" {
-		c.report.warn(values.at, "%s: without a tls client binding the password is sent in the clear; add one, or use scram-sha-512", values.place)
-	}
-	return s
+	return c.saslOf(values, name.value, secured, func(t text) string {
+		if !name.given {
+			return t.value
+		}
+		return c.filled(t, name, of)
+	})
 }
 
 // inlineGuard is a guard by its name, which knows an identity without a caller. It is nil where there is none, which is reported.

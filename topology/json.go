@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
 	"kafkagrpc/wire"
 )
@@ -110,7 +111,7 @@ func contractJSON(c wire.Contract) object {
 }
 
 func clusterJSON(c *Cluster) object {
-	return object{
+	all := object{
 		{"binding", c.Binding},
 		{"brokers", list(c.Brokers)},
 		{"client-rack", optional(c.Rack)},
@@ -118,6 +119,14 @@ func clusterJSON(c *Cluster) object {
 		{"sasl", optional(c.mechanism())},
 		{"guard", optional(c.guard())},
 	}
+	if s := c.SASL; s != nil && s.Endpoint.URL != "" {
+		from, _, _ := strings.Cut(s.Endpoint.URL, "?")
+		all = append(all, member{"token-endpoint", from})
+	}
+	if s := c.SASL; s != nil && s.Region != "" {
+		all = append(all, member{"region", s.Region})
+	}
+	return all
 }
 
 func remoteJSON(r Remote) object {

@@ -351,9 +351,18 @@ type sasl struct {
 
 type saslValues struct {
 	spot
-	Mechanism text `yaml:"mechanism" need:"true" oneof:"plain scram-sha-256 scram-sha-512" later:"scram-sha-1 gssapi oauthbearer" doc:"how the password is proved"`
-	Username  text `yaml:"username" need:"true" doc:"the name; in authorization, with {identity}"`
-	Password  text `yaml:"password" need:"true" doc:"the password; in authorization, with {credentials}"`
+	Mechanism text `yaml:"mechanism" need:"true" oneof:"plain scram-sha-256 scram-sha-512 oauthbearer aws-msk-iam" later:"scram-sha-1 gssapi" doc:"how the client proves who it is: by a password, or by a token"`
+	Username  text `yaml:"username" doc:"the name that goes with a password; in authorization, with {identity}"`
+	Password  text `yaml:"password" doc:"the password; in authorization, with {credentials}"`
+	Token     text `yaml:"token" doc:"the token of oauthbearer, the same for ever; in authorization, with {credentials}"`
+	Endpoint  struct {
+		URL          text `yaml:"url" doc:"of the endpoint"`
+		ClientID     text `yaml:"client-id" doc:"the name of the client; in authorization, with {identity}"`
+		ClientSecret text `yaml:"client-secret" doc:"the secret of the client; in authorization, with {credentials}"`
+		Scope        text `yaml:"scope" doc:"what is asked for, with spaces between; without it, what the issuer gives"`
+		Audience     text `yaml:"audience" doc:"whom the token is for, where the issuer wants to be told"`
+	} `yaml:"token-endpoint" doc:"where the tokens of oauthbearer come from, by OAuth 2.0 client credentials; they are renewed in time"`
+	Region text `yaml:"region" doc:"of the cluster, for aws-msk-iam; the credentials are those that AWS's programs find"`
 }
 
 func (s *sasl) inner() any { return &s.values }
@@ -367,7 +376,6 @@ func (s *sasl) decode(d *decoder, n ast.Node, at position, p place) {
 type kafkaAuthorization struct {
 	Credentials struct {
 		saslValues
-		Token anything `yaml:"token" later:"*"`
 	} `yaml:"credentials" doc:"how the guard's identity is used"`
 }
 

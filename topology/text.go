@@ -145,7 +145,7 @@ func (c *Cluster) security() string {
 			how[0] = "mutual TLS"
 		}
 	}
-	if m := c.mechanism(); m != "" {
+	if m := c.SASL.text(); m != "" {
 		if m = "SASL " + m; c.guard() != "" {
 			m += " of guard " + c.guard()
 		}

@@ -71,9 +71,21 @@ type ClientTLS struct {
 // SASL is how a Kafka client names itself.
 type SASL struct {
 	Guard     string // that knows the name and the password; "": the file has them in place
-	Mechanism string // plain, scram-sha-256 or scram-sha-512
+	Mechanism string // plain, scram-sha-256, scram-sha-512, oauthbearer or aws-msk-iam
 	Username  string
 	Password  Secret
+
+	Token    Secret        // of oauthbearer, the same for ever
+	Endpoint TokenEndpoint // of oauthbearer; its zero value: the token is that
+	Region   string        // of aws-msk-iam
+}
+
+// TokenEndpoint gives tokens to a client that has a secret, by OAuth 2.0 client credentials.
+type TokenEndpoint struct {
+	URL             string
+	ClientID        string
+	ClientSecret    Secret
+	Scope, Audience string
 }
 
 // Secret is a text that shows nowhere by accident: formatted, logged or encoded it is three stars.

@@ -79,7 +79,8 @@ func TestDocumentedYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word", "COLLECTOR_TOKEN", "secret-word", "REGISTRY_CREDENTIALS", "YW5uOnNlY3JldA==")
+	env := environment("KAFKA_USER", "ann", "KAFKA_PASSWORD", "secret-word", "COLLECTOR_TOKEN", "secret-word", "REGISTRY_CREDENTIALS", "YW5uOnNlY3JldA==",
+		"CLIENT_SECRET", "secret-word", "KAFKA_TOKEN", "eyJhbGciOiJub25lIn0.e30.")
 	for i, b := range blocks {
 		t.Run(fmt.Sprintf("%s:%d", filepath.Base(b.page), b.line), func(t *testing.T) {
 			var part map[string]any

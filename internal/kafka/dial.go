@@ -70,7 +70,7 @@ func connectTCP(ctx context.Context, address string) (net.Conn, error) {
 
 // dialer is one for a client with that patience.
 func (c Cluster) dialer(p patience) *dialer {
-	d := &dialer{patience: p, connect: connectTCP, alive: func(address string) error { return c.ping(address, pingTime) }}
+	d := &dialer{patience: p, connect: connectTCP, alive: c.alive}
 	if c.connect != nil {
 		d.connect = c.connect
 	}

@@ -35,11 +35,21 @@ func (c Cluster) Ping(ctx context.Context) error {
 	return fmt.Errorf("cannot reach Kafka at %s: %w", strings.Join(c.Brokers, ", "), errors.Join(append(failures, context.Cause(ctx))...))
 }
 
+// alive is a ping that a client without a token takes for an answer: it has not come to ask.
+func (c Cluster) alive(address string) error {
+	err := c.ping(address, pingTime)
+	if noToken := (*tokenError)(nil); errors.As(err, &noToken) {
+		return nil
+	}
+	return err
+}
+
 // ping asks one broker whether it is there.
 func (c Cluster) ping(address string, most time.Duration) (err error) {
 	defer func() {
 		var silent *silentError
-		if _, refused := c.refusal(err); refused && !errors.As(err, &silent) {
+		var noToken *tokenError
+		if _, refused := c.refusal(err); refused && !errors.As(err, &silent) && !errors.As(err, &noToken) {
 			err = nil
 		}
 	}()

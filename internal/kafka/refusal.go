@@ -67,10 +67,17 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		noTLS     tls.RecordHeaderError
 		remote    *net.OpError
 		silent    *silentError
+		noToken   *tokenError
 	)
 	switch {
 	case err == nil:
 		return "", false
+	case errors.As(err, &noToken) && noToken.final:
+		return "the client gets no token to show; check `client-id`, `client-secret` and `scope` of the kafka client binding", true
+	case errors.As(err, &noToken):
+		return "the client has no token to show", false
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
+		return "it does not take the token of the client; check who issues it, for whom, and until when, and what the broker wants of it", true
 	case errors.As(err, &authority):
 		return "nobody whom the tls client binding trusts has signed its certificate; check `trust` and `trustcacerts`", true
 	case errors.As(err, &host):

@@ -5,6 +5,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/xdg-go/scram"
 
@@ -13,15 +14,18 @@ import (
 
 // SASL is how a client names itself to the brokers.
 type SASL struct {
-	Mechanism sarama.SASLMechanism // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
+	Mechanism sarama.SASLMechanism // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
 	Username  string
 	Password  topology.Secret
+	Tokens    *Tokens // of OAUTHBEARER, in place of a name and a password
 }
 
 var mechanisms = map[string]sarama.SASLMechanism{
 	"plain":         sarama.SASLTypePlaintext,
 	"scram-sha-256": sarama.SASLTypeSCRAMSHA256,
 	"scram-sha-512": sarama.SASLTypeSCRAMSHA512,
+	"oauthbearer":   sarama.SASLTypeOAuth,
+	"aws-msk-iam":   sarama.SASLTypeOAuth, // which MSK takes signed tokens by, beside a mechanism of its own that sarama does not have
 }
 
 // ClusterOf is how a cluster of a configuration is reached, with its TLS and SASL.
@@ -31,7 +35,7 @@ func ClusterOf(c *topology.Cluster, clientID string) Cluster {
 		k.TLS = c.TLS.Config
 	}
 	if s := c.SASL; s != nil {
-		k.SASL = &SASL{Mechanism: mechanisms[s.Mechanism], Username: s.Username, Password: s.Password}
+		k.SASL = &SASL{Mechanism: mechanisms[s.Mechanism], Username: s.Username, Password: s.Password, Tokens: tokensOf(s)}
 	}
 	return k
 }
@@ -46,6 +50,9 @@ func (c Cluster) authenticate(s *sarama.Config) {
 	s.Net.SASL.Mechanism = c.SASL.Mechanism
 	s.Net.SASL.User = c.SASL.Username
 	s.Net.SASL.Password = string(c.SASL.Password)
+	if c.SASL.Tokens != nil {
+		s.Net.SASL.TokenProvider = c.SASL.Tokens
+	}
 	if hash, ok := hashes[c.SASL.Mechanism]; ok {
 		s.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: hash} }
 	}
@@ -55,6 +62,9 @@ func (c Cluster) authenticate(s *sarama.Config) {
 func (s *SASL) mechanism() sasl.Mechanism {
 	if _, ok := hashes[s.Mechanism]; ok {
 		return scramMechanism{s}
+	}
+	if s.Tokens != nil {
+		return oauth.Oauth(s.Tokens.auth)
 	}
 	return plain.Auth{User: s.Username, Pass: string(s.Password)}.AsMechanism()
 }

@@ -59,6 +59,7 @@ func Start(ctx context.Context, c Config) (*App, error) {
 	for _, start := range []func(context.Context) error{
 		a.startTelemetry,
 		a.startAdmin, // before the others, so that it says what they wait for
+		a.keepTokens,
 		a.openState,
 		a.startProcessors,
 		a.startViews,
