@@ -199,3 +199,62 @@ vaults:
 		t.Error("a password shows in the log")
 	}
 }
+
+// The protos of grpc bindings come from a schema registry, with what they import. Without one that answers there is no start.
+func TestProtosOfASchemaRegistry(t *testing.T) {
+	w := newWorld(t)
+	registry := newSchemaRegistry(t, "Bearer secret-word")
+	proto, err := os.ReadFile(filepath.Join(w.dir, "proto", "echo.proto"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, messages := string(proto), `syntax = "proto3"; package grpc.examples.echo;`
+	for _, message := range []string{"EchoRequest", "EchoResponse"} {
+		begin := strings.Index(service, "message "+message+" {")
+		end := begin + strings.Index(service[begin:], "}") + 1
+		if begin < 0 || end <= begin {
+			t.Fatalf("the seed's proto has no %s", message)
+		}
+		messages += "\n" + service[begin:end]
+		service = service[:begin] + service[end:]
+	}
+	service = strings.Replace(service, "package grpc.examples.echo;", "package grpc.examples.echo;\nimport \"common/messages.proto\";", 1)
+	registry.SeedSchema("messages", 1, 1, sr.Schema{Schema: messages, Type: sr.TypeProtobuf})
+	registry.SeedSchema("echo", 1, 2, sr.Schema{Schema: service, Type: sr.TypeProtobuf, References: []sr.SchemaReference{{Name: "common/messages.proto", Subject: "messages", Version: 1}}})
+	north := w.onFreePorts()
+	w.rewrite("  host_filesystem:\n    type: filesystem\n    options:\n      subjects:\n        echo:\n          path: proto/echo.proto\n",
+		"  registry:\n    type: karapace\n    options: {url: \"http://"+registry.address+"\", credentials: {headers: {authorization: Bearer secret-word}}}\n",
+		"      host_filesystem:\n", "      registry:\n")
+	w.createTopics(1)
+	check := func(args ...string) (text string, code int) {
+		t.Helper()
+		out, errs, code := output(t, w.command(append([]string{"check", "-c", filepath.Join(w.dir, "zilla.yaml")}, args...)...))
+		return out + errs, code
+	}
+	if text, code := check(); code != 0 || !strings.Contains(text, "are not known here") {
+		t.Errorf("check (%d) says\n%s", code, text)
+	}
+	if text, code := check("--connect"); code != 0 || !strings.Contains(text, "subject echo of registry") {
+		t.Errorf("check --connect (%d) says\n%s", code, text)
+	}
+	p := w.run()
+	out, errs, code := w.grpcurl(north, "-plaintext", "-H", "idempotency-key: one", "-d", `{"message":"hi"}`)
+	if code != 0 || !strings.Contains(out, `"hi"`) {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	p.signal(os.Interrupt)
+	p.wait()
+	if strings.Contains(p.output(), "secret-word") {
+		t.Error("a secret is in the log")
+	}
+
+	registry.end()
+	begun := time.Now()
+	_, errs, code = output(t, w.command("run", "-c", filepath.Join(w.dir, "zilla.yaml"), "--listen", "127.0.0.1", "--state-dir", t.TempDir()))
+	if code != 1 || !strings.Contains(errs, "no proto: subject echo of catalog `registry`") || !strings.Contains(errs, "connection refused") || strings.Count(errs, "trying again") != 1 {
+		t.Errorf("after %v, with exit code %d: %s", time.Since(begun), code, errs)
+	}
+	if text, code := check("--connect"); code != 1 || !strings.Contains(text, "connection refused") {
+		t.Errorf("check --connect (%d) says\n%s", code, text)
+	}
+}

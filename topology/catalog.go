@@ -30,6 +30,9 @@ func (c *compiler) loadCatalogs() Methods {
 	for _, s := range c.services() {
 		add(s, c.compileSubject("", nil, s))
 	}
+	for _, s := range c.registrySubjects() {
+		add(s, c.compileSubject(s.value.catalog, nil, s))
+	}
 	return all
 }
 
@@ -85,13 +88,18 @@ func (c *compiler) catalogRefs(refs named[[]subjectRef]) {
 			continue
 		}
 		if catalog.registry != nil {
-			c.report.problem(ref.name.position, "catalog `%s` of %s is a schema registry; name one of type filesystem or inline, which has protos", ref.name.value, ref.name.place)
-			continue
+			c.registriesUsed[ref.name.value] = true
+			continue // see registrySubjects
 		}
 		if len(catalog.subjects) == 0 {
 			continue // reported, or of an unusable type
 		}
 		for _, r := range ref.value {
+			if r.ID.given {
+				c.report.problem(r.ID.position, "%s: catalog `%s` is no schema registry, and has no ids; name the `subject`", r.ID.place, ref.name.value)
+			} else if !r.Subject.given {
+				c.report.problem(r.at, "%s is missing: catalog `%s` has subjects", r.place.key("subject"), ref.name.value)
+			}
 			if !r.Subject.ok {
 				continue
 			}
@@ -119,6 +127,12 @@ func (c *compiler) compileSubject(catalog string, roots []string, s entry[subjec
 	p := &protoFiles{nameOf: c.nameOf}
 	name, path := s.name.value+".proto", s.name.value+".proto"
 	switch {
+	case s.value.fetched != nil:
+		at, source = s.name.position, []byte(s.value.fetched.Text)
+		p.imports = s.value.fetched.Imports
+		identity := "registry/" + catalog + "/"
+		p.nameOf = func(file, name string) string { return c.protoNames.of(identity+file, name) }
+		name = c.protoNames.of(identity+name, name)
 	case s.value.schema.ok:
 		at, source = s.value.schema.position, []byte(s.value.schema.value)
 		p.folders = []string{c.dir}

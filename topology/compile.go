@@ -29,6 +29,8 @@ type compiler struct {
 	outward        map[string]*ClientTLS // by name of the tls client binding
 	registries     map[string]*Registry  // by catalog
 	registriesUsed map[string]bool
+	registryProtos []ProtoOfRegistry
+	unread         bool // protos of registries are not asked for
 
 	keystores map[string]*keystore.Store // by vault; nil: cannot be used, which is reported
 	trusted   map[string]*keystore.Store // the same
@@ -42,11 +44,15 @@ func (c *compiler) compile(file string) *Topology {
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
 	c.guarding = map[string]bool{}
 	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
+	c.protos = newProtos()
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
+	registries := c.loadRegistries()
 	c.methods = c.loadCatalogs()
 
-	t := &Topology{File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos, Registries: c.loadRegistries()}
+	t := &Topology{
+		File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos, Registries: registries, RegistryProtos: c.registryProtos,
+	}
 	runs := false
 	for b := range c.graph.each {
 		runs = runs || b.kind == "tcp server" || b.kind == "kafka-grpc remote_server" || b.kind == ""
@@ -138,7 +144,7 @@ func (c *compiler) knownMethods(routes []route[methodWhen]) {
 // knownMethod warns of a pattern that takes no method of the catalogs. It may still be right: a binding passes
 // methods on without knowing them.
 func (c *compiler) knownMethod(m methodPattern) {
-	if !m.ok || m.value == "*" || len(c.methods) == 0 {
+	if !m.ok || m.value == "*" || len(c.methods) == 0 || c.unread {
 		return
 	}
 	var known []string

@@ -143,6 +143,10 @@ func (c *compiler) event(b *binding, route *kafkaGRPCRoute) *Event {
 		}
 	}
 	e.Metadata = c.eventMetadata(w.Metadata, in)
+	if method == nil && c.unread && w.Method.ok {
+		e.Method = w.Method.value
+		return e
+	}
 	if method == nil || !ok {
 		return nil
 	}
@@ -160,7 +164,11 @@ func (c *compiler) eventOf(e *Event, route *kafkaGRPCRoute, w kafkaGRPCWhen) *Ev
 		of.Reply = Encoding{}
 	case of.Reply.Registry != nil:
 		named := route.With.Reply.Catalog[0]
-		of.Reply.Schema = c.schemaRef(named.name, named.value, w.ReplyTo.value, string(e.Output.FullName()))
+		message := "<message>"
+		if e.Output != nil {
+			message = string(e.Output.FullName())
+		}
+		of.Reply.Schema = c.schemaRef(named.name, named.value, w.ReplyTo.value, message)
 	}
 	return &of
 }
@@ -173,7 +181,10 @@ func (c *compiler) eventMethod(m methodName) protoreflect.MethodDescriptor {
 	service, name, _ := strings.Cut(m.value, "/")
 	found, _ := c.protos.FindDescriptorByName(protoreflect.FullName(service))
 	s, isService := found.(protoreflect.ServiceDescriptor)
-	if _, known := c.methods[m.value]; !known || !isService {
+	if _, known := c.methods[m.value]; (!known || !isService) && c.unread {
+		c.report.warn(m.position, "%s: `%s` is not checked, as protos of a schema registry are not known here", m.place, m.raw)
+		return nil
+	} else if !known || !isService {
 		c.report.problem(m.position, "%s: no method of the catalogs is `%s`%s", m.place, m.raw, hint(m.value, c.methods.names()))
 		return nil
 	}

@@ -74,6 +74,7 @@ func keyTables() string {
 	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
 	table("`inline` catalog", keysOf(valueOf(&inlineCatalog{}), ""))
 	table("`schema-registry` and `karapace` catalog, also `confluent-schema-registry` and `karapace-schema-registry`", keysOf(valueOf(&registryCatalog{}), ""))
+	table("`apicurio` catalog, also `apicurio-registry`", keysOf(valueOf(&apicurioCatalog{}), ""))
 	return b.String() + "\n"
 }
 

@@ -12,6 +12,9 @@ type Options struct {
 	Brokers   []string                         // host:port each; replace `servers` of every kafka client binding
 	Listen    string                           // a host without port; replaces `host` of every tcp server binding
 	LookupEnv func(name string) (string, bool) // resolves ${{env.NAME}}; nil: os.LookupEnv
+
+	// Protos asks a schema registry for a proto; nil: those of registries are left out, with a warning.
+	Protos func(*Registry, SchemaRef) (RegistryProto, error)
 }
 
 // Load reads a zilla.yaml, with the protos and keystores that it names, relative to the file's directory, and

@@ -36,7 +36,8 @@ func (n *protoNames) of(identity string, names ...string) string {
 // protoFiles are the files that a subject is made of.
 type protoFiles struct {
 	nameOf  func(file, name string) string
-	folders []string // where imports are looked for, first match wins
+	folders []string      // where imports are looked for, first match wins
+	imports []ProtoImport // or those that there are
 	files   map[string]*protoFile
 	root    *protoFile
 	missing []finding                // of imports that are left out
@@ -174,6 +175,16 @@ func (p *protoFiles) follow(f *protoFile, chain []string) {
 
 // resolve finds an import, and reads the file where that was not done. It returns the file's name.
 func (p *protoFiles) resolve(written string, chain []string) (string, error) {
+	for _, i := range p.imports {
+		if i.Name != written {
+			continue
+		}
+		name := p.nameOf(i.Source, written)
+		if p.files[name] == nil {
+			p.follow(p.parse(name, written, []byte(i.Text)), append(slices.Clone(chain), name))
+		}
+		return name, nil
+	}
 	for _, folder := range p.folders {
 		path := filepath.Join(folder, filepath.FromSlash(written))
 		source, err := readRegular(path)
@@ -191,6 +202,9 @@ func (p *protoFiles) resolve(written string, chain []string) (string, error) {
 	}
 	if builtIn(written) != nil {
 		return written, nil
+	}
+	if p.folders == nil {
+		return "", errors.New("is none of what the registry says that it refers to")
 	}
 	return "", &notFound{p.folders}
 }

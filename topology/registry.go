@@ -21,6 +21,11 @@ type Registry struct {
 	MaxAge        time.Duration
 	Authorization Secret     // value of the header, "" for none
 	TLS           *ClientTLS // nil: plaintext
+
+	Apicurio  bool   // it is one of Apicurio's, and else speaks the protocol of Confluent's
+	Group     string // of Apicurio's artifacts
+	ContentID bool   // Apicurio's ids are those of contents, and else global ones
+	IDBytes   int    // of the id in values: 8, or else 4
 }
 
 // SchemaRef names a schema of a registry: by its id, or as a version of a subject.
@@ -52,12 +57,9 @@ func (c *compiler) loadRegistries() (all []*Registry) {
 	return all
 }
 
-func (c *compiler) registry(name string, of *catalog, spec *registryCatalog) *Registry {
-	o := &spec.Options
-	r := &Registry{Catalog: name, MaxAge: time.Duration(o.MaxAge) * time.Second, Authorization: Secret(o.Authorization.value)}
-	if own := o.Context.value; own != "default" && own != "." {
-		r.Context = own
-	}
+func (c *compiler) registry(name string, of *catalog, o *registrySpec) *Registry {
+	r := &o.registry
+	r.Catalog, r.MaxAge, r.Authorization = name, time.Duration(o.MaxAge)*time.Second, Secret(o.Authorization.value)
 	if o.Authorization.ok && !httpguts.ValidHeaderFieldValue(o.Authorization.value) {
 		c.report.problem(o.Authorization.position, "%s has characters that no header can have", o.Authorization.place)
 	}
@@ -77,15 +79,15 @@ func (c *compiler) registry(name string, of *catalog, spec *registryCatalog) *Re
 	t := &o.TLS
 	switch needs := slices.Concat(t.Keys, t.Trust); {
 	case at.Scheme == "https":
-		if len(needs) > 0 && !spec.Vault.given {
+		if len(needs) > 0 && !o.vault.given {
 			c.report.problem(needs[0].position, "%s: %s names no `vault` to take it from; add one", needs[0].place, of.place)
 			break
 		}
 		r.TLS = &ClientTLS{Binding: name, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
-		if v := c.vault(spec.Vault); v != nil && len(t.Keys) > 0 {
-			r.TLS.Config.Certificates = c.certificates(spec.Vault, v, t.Keys)
+		if v := c.vault(o.vault); v != nil && len(t.Keys) > 0 {
+			r.TLS.Config.Certificates = c.certificates(o.vault, v, t.Keys)
 		}
-		r.TLS.Config.RootCAs = c.roots(of.spot, spec.Vault, t.Trust, t.TrustCACerts)
+		r.TLS.Config.RootCAs = c.roots(of.spot, o.vault, t.Trust, t.TrustCACerts)
 	case len(needs) > 0:
 		c.report.warn(needs[0].position, "%s has no effect: the url of the registry does not begin with https", needs[0].place)
 	}
@@ -139,7 +141,7 @@ func registryFor[R any](c *compiler, encoding text, refs named[R]) *Registry {
 func (c *compiler) unusedRegistries() {
 	for _, catalog := range c.doc.Catalogs {
 		if catalog.value.registry != nil && !c.registriesUsed[catalog.name.value] {
-			c.report.warn(catalog.name.position, "catalog `%s` is not used: no route of plain events names it", catalog.name.value)
+			c.report.warn(catalog.name.position, "catalog `%s` is not used: no grpc binding and no route of plain events names it", catalog.name.value)
 		}
 	}
 }
@@ -200,7 +202,7 @@ func (r *Registry) security() string {
 }
 
 func registryJSON(r *Registry) object {
-	return object{
+	all := object{
 		{"catalog", r.Catalog},
 		{"url", r.URL},
 		{"context", optional(r.Context)},
@@ -208,4 +210,12 @@ func registryJSON(r *Registry) object {
 		{"credentials", r.Authorization != ""},
 		{"tls", clientTLSJSON(r.TLS)},
 	}
+	if r.Apicurio {
+		id := "globalId"
+		if r.ContentID {
+			id = "contentId"
+		}
+		all = append(all, object{{"group-id", r.Group}, {"use-id", id}, {"id-bytes", r.IDBytes}}...)
+	}
+	return all
 }

@@ -92,11 +92,16 @@ type catalog struct {
 	spot
 	roots    []text
 	subjects named[subject]
-	registry *registryCatalog
+	registry *registrySpec
 }
 
-// subject is one proto: path or schema is set.
-type subject struct{ path, schema, version text }
+// subject is one proto: path, schema or fetched is set.
+type subject struct {
+	path, schema, version text
+
+	fetched *RegistryProto // from the registry of a catalog
+	catalog string
+}
 
 type filesystemCatalog struct {
 	Type    text `yaml:"type" doc:"what kind of thing it is"`
@@ -124,6 +129,9 @@ func (*catalog) variants() map[string]any {
 	for _, kind := range registryKinds {
 		all[kind] = &registryCatalog{}
 	}
+	for _, kind := range apicurioKinds {
+		all[kind] = &apicurioCatalog{}
+	}
 	return all
 }
 
@@ -131,7 +139,9 @@ func (c *catalog) decode(d *decoder, n ast.Node, at position, p place) {
 	c.locate(at, p)
 	switch spec := d.variant(n, at, p, c.variants()).(type) {
 	case *registryCatalog:
-		c.registry = spec
+		c.registry = spec.spec()
+	case *apicurioCatalog:
+		c.registry = spec.spec()
 	case *filesystemCatalog:
 		c.roots = spec.Options.Roots
 		for _, s := range spec.Options.Subjects {

@@ -235,10 +235,11 @@ func (c *httpClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 
 // subjectRef names a subject of a catalog.
 type subjectRef struct {
-	Subject  text     `yaml:"subject" need:"true" doc:"its name in the catalog"`
+	spot
+	Subject  text     `yaml:"subject" doc:"its name in the catalog"`
 	Version  text     `yaml:"version" doc:"its version there, or latest"`
-	ID       anything `yaml:"id" later:"*"`
-	Strategy anything `yaml:"strategy" later:"*"`
+	ID       schemaID `yaml:"id" doc:"its id in a schema registry, in place of its name"`
+	Strategy anything `yaml:"strategy" instead:"calls have no topic and no record that would make the name of a subject; name the subject"`
 }
 
 type methodWhen struct {

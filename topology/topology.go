@@ -29,8 +29,10 @@ type Topology struct {
 	Methods    Methods // of all subjects of all catalogs
 	Protos     Protos  // what the catalogs are made of
 	Registries []*Registry
-	Telemetry  Telemetry
-	Warnings   []Problem // sorted by position: keys without effect here, and what is likely a mistake
+
+	RegistryProtos []ProtoOfRegistry // that the catalogs are made of, too
+	Telemetry      Telemetry
+	Warnings       []Problem // sorted by position: keys without effect here, and what is likely a mistake
 }
 
 // Listener is one TCP port that accepts gRPC calls.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,9 @@ import (
 	"kafkagrpc/internal/texttable"
 	"kafkagrpc/topology"
 )
+
+// connectPatience is what check --connect waits for schema registries: it tells what is so now.
+const connectPatience = 3 * time.Second
 
 func newCheckCommand(env func(string) (string, bool)) *cobra.Command {
 	var file fileFlags
@@ -22,10 +26,13 @@ func newCheckCommand(env func(string) (string, bool)) *cobra.Command {
 		Long: `Reads the configuration with its protos and keystores, and prints the listeners, routes, topics, groups and targets.
 If the file has errors, prints all of them, each with file:line:column; the exit code is then 1.
 
-Without --connect it opens no connections. With --connect it tries every broker, topic, service and certificate, and prints a table of
+Without --connect it opens no connections, so that protos of schema registries are left out. With --connect it tries every broker, topic, service and certificate, and prints a table of
 what works and how long the certificates are valid. It creates and changes nothing. The exit code is 1 if something failed.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if connect {
+				file.ask(c.Context(), connectPatience, nil)
+			}
 			t, err := file.load(env)
 			if err != nil {
 				return err

@@ -45,6 +45,9 @@ Exit code 1 means that a letter could not be replayed.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if pick.edit {
+				file.ask(c.Context(), registryPatience, nil)
+			}
 			t, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err

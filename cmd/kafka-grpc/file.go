@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"kafkagrpc/internal/schemaregistry"
 	"kafkagrpc/topology"
 )
 
@@ -13,6 +17,17 @@ type fileFlags struct {
 	config  string
 	brokers []string
 	listen  string
+
+	protos func(*topology.Registry, topology.SchemaRef) (topology.RegistryProto, error) // see ask
+}
+
+// registryPatience is what schema registries may take until they give the protos that a file names: what starts together with the program may
+// be there first.
+const registryPatience = 15 * time.Second
+
+// ask lets load ask schema registries for protos. Without it they are left out, with a warning.
+func (f *fileFlags) ask(ctx context.Context, patience time.Duration, log *slog.Logger) {
+	f.protos = schemaregistry.Protos(ctx, patience, log)
 }
 
 func (f *fileFlags) define(c *cobra.Command) {
@@ -25,7 +40,7 @@ func (f *fileFlags) load(env func(string) (string, bool)) (*topology.Topology, e
 	if f.config == "" {
 		return nil, usageError{errors.New("which configuration? name it with -c zilla.yaml")}
 	}
-	return topology.Load(f.config, topology.Options{Brokers: f.brokers, Listen: f.listen, LookupEnv: env})
+	return topology.Load(f.config, topology.Options{Brokers: f.brokers, Listen: f.listen, LookupEnv: env, Protos: f.protos})
 }
 
 // remotes loads the file, and answers its remotes, or the one with a binding.

@@ -38,7 +38,7 @@ var rules = []rule{
 	{"internal/consumergroup", "internal/defect", "sarama", "holds offsets; it knows nothing of what records mean"},
 	{"topology", "wire internal/keystore internal/texttable", "", "what a file means; it opens no socket and knows no client of Kafka"},
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
-	{"internal/schemaregistry", "topology internal/payload", "franz", "schemas by their ids, with the client of registries that franz-go has; it knows nothing of Kafka, and of what is written with them"},
+	{"internal/schemaregistry", "topology internal/payload internal/restart", "franz", "schemas by their ids, with the client of registries that franz-go has; it knows nothing of Kafka, and of what is written with them"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
 	{"internal/kafka", "wire topology internal/loglimit internal/restart", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
 	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
@@ -57,7 +57,7 @@ var rules = []rule{
 	{"internal/pkitest", "", "", "for tests"},
 	{"cmd/kafka-grpc/app", "wire topology grpcout internal/restart internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin internal/payload internal/schemaregistry processor processor/partition grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
 	{"cmd/kafka-grpc/preflight", "topology grpcout internal/kafka internal/schemaregistry processor/partition", "", "looks at what a topology needs before it is started; it starts nothing"},
-	{"cmd/kafka-grpc", "wire topology grpcout internal/statedir internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
+	{"cmd/kafka-grpc", "wire topology grpcout internal/schemaregistry internal/statedir internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
 	{"e2e", "wire wire/rawcodec processor/rowpb internal/embedded", "grpc franz flag", "looks at the program from outside: of its insides only the contract, the row and the demo's services"},
 }
 

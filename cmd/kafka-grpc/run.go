@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/topology"
 )
 
 func newRunCommand(env func(string) (string, bool)) *cobra.Command {
@@ -50,6 +52,7 @@ configuration needs a restart.`,
 				o.CreateTopics = max(o.CreateTopics, 1)
 				log.Warn("the embedded Kafka keeps its topics in memory: they are gone when this process ends", "brokers", file.brokers)
 			}
+			file.ask(c.Context(), registryPatience, log)
 			t, err := file.load(env)
 			if err != nil {
 				return err
@@ -68,6 +71,15 @@ configuration needs a restart.`,
 			o.Stdout = c.OutOrStdout()
 			if err := o.complete(t, log); err != nil {
 				return err
+			}
+			o.Protos = func(ctx context.Context) (topology.Protos, error) {
+				again := file
+				again.ask(ctx, registryPatience, nil)
+				t, err := again.load(env)
+				if err != nil {
+					return topology.Protos{}, err
+				}
+				return t.Protos, nil
 			}
 			a, err := app.Start(c.Context(), o.Config)
 			if err != nil {

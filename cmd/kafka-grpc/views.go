@@ -28,6 +28,7 @@ calling services: for separate or additional machines. The line "ready" on stand
 			if !o.hasAdmin() {
 				return usageError{errors.New("--admin-addr: views are asked there, so that it cannot be off")}
 			}
+			file.ask(c.Context(), registryPatience, nil)
 			t, remotes, err := file.remotes(env, binding)
 			if err != nil {
 				return err

@@ -63,6 +63,8 @@ type fixedSchemas struct{ schema *payload.Schema }
 
 var errDown = errors.New("down")
 
+func (fixedSchemas) IDBytes() int { return payload.ShortID }
+
 func (f fixedSchemas) Known(id int) bool { return id != 503 }
 
 func (f fixedSchemas) Schema(_ context.Context, id int) (*payload.Schema, error) {

@@ -32,7 +32,7 @@ func (e framedAvroEncoder) Encode(message []byte) ([]byte, error) {
 	if err := proto.Unmarshal(message, m); err != nil {
 		return nil, &Error{Reason: "it is no " + string(e.of.FullName())}
 	}
-	w := avroWriter{trail: newTrail(len(message)), out: frame(s.ID)}
+	w := avroWriter{trail: newTrail(len(message)), out: s.frame()}
 	if err := w.record(s.avro, m); err != nil {
 		return nil, err
 	}

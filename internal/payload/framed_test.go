@@ -94,11 +94,11 @@ func TestFramedValuesWaitForTheirSchema(t *testing.T) {
 
 func TestFramedJSON(t *testing.T) {
 	t.Parallel()
-	got, err := payload.FramedJSON(bare{}).Decode(t.Context(), framedValue([]byte(`{}`)))
+	got, err := payload.FramedJSON(fixedSchemas{}, bare{}).Decode(t.Context(), framedValue([]byte(`{}`)))
 	if err != nil || string(got) != "{}" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := payload.FramedJSON(bare{}).Decode(t.Context(), []byte(`{}`)); !errors.As(err, new(*payload.Error)) {
+	if _, err := payload.FramedJSON(fixedSchemas{}, bare{}).Decode(t.Context(), []byte(`{}`)); !errors.As(err, new(*payload.Error)) {
 		t.Error(err)
 	}
 	value, err := payload.FramedJSONEncoder(bare{}, func() *payload.Schema { return &payload.Schema{ID: 258, Format: payload.FormatJSON} }).Encode([]byte(`{}`))

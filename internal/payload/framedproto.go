@@ -146,7 +146,7 @@ func FramedProtobufEncoder(name protoreflect.FullName, protobuf Encoder, schema 
 		if err := s.Holds(FormatProtobuf, name); err != nil {
 			return nil, err
 		}
-		return appendIndexes(frame(s.ID), indexesOf(s.proto, name)), nil
+		return appendIndexes(s.frame(), indexesOf(s.proto, name)), nil
 	}}
 }
 

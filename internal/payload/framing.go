@@ -6,8 +6,12 @@ import (
 	"fmt"
 )
 
-// A schema registry's framing: the magic byte 0, then the id of the schema in 4 bytes.
-const frameBytes = 5
+// A schema registry's framing is the magic byte 0, then the id of the schema in as many bytes: in 4 that of Confluent, and in 8 that of
+// Apicurio, unless it is told otherwise.
+const (
+	ShortID = 4
+	LongID  = 8
+)
 
 // Schemas are those of a schema registry. Safe for concurrent use.
 type Schemas interface {
@@ -15,33 +19,45 @@ type Schemas interface {
 	Known(id int) bool
 	// Schema answers the schema with an id. An *Error says that there is none that can be used; any other error may pass.
 	Schema(ctx context.Context, id int) (*Schema, error)
+	// IDBytes is ShortID or LongID.
+	IDBytes() int
 }
 
 // unframe splits a value into the id of its schema and the rest.
-func unframe(value []byte) (id int, rest []byte, err error) {
+func unframe(value []byte, idBytes int) (id int, rest []byte, err error) {
 	switch {
-	case len(value) < frameBytes:
+	case len(value) < 1+idBytes:
 		return 0, nil, &Error{Reason: fmt.Sprintf("it has %d bytes, too few for a schema registry's framing", len(value))}
 	case value[0] != 0:
 		return 0, nil, &Error{Reason: fmt.Sprintf("it begins with byte %d, and not with 0 as a schema registry's framing does", value[0])}
 	}
-	return int(binary.BigEndian.Uint32(value[1:])), value[frameBytes:], nil
+	rest = value[1+idBytes:]
+	if idBytes == LongID {
+		return int(binary.BigEndian.Uint64(value[1:])), rest, nil
+	}
+	return int(binary.BigEndian.Uint32(value[1:])), rest, nil
 }
 
-func frame(id int) []byte { return binary.BigEndian.AppendUint32([]byte{0}, uint32(id)) }
+// frame is what values of the schema begin with.
+func (s *Schema) frame() []byte {
+	if s.IDBytes == LongID {
+		return binary.BigEndian.AppendUint64([]byte{0}, uint64(s.ID))
+	}
+	return binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID))
+}
 
 // framed is what decoders of framed values have in common.
 type framed struct{ schemas Schemas }
 
 // Ready is true of a value without a usable frame, too: its error needs nobody.
 func (f framed) Ready(value []byte) bool {
-	id, _, err := unframe(value)
+	id, _, err := unframe(value, f.schemas.IDBytes())
 	return err != nil || f.schemas.Known(id)
 }
 
 // schema is that of a value, which has to be of a kind, and usable.
 func (f framed) schema(ctx context.Context, value []byte, want Format) (*Schema, []byte, error) {
-	id, rest, err := unframe(value)
+	id, rest, err := unframe(value, f.schemas.IDBytes())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -57,17 +73,20 @@ func (f framed) schema(ctx context.Context, value []byte, want Format) (*Schema,
 
 // FramedJSON reads JSON with a schema registry's framing. The schema itself is not looked at: what does not fit the message is told
 // by the decoder of JSON.
-func FramedJSON(json Decoder) Decoder { return framedJSON{json} }
+func FramedJSON(schemas Schemas, json Decoder) Decoder { return framedJSON{schemas.IDBytes(), json} }
 
-type framedJSON struct{ json Decoder }
+type framedJSON struct {
+	idBytes int
+	json    Decoder
+}
 
 func (d framedJSON) Ready(value []byte) bool {
-	_, rest, err := unframe(value)
+	_, rest, err := unframe(value, d.idBytes)
 	return err != nil || d.json.Ready(rest)
 }
 
 func (d framedJSON) Decode(ctx context.Context, value []byte) ([]byte, error) {
-	_, rest, err := unframe(value)
+	_, rest, err := unframe(value, d.idBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +95,7 @@ func (d framedJSON) Decode(ctx context.Context, value []byte) ([]byte, error) {
 
 // FramedJSONEncoder writes JSON with the framing of a schema registry.
 func FramedJSONEncoder(json Encoder, schema func() *Schema) Encoder {
-	return framedEncoder{json, func() ([]byte, error) { return frame(schema().ID), nil }}
+	return framedEncoder{json, func() ([]byte, error) { return schema().frame(), nil }}
 }
 
 // framedEncoder writes a frame before what another encoder writes.

@@ -20,6 +20,7 @@ const (
 // Schema is one of a registry. It never changes, and what it is made into is made once. Safe for concurrent use.
 type Schema struct {
 	ID         int
+	IDBytes    int // of the id in a frame, LongID or else ShortID
 	Format     Format
 	Text       string
 	References []string // texts of Avro schemas whose types this one names, each after those that it names itself

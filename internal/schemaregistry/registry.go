@@ -4,6 +4,7 @@
 package schemaregistry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,11 +33,19 @@ const (
 // Registry is one. Safe for concurrent use.
 type Registry struct {
 	name    string
-	client  *sr.Client
+	idBytes int
+	api     api
 	http    *http.Client
 	mu      sync.Mutex
 	entries map[int]*entry
 	clock   uint64
+}
+
+// api is how a registry is asked. What it does not know is an error that isUnknown takes for one.
+type api interface {
+	byID(ctx context.Context, id int) (sr.Schema, error)
+	byVersion(ctx context.Context, subject string, version int) (sr.SubjectSchema, error) // or the latest
+	referred(ctx context.Context, to sr.SchemaReference) (sr.SubjectSchema, error)        // also where it is deleted
 }
 
 // entry is what is known of an id. Whoever made it asks; the others wait until done is closed.
@@ -56,8 +65,24 @@ func Open(c *topology.Registry) (*Registry, error) {
 	}
 	transport.MaxIdleConnsPerHost = 2
 	transport.DialContext = (&net.Dialer{Timeout: timeout / 2}).DialContext
-	r := &Registry{name: "catalog `" + c.Catalog + "`", entries: map[int]*entry{}, http: &http.Client{Timeout: timeout, Transport: bounded{transport}}}
-	options := []sr.ClientOpt{sr.URLs(c.URL), sr.UserAgent("kafka-grpc"), sr.HTTPClient(r.http)}
+	r := &Registry{name: "catalog `" + c.Catalog + "`", idBytes: cmp.Or(c.IDBytes, payload.ShortID), entries: map[int]*entry{}, http: &http.Client{Timeout: timeout, Transport: bounded{transport}}}
+	var err error
+	if c.Apicurio {
+		r.api = &apicurio{registry: c, http: r.http}
+	} else {
+		r.api, err = newConfluent(c, r.http)
+	}
+	return r, err
+}
+
+// IDBytes implements payload.Schemas.
+func (r *Registry) IDBytes() int { return r.idBytes }
+
+// confluent is the protocol of Confluent's registry, which Karapace speaks, too.
+type confluent struct{ client *sr.Client }
+
+func newConfluent(c *topology.Registry, client *http.Client) (confluent, error) {
+	options := []sr.ClientOpt{sr.URLs(c.URL), sr.UserAgent("kafka-grpc"), sr.HTTPClient(client)}
 	if c.Context != "" {
 		options = append(options, sr.DefaultSchemaContext(c.Context))
 	}
@@ -67,9 +92,20 @@ func Open(c *topology.Registry) (*Registry, error) {
 			return nil
 		}))
 	}
-	var err error
-	r.client, err = sr.NewClient(options...)
-	return r, err
+	made, err := sr.NewClient(options...)
+	return confluent{made}, err
+}
+
+func (c confluent) byID(ctx context.Context, id int) (sr.Schema, error) {
+	return c.client.SchemaByID(ctx, id)
+}
+
+func (c confluent) byVersion(ctx context.Context, subject string, version int) (sr.SubjectSchema, error) {
+	return c.client.SchemaByVersion(ctx, subject, version)
+}
+
+func (c confluent) referred(ctx context.Context, to sr.SchemaReference) (sr.SubjectSchema, error) {
+	return c.client.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), to.Subject, to.Version)
 }
 
 // Close ends the connections that nobody uses.
@@ -179,7 +215,7 @@ func (r *Registry) settle(id int, e *entry) {
 func (r *Registry) fetch(ctx context.Context, id int) (*payload.Schema, error) {
 	within, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
 	defer cancel()
-	s, err := r.client.SchemaByID(within, id)
+	s, err := r.api.byID(within, id)
 	if isUnknown(err) {
 		return nil, &payload.Error{Reason: fmt.Sprintf("its schema %d is unknown to %s", id, r.name)}
 	}
@@ -191,7 +227,7 @@ func (r *Registry) fetch(ctx context.Context, id int) (*payload.Schema, error) {
 
 // schema is one with what it refers to, ready to be used or an error of its own.
 func (r *Registry) schema(ctx context.Context, id int, s sr.Schema) (*payload.Schema, error) {
-	schema := &payload.Schema{ID: id, Text: s.Schema}
+	schema := &payload.Schema{ID: id, IDBytes: r.idBytes, Text: s.Schema}
 	switch s.Type {
 	case sr.TypeAvro:
 		schema.Format = payload.FormatAvro
@@ -229,8 +265,8 @@ func (c *collection) add(ctx context.Context, references []sr.SchemaReference, d
 		if c.seen[reference] = true; len(c.seen) > maxReferences {
 			return &payload.Error{Reason: fmt.Sprintf("refers to more than %d schemas", maxReferences)}
 		}
-		// A version that is deleted is there as long as something refers to it.
-		s, err := c.registry.client.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), reference.Subject, reference.Version)
+		// One that is deleted is there as long as something refers to it.
+		s, err := c.registry.api.referred(ctx, reference)
 		if err != nil {
 			return err
 		}
@@ -284,7 +320,7 @@ func plain(ctx context.Context, err error) error {
 func (r *Registry) Ping(ctx context.Context) error {
 	within, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
 	defer cancel()
-	if _, err := r.client.SchemaByID(within, 0); err != nil && !isUnknown(err) {
+	if _, err := r.api.byID(within, 0); err != nil && !isUnknown(err) {
 		return fmt.Errorf("%s: %w", r.name, plain(within, err))
 	}
 	return nil

@@ -26,7 +26,7 @@ func (r *Registry) Find(ctx context.Context, ref topology.SchemaRef) (*payload.S
 	if version == 0 {
 		version = latest
 	}
-	s, err := r.client.SchemaByVersion(ctx, ref.Subject, version)
+	s, err := r.api.byVersion(ctx, ref.Subject, version)
 	if isUnknown(err) {
 		return nil, fmt.Errorf("%s is unknown to %s", ref, r.name)
 	}

@@ -24,14 +24,18 @@ import (
 // Config says what runs. Topology and Log are needed.
 type Config struct {
 	Topology     *topology.Topology
-	StateDir     string    // folder of this instance; needed where the topology has remotes
-	InstanceID   string    // static member id in the consumer groups; default: made once and kept in StateDir
-	CreateTopics int       // missing request and reply topics are created with so many partitions; 0: they are an error
-	Admin        *Admin    // where operators ask; nil: nowhere
-	Views        Views     // what happened to a key
-	Version      string    // of the program, for telemetry
-	Stdout       io.Writer // events of calls, where the topology asks for them; nil: none
-	Log          *slog.Logger
+	StateDir     string // folder of this instance; needed where the topology has remotes
+	InstanceID   string // static member id in the consumer groups; default: made once and kept in StateDir
+	CreateTopics int    // missing request and reply topics are created with so many partitions; 0: they are an error
+	Admin        *Admin // where operators ask; nil: nowhere
+	Views        Views  // what happened to a key
+	Version      string // of the program, for telemetry
+
+	// Protos reads the protos of the topology again, after a registry has a newer one; nil: they stay.
+	Protos func(context.Context) (topology.Protos, error)
+
+	Stdout io.Writer // events of calls, where the topology asks for them; nil: none
+	Log    *slog.Logger
 }
 
 // App is everything that runs for one topology. One goroutine starts it, waits for it and stops it; the other methods are safe for
@@ -64,6 +68,7 @@ func Start(ctx context.Context, c Config) (*App, error) {
 		a.startProcessors,
 		a.startViews,
 		a.startListeners,
+		a.followProtos,
 	} {
 		if err := start(ctx); err != nil {
 			return nil, errors.Join(err, a.Stop())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -113,4 +114,14 @@ func TestStartThatFails(t *testing.T) {
 	}
 	c.Topology.Listeners[1].Port = 0
 	start(t, c)
+}
+
+// writeFile writes a configuration into a folder of its own.
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "zilla.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -55,7 +55,7 @@ func (c *codecs) decoder(event topology.Event) (payload.Decoder, error) {
 	case e.Name == topology.EncodingProtobuf:
 		return payload.NewProtobuf(event.Input, unknown), nil
 	case e.Name == topology.EncodingJSON && framed:
-		return payload.FramedJSON(payload.NewJSON(event.Input, unknown)), nil
+		return payload.FramedJSON(schemas, payload.NewJSON(event.Input, unknown)), nil
 	case e.Name == topology.EncodingJSON:
 		return payload.NewJSON(event.Input, unknown), nil
 	}

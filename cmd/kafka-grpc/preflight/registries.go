@@ -36,6 +36,11 @@ func registry(ctx context.Context, t *topology.Topology, of *topology.Registry) 
 		return []Finding{f}
 	}
 	all := []Finding{f}
+	for _, p := range t.RegistryProtos {
+		if p.Registry == of {
+			all = append(all, Finding{"proto", fmt.Sprintf("%s of %s", p.Ref, of.Catalog), OK, fmt.Sprintf("schema %d, with its imports", p.ID)})
+		}
+	}
 	seen := map[string]bool{}
 	for _, remote := range t.Remotes {
 		for _, route := range remote.Routes {
