@@ -81,11 +81,11 @@ func EncodeProgressText(next map[int32]int64) string {
 	return base64.RawURLEncoding.EncodeToString(EncodeProgress(next))
 }
 
-// DecodeProgressText reads what EncodeProgressText wrote, padded or not.
+// DecodeProgressText reads what EncodeProgressText wrote, padded or not, and what callers have made of the bytes with the usual base64.
 func DecodeProgressText(s string) (map[int32]int64, error) {
-	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(s, "="))
+	b, err := base64.RawURLEncoding.DecodeString(strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(s, "=")))
 	if err != nil {
-		return nil, fmt.Errorf("message id: it is not base64url: %w", err)
+		return nil, fmt.Errorf("message id: it is not base64: %w", err)
 	}
 	return DecodeProgress(b)
 }

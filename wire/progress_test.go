@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"maps"
 	"strings"
@@ -82,7 +83,22 @@ func TestDecodeProgressErrors(t *testing.T) {
 		})
 	}
 	if _, err := wire.DecodeProgressText("*"); err == nil {
-		t.Error("no error for text that is not base64url")
+		t.Error("no error for text that is not base64")
+	}
+}
+
+// Either alphabet is read: callers encode the bytes of a message with what they have.
+func TestDecodeProgressTextOfEitherAlphabet(t *testing.T) {
+	t.Parallel()
+	next := map[int32]int64{0: 31, 1: 8191, 2: 1<<20 - 1} // which has bytes of all ones
+	id := wire.EncodeProgress(next)
+	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		if got, err := wire.DecodeProgressText(encoding.EncodeToString(id)); err != nil || !maps.Equal(got, next) {
+			t.Errorf("%s: %v, %v", encoding.EncodeToString(id), got, err)
+		}
+	}
+	if text := base64.StdEncoding.EncodeToString(id); !strings.ContainsAny(text, "+/") {
+		t.Errorf("%s is the same in both", text)
 	}
 }
 
