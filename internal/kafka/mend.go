@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -85,19 +87,25 @@ func (t *Tail) find(ctx context.Context, topic string, ids []int32) (found map[i
 		p := partition{topic, id}
 		t.mu.Lock()
 		gone := t.next[p]
-		// Below what is left, which was deleted while the partition could not be read: all that is left is new. Above it, where the log was
-		// truncated, or the topic was deleted and created again: which records are new cannot be known.
-		next := min(max(gone, oldest.Offset), newest.Offset)
+		next := gone
+		if gone < oldest.Offset || gone > newest.Offset {
+			next = t.lost(gone, oldest.Offset, newest.Offset)
+		}
 		t.next[p] = next
 		t.mu.Unlock()
 		found[id] = kgo.EpochOffset{Epoch: -1, Offset: next}
 		if next != gone { // else it is in range again
-			t.log.Warn("records may have been missed: the offset to read next is gone",
+			t.logged.Of(fmt.Sprint("gone ", p)).Log(t.log, slog.LevelWarn, "records may have been missed: the offset to read next is gone",
 				"topic", topic, "partition", id, "offset", gone, "oldest", oldest.Offset, "newest", newest.Offset, "next", next)
 		}
 	}
 	return found, err
 }
+
+// younger goes on with what is sure to be younger than what was read. Below what is left, which was deleted while the partition could not
+// be read: all that is left. Above it, where the log was truncated, or the topic was deleted and created again: which records are new
+// cannot be known.
+func younger(gone, oldest, newest int64) int64 { return min(max(gone, oldest), newest) }
 
 // grow reads partitions that are added to the topics. Their records are all younger than the tail, so they are
 // read from the first one.

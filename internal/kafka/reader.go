@@ -93,6 +93,23 @@ func (r *Reader) Spans(topic string) ([]Span, error) {
 	return spans, nil
 }
 
+// Readable is why no records of a topic can be read; nil: they can, or it does not exist.
+func (r *Reader) Readable(topic string) error {
+	spans, err := r.Spans(topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err == nil && len(spans) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// That offsets are told does not say that records are.
+	_, err = r.fetch(topic, spans[0].Partition, spans[0].From, sarama.ReadCommitted)
+	if err != nil && !errors.Is(err, sarama.ErrOffsetOutOfRange) { // else they were removed just now
+		return fmt.Errorf("reading topic %q partition %d at offset %d: %w", topic, spans[0].Partition, spans[0].From, err)
+	}
+	return nil
+}
+
 // SpansSince are what the partitions of a topic hold now from the first record on that was written at that time or later, by
 // its timestamp. Older records may follow.
 func (r *Reader) SpansSince(topic string, at time.Time) ([]Span, error) {

@@ -41,6 +41,9 @@ type Tail struct {
 	running sync.WaitGroup
 	once    sync.Once
 
+	lost func(gone, oldest, newest int64) int64 // where to go on when the offset to read next is gone
+	end  func(error)                            // ends the reading; nil: it goes on whatever fails
+
 	mu     sync.Mutex
 	next   map[partition]int64 // the offset behind the last record that was delivered
 	failed map[partition]error // those that are paused since reading them failed
@@ -61,7 +64,7 @@ type partition struct {
 // The tail ends with ctx or Close, whichever is first; Close must be called in either case.
 func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.Record), log *slog.Logger) (*Tail, error) {
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
-	t := &Tail{deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}}
+	t := &Tail{deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}, lost: younger}
 	reading, cancel := context.WithCancel(ctx)
 	t.cancel = cancel
 	var err error
@@ -82,7 +85,7 @@ func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.
 		}
 	}
 	t.client.AddConsumePartitions(starts)
-	t.running.Go(func() { t.read(reading) })
+	t.running.Go(func() { t.read(reading, -1) })
 	t.running.Go(func() { t.tend(reading, known) })
 	return t, nil
 }
@@ -145,10 +148,10 @@ func (t *Tail) Close() error {
 	return nil
 }
 
-// read delivers what is fetched.
-func (t *Tail) read(ctx context.Context) {
+// read delivers what is fetched, so many records at a time; -1: as many as there are.
+func (t *Tail) read(ctx context.Context, records int) {
 	for ctx.Err() == nil {
-		t.client.PollFetches(ctx).EachPartition(func(fetched kgo.FetchTopicPartition) {
+		t.client.PollRecords(ctx, records).EachPartition(func(fetched kgo.FetchTopicPartition) {
 			if ctx.Err() == nil {
 				t.take(ctx, fetched)
 			}
@@ -171,6 +174,10 @@ func (t *Tail) take(ctx context.Context, fetched kgo.FetchTopicPartition) {
 	}
 	if lost, ok := errors.AsType[*kgo.ErrDataLoss](fetched.Err); ok { // it goes on by itself
 		t.log.Warn("records may have been missed: a new leader of the partition has less", "topic", p.topic, "partition", p.id, "offset", lost.ConsumedTo, "next", lost.ResetTo)
+		return
+	}
+	if t.end != nil && Refused(fetched.Err) {
+		t.end(fmt.Errorf("reading topic %q: %w", p.topic, fetched.Err))
 		return
 	}
 	t.warn(ctx, p, fetched.Err)
