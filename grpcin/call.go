@@ -41,8 +41,11 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	if err != nil {
 		return err
 	}
-	if route.Target != nil {
+	switch {
+	case route.Target != nil:
 		return s.direct(stream, route, name)
+	case route.Fetch != nil:
+		return s.fetch(stream, route, name)
 	}
 	request, err := newRequest(stream.Context(), route, name)
 	if err != nil {

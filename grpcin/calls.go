@@ -59,6 +59,7 @@ type Calls struct {
 	count   int
 	bytes   int                           // of all replies that are held
 	waiting map[string]map[string]*waiter // by correlation id, then by attempt; those whose end has not come
+	fetches map[string]int                // calls that read topics, by their binding
 }
 
 // NewCalls makes the registry for the routes of these listeners.
@@ -67,7 +68,7 @@ func NewCalls(listeners []topology.Listener, l Limits) *Calls {
 	c := &Calls{
 		limits: l, contracts: map[string][]wire.Contract{}, readers: make(chan struct{}, l.Readers),
 		large: semaphore.NewWeighted(int64(l.TotalBytes)), requests: newIntake(l.RequestBytes),
-		waiting: map[string]map[string]*waiter{},
+		waiting: map[string]map[string]*waiter{}, fetches: map[string]int{},
 	}
 	for _, l := range listeners {
 		for _, r := range l.Routes {
@@ -351,6 +352,21 @@ func (c *Calls) remove(w *waiter) {
 	if len(attempts) == 0 {
 		delete(c.waiting, w.correlationID)
 	}
+}
+
+// fetch counts a call in that reads a topic. Each has connections to Kafka, and memory for what is read ahead.
+func (c *Calls) fetch(r topology.NorthRoute) (leave func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.fetches[r.Binding]; n >= r.Fetch.MaxFetches {
+		return nil, status.Errorf(codes.ResourceExhausted, "%d calls read topics already; try again later", n)
+	}
+	c.fetches[r.Binding]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fetches[r.Binding]--
+	}, nil
 }
 
 // Waiting is how many calls are open now.

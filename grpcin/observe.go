@@ -127,7 +127,10 @@ func (s *Server) warnOfKafka(ctx context.Context, c *call, err error) {
 
 // LogValue implements slog.LogValuer. It is what each line about the call says of it.
 func (c *call) LogValue() slog.Value {
-	all := []slog.Attr{slog.String("method", c.request.FullMethod()), slog.String("correlation_id", c.request.CorrelationID)}
+	all := []slog.Attr{slog.String("method", c.request.FullMethod())}
+	if c.request.CorrelationID != "" {
+		all = append(all, slog.String("correlation_id", c.request.CorrelationID))
+	}
 	if partition, offset := c.position(); offset >= 0 {
 		all = append(all, slog.String("source", fmt.Sprintf("%s/%d@%d", c.route.Topic, partition, offset)))
 	}

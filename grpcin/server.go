@@ -1,10 +1,10 @@
 // Package grpcin is the gRPC server in front: it routes a call to a request topic, writes its records there,
 // and answers the caller with the records that come back on the reply topic. A call whose route leads to a service directly is passed
-// on to it as it comes.
+// on to it as it comes, and one whose route reads a topic is given the records of that.
 //
 // It knows nothing of who processes the requests, nor of a Kafka client: records leave through a [Sender], come in
-// through [Calls.Deliver], and are read once more through a [Reader] for callers that are slower than their replies. Nor does it know how
-// services are called: [Services] does.
+// through [Calls.Deliver], and are read once more through a [Reader] for callers that are slower than their replies; topics are read
+// through a [Fetcher]. Nor does it know how services are called: [Services] does.
 //
 // Every call is a stream of messages in either direction, passed on as they come. What the catalogs know of a method
 // makes it stricter: a side that sends one message sends exactly one, and of a single reply the latest one before the
@@ -50,12 +50,13 @@ type Reader interface {
 // Options of a server. Listener, Senders, Readers and Calls are needed.
 type Options struct {
 	Listener topology.Listener
-	Methods  topology.Methods  // what the catalogs know
-	Protos   topology.Protos   // what reflection tells; of it, the services that a route takes
-	Senders  map[string]Sender // by Cluster.Binding, for each cluster that a route names
-	Readers  map[string]Reader // by Cluster.Binding, for each cluster that a route with a reply topic names
-	Calls    *Calls            // shared by all servers of the process
-	Services Services          // for routes that lead to a service
+	Methods  topology.Methods   // what the catalogs know
+	Protos   topology.Protos    // what reflection tells; of it, the services that a route takes
+	Senders  map[string]Sender  // by Cluster.Binding, for each cluster that a route names
+	Readers  map[string]Reader  // by Cluster.Binding, for each cluster that a route with a reply topic names
+	Calls    *Calls             // shared by all servers of the process
+	Services Services           // for routes that lead to a service
+	Fetchers map[string]Fetcher // by Cluster.Binding, for each cluster that a route reads
 
 	// Rejected tells errors of a Sender that sending again would not cure (INTERNAL), and TooLarge those of a record that its
 	// topic does not take (RESOURCE_EXHAUSTED), from an unreachable Kafka (UNAVAILABLE). Default: all are of the last kind.
@@ -80,6 +81,7 @@ type Server struct {
 	tracer     trace.Tracer
 	logged     *loglimit.Kinds // of what goes wrong with call after call
 	receivers  sync.WaitGroup  // of the messages of callers
+	leaving    chan struct{}   // closed when the server takes no more calls
 	stopping   chan struct{}   // closed when calls in flight are cut
 }
 
@@ -105,6 +107,12 @@ func NewServer(o Options) (*Server, error) {
 		if r.Target != nil {
 			if o.Services == nil && r.Target.Scheme != topology.Echo {
 				problems = append(problems, fmt.Errorf("grpcin: binding %q: nothing calls services, and its route leads to %s", r.Binding, r.Target))
+			}
+			continue
+		}
+		if r.Fetch != nil {
+			if r.Cluster == nil || o.Fetchers[r.Cluster.Binding] == nil {
+				problems = append(problems, fmt.Errorf("grpcin: binding %q: nothing reads the cluster of topic %q", r.Binding, r.Topic))
 			}
 			continue
 		}
@@ -140,7 +148,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.Off()
 	}
-	s := &Server{options: o, logged: loglimit.NewKinds(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), stopping: make(chan struct{})}
+	s := &Server{options: o, logged: loglimit.NewKinds(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), leaving: make(chan struct{}), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
 	s.maxMessage = limits.MaxMessage
 	options := []grpc.ServerOption{
@@ -218,6 +226,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) stop() {
 	defer s.receivers.Wait() // they end with the handlers
 	s.health.stop()
+	close(s.leaving)
 	drained := make(chan struct{})
 	go func() {
 		s.server.GracefulStop()

@@ -100,6 +100,7 @@ func (c *compiler) binding(b *binding) {
 		for i := range spec.Routes {
 			r := &spec.Routes[i]
 			c.overrides(r.With.Overrides, contract)
+			c.fetchOf(b, r)
 			c.knownMethods([]route[methodWhen]{r.route})
 		}
 	case *kafkaGRPC:

@@ -77,6 +77,9 @@ func northJSON(r NorthRoute) object {
 	if r.Target != nil {
 		return append(all, member{"target", targetJSON(*r.Target)})
 	}
+	if r.Fetch != nil {
+		return append(all, object{{"cluster", r.Cluster.Binding}, {"topic", r.Topic}, {"fetch", r.Fetch.json()}}...)
+	}
 	return append(all, object{
 		{"cluster", r.Cluster.Binding},
 		{"topic", r.Topic},

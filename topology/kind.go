@@ -23,15 +23,17 @@ type kind struct {
 
 // kinds are those that the tag `is` names, with the type of their fields.
 var kinds = map[string]kind{
-	"count":    {readCount, asItIs, number(1_000_000, `^\+?[0-9]+$`)},                                                                                                                                                         // int
-	"size":     {readSize, asItIs, number(1<<30, `^\+?[0-9]+\s*(KiB|MiB|GiB|B)?$`)},                                                                                                                                           // int, in bytes
-	"toggle":   {readToggle, asItIs, word(&text{}, `oneof:"true false"`)},                                                                                                                                                     // bool
-	"word":     {func(value string) (any, string) { return value, "" }, asItIs, word(&text{}, "")},                                                                                                                            // string
-	"topic":    {readTopic, asItIs, word(&topicName{}, "")},                                                                                                                                                                   // string
-	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }, codeShape()},                                                                                                                                  // codes.Code
-	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                     // time.Duration
-	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }, written(aDuration + "|^none$")},                                                                                                          // time.Duration, 0 for none
-	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }, object{{"type", []string{"string", "integer"}}, {"minimum", 0}, {"maximum", 0}, {"pattern", orVariable(aDuration + "|^[+-]?0$")}}}, // time.Duration, -1 for 0
+	"count":    {readCount, asItIs, number(1_000_000, `^\+?[0-9]+$`)},                                                                                                                                                                               // int
+	"size":     {readSize, asItIs, number(1<<30, `^\+?[0-9]+\s*(KiB|MiB|GiB|B)?$`)},                                                                                                                                                                 // int, in bytes
+	"toggle":   {readToggle, asItIs, word(&text{}, `oneof:"true false"`)},                                                                                                                                                                           // bool
+	"word":     {func(value string) (any, string) { return value, "" }, asItIs, word(&text{}, "")},                                                                                                                                                  // string
+	"metadata": {readMetadata, asItIs, word(&metadataName{}, "")},                                                                                                                                                                                   // string
+	"field":    {readField, asItIs, object{{"type", []string{"integer", "string"}}, {"minimum", 1}, {"maximum", maxField}, {"pattern", orVariable(`^\+?[0-9]+$`)}, {"not", object{{"type", "integer"}, {"minimum", 19_000}, {"maximum", 19_999}}}}}, // int32
+	"topic":    {readTopic, asItIs, word(&topicName{}, "")},                                                                                                                                                                                         // string
+	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }, codeShape()},                                                                                                                                                        // codes.Code
+	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                                           // time.Duration
+	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }, written(aDuration + "|^none$")},                                                                                                                                // time.Duration, 0 for none
+	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }, object{{"type", []string{"string", "integer"}}, {"minimum", 0}, {"maximum", 0}, {"pattern", orVariable(aDuration + "|^[+-]?0$")}}},                       // time.Duration, -1 for 0
 }
 
 // aDuration is how Go writes one.
@@ -104,6 +106,23 @@ func readToggle(value string) (any, string) {
 }
 
 func readTopic(value string) (any, string) { return value, (&topicName{}).parse(value) }
+
+func readMetadata(value string) (any, string) {
+	m := metadataName{}
+	wrong := m.parse(value)
+	return m.text.value, wrong
+}
+
+const maxField = 1<<29 - 1 // protobuf's
+
+// readField reads the number of a field of a message, which are not those that protobuf keeps for itself.
+func readField(value string) (any, string) {
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n < 1 || n > maxField || n >= 19000 && n < 20000 {
+		return nil, "must be the number of a field from 1 to 536870911, and not from 19000 to 19999"
+	}
+	return int32(n), ""
+}
 
 // readCode reads a gRPC status code by name; case and the choice of - or _ do not matter.
 func readCode(value string) (any, string) {

@@ -2,11 +2,12 @@ package topology
 
 import "slices"
 
-// meetings warns where a listener and a remote of the same file share a topic and cannot understand each other, or what one says has no effect for the other, and
-// where two remotes would both execute the requests of one topic.
+// meetings reports requests that are their own replies and that a remote answers as well. It warns where a listener and a remote of the
+// same file share a topic and cannot understand each other, or what one says has no effect for the other, and where two remotes would both
+// execute the requests of one topic.
 func (c *compiler) meetings(t *Topology) {
 	for _, r := range t.northRoutes() {
-		if r.Target != nil {
+		if r.Target != nil || r.Fetch != nil {
 			continue
 		}
 		for _, remote := range t.Remotes {
@@ -14,6 +15,11 @@ func (c *compiler) meetings(t *Topology) {
 				continue
 			}
 			at := c.graph.bindings[r.Binding]
+			if r.ReplyTo == r.Topic {
+				c.report.problem(at.at, "%s has the requests in topic `%s` for their replies, and binding `%s` answers them; use another topic, or another `reply-to`",
+					at.place, r.Topic, remote.Binding)
+				continue
+			}
 			if r.ReplyTo == "" && takesEvents(remote, r.Topic) {
 				continue
 			}

@@ -15,6 +15,10 @@ func (t *Topology) Mermaid() string {
 				m.edge(port, m.node(`(["%s"])`, r.Target.String()), methods(r.Methods)+ofMetadata(r.Metadata))
 				continue
 			}
+			if r.Fetch != nil {
+				m.edge(m.topic(r.Cluster, r.Topic), port, "read by "+methods(r.Methods)+ofMetadata(r.Metadata))
+				continue
+			}
 			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods)+ofMetadata(r.Metadata))
 			if r.ReplyTo != "" {
 				m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")

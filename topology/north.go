@@ -136,7 +136,7 @@ func (c *compiler) routesOf(b *binding) []NorthRoute {
 	if _, ok := b.spec.(*echoServer); ok {
 		return []NorthRoute{{Binding: b.name, Methods: []MethodPattern{"*"}, Target: &Target{Scheme: Echo, Authority: b.name, Address: b.name}}}
 	}
-	return c.produceRoutes(b)
+	return c.topicRoutes(b)
 }
 
 // directRoutes are those of a grpc client, which lead to services.
@@ -159,32 +159,34 @@ func (c *compiler) directRoutes(b *binding, spec *grpcClient) []NorthRoute {
 	return all
 }
 
-// produceRoutes are the routes of a grpc-kafka binding, one for each `when`.
-func (c *compiler) produceRoutes(b *binding) []NorthRoute {
+// topicRoutes are the routes of a grpc-kafka binding, one for each `when`.
+func (c *compiler) topicRoutes(b *binding) []NorthRoute {
 	spec := b.spec.(*grpcKafka)
 	contract := c.contract(&spec.Options.contract)
 	replies := map[string]bool{}
 	for _, r := range spec.Routes {
-		if r.With.ReplyTo.ok {
+		// A route may have its requests for replies: they have the form of replies, and no status, which is OK.
+		if r.With.ReplyTo.ok && r.With.ReplyTo.value != r.With.Topic.value {
 			replies[r.With.ReplyTo.value] = true
 		}
 	}
 	var all []NorthRoute
-	for _, r := range spec.Routes {
+	for i, r := range spec.Routes {
 		exit := r.Exit
 		if !exit.given {
 			exit = spec.Exit
 		}
 		topic, replyTo := r.With.Topic, r.With.ReplyTo
-		if topic.ok && replies[topic.value] {
+		if topic.ok && replies[topic.value] && r.With.Capability.value != "fetch" {
 			c.report.problem(topic.position, "%s: `%s` is also a reply topic of %s; requests and replies need topics of their own", topic.place, topic.raw, b.place)
 		}
 		k := c.oneCluster(c.graph.next(b, exit), topic.text, replyTo.text)
+		fetch := c.fetchOf(b, &spec.Routes[i])
 		for _, when := range c.conditions(r.When) {
 			all = append(all, NorthRoute{
 				Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Cluster: k,
 				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
-				Key: r.With.Key.value, Overrides: c.overrides(r.With.Overrides, contract),
+				Key: r.With.Key.value, Overrides: c.overrides(r.With.Overrides, contract), Fetch: fetch,
 			})
 		}
 	}

@@ -290,7 +290,7 @@ type grpcKafka struct {
 	common
 	Options struct {
 		contract
-		Reliability anything `yaml:"reliability" later:"*"`
+		Fetching
 	} `yaml:"options"`
 	Routes []grpcKafkaRoute `yaml:"routes" need:"true" doc:"where to go, the first that matches"`
 	Exit   text             `yaml:"exit" doc:"the binding that follows where no route matches"`
@@ -299,14 +299,21 @@ type grpcKafka struct {
 type grpcKafkaRoute struct {
 	route[methodWhen]
 	With struct {
-		Capability text         `yaml:"capability" need:"true" oneof:"produce" later:"fetch" doc:"what is done with calls"`
-		Topic      topicName    `yaml:"topic" need:"true" doc:"topic of the requests"`
+		Capability text         `yaml:"capability" need:"true" oneof:"produce fetch" doc:"what is done with calls: they are written to the topic, or read it"`
+		Topic      topicName    `yaml:"topic" need:"true" doc:"topic of the requests, or the one that is read"`
 		ReplyTo    topicName    `yaml:"reply-to" doc:"topic of the replies; without it, calls are one-way"`
 		Acks       text         `yaml:"acks" oneof:"none leader_only in_sync_replicas" doc:"a minimum: all in-sync replicas acknowledge everything"`
 		Key        fixed        `yaml:"key" doc:"key of the records; without it, the correlation id"`
 		Overrides  named[fixed] `yaml:"overrides" doc:"headers of the records, before all others"`
-		Filters    anything     `yaml:"filters" later:"*"`
+		Filters    []filter     `yaml:"filters" doc:"what is read: a record that one of these takes; without it, all"`
 	} `yaml:"with" doc:"what becomes of the calls"`
+}
+
+// filter takes records of a topic that is read. All that it names must be so.
+type filter struct {
+	spot
+	Key     fixed        `yaml:"key" doc:"key of the record"`
+	Headers named[fixed] `yaml:"headers" doc:"headers that the record must have"`
 }
 
 func (g *grpcKafka) leaps() (text, []leap) { return g.Exit, leapsOf(g.Routes) }

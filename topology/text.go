@@ -50,6 +50,9 @@ func (r NorthRoute) row() []string {
 	if r.Target != nil {
 		return []string{methods(r.Methods) + ofMetadata(r.Metadata), "-> " + r.Target.String(), "without Kafka", r.Binding}
 	}
+	if r.Fetch != nil {
+		return []string{methods(r.Methods) + ofMetadata(r.Metadata), "<- " + r.Topic, r.Fetch.text(), r.Binding}
+	}
 	replies := "replies from " + r.ReplyTo
 	if r.ReplyTo == "" {
 		replies = "one-way"
@@ -186,7 +189,7 @@ func (t *Topology) northRoutes() []NorthRoute {
 	seen := map[string]bool{}
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo, r.target()); !seen[key] {
+			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo, r.target(), r.Fetch.group()); !seen[key] {
 				seen[key] = true
 				all = append(all, r)
 			}

@@ -7,7 +7,6 @@
 package topology
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -111,6 +110,8 @@ type NorthRoute struct {
 	Key       string        // of the records; "": the correlation id
 	Overrides []wire.Header // the first headers of each record
 	Contract  wire.Contract
+
+	Fetch *Fetch // of a route that reads its topic, which writes nothing; nil: of one that writes requests
 }
 
 // Matches reports whether the route takes a method, given as "package.Service/Method", of a call with the metadata that it wants.
@@ -194,13 +195,8 @@ type RemoteRoute struct {
 
 // Matches reports whether the route takes a request record of a method, given as "package.Service/Method".
 func (r RemoteRoute) Matches(method string, record wire.Record) bool {
-	if r.Key != nil && (record.Key == nil || !bytes.Equal(r.Key, record.Key)) {
+	if !(Filter{r.Key, r.Headers}).Takes(record) {
 		return false
-	}
-	for _, want := range r.Headers {
-		if !slices.ContainsFunc(record.Headers, func(h wire.Header) bool { return h.Name == want.Name && bytes.Equal(h.Value, want.Value) }) {
-			return false
-		}
 	}
 	if slices.ContainsFunc(r.Metadata, func(f wire.Field) bool { return !has(record, f) }) {
 		return false

@@ -28,6 +28,8 @@ type Event struct {
 	CorrelationID string
 	Topic         string
 	Target        string // of a call that went to a service directly
+	Group         string // of a call that shares the topic that it reads
+	Messages      int64  // of a call that reads a topic; 0: none
 	Partition     int32
 	Offset        int64 // negative: not known
 	Result        Result

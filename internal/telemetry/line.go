@@ -24,8 +24,16 @@ func (s stamped) appendLine(b []byte) []byte {
 	if s.Target != "" { // it has no records
 		b = appendMember(b, "target", s.Target)
 	} else {
-		b = appendMember(b, "correlation_id", s.CorrelationID)
+		if s.CorrelationID != "" {
+			b = appendMember(b, "correlation_id", s.CorrelationID)
+		}
 		b = appendMember(b, "topic", s.Topic)
+	}
+	if s.Group != "" {
+		b = appendMember(b, "group", s.Group)
+	}
+	if s.Messages > 0 {
+		b = strconv.AppendInt(append(b, `,"messages":`...), s.Messages, 10)
 	}
 	if s.Offset >= 0 {
 		b = strconv.AppendInt(append(b, `,"partition":`...), int64(s.Partition), 10)

@@ -30,7 +30,7 @@ var events = rapid.Custom(func(t *rapid.T) telemetry.Event {
 	copy(id[:], rapid.SliceOfN(rapid.Byte(), len(id), len(id)).Draw(t, "trace id"))
 	return telemetry.Event{
 		Name: strangers.Draw(t, "name"), Binding: strangers.Draw(t, "binding"), Method: strangers.Draw(t, "method"), CorrelationID: strangers.Draw(t, "correlation id"),
-		Topic: strangers.Draw(t, "topic"), Target: rapid.OneOf(rapid.Just(""), strangers).Draw(t, "target"), Partition: rapid.Int32().Draw(t, "partition"), Offset: rapid.Int64().Draw(t, "offset"),
+		Topic: strangers.Draw(t, "topic"), Target: rapid.OneOf(rapid.Just(""), strangers).Draw(t, "target"), Group: strangers.Draw(t, "group"), Messages: rapid.Int64().Draw(t, "messages"), Partition: rapid.Int32().Draw(t, "partition"), Offset: rapid.Int64().Draw(t, "offset"),
 		Result: telemetry.Result(strangers.Draw(t, "result")), Status: codes.Code(rapid.Uint32().Draw(t, "status")),
 		Took: time.Duration(rapid.Int64().Draw(t, "took")),
 		Span: trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: trace.SpanID{rapid.Byte().Draw(t, "span id")}}),
@@ -48,7 +48,16 @@ func handled(t *rapid.T, w io.Writer, e telemetry.Event, at time.Time) {
 	if e.Target != "" {
 		r.AddAttrs(slog.String("target", e.Target))
 	} else {
-		r.AddAttrs(slog.String("correlation_id", e.CorrelationID), slog.String("topic", e.Topic))
+		if e.CorrelationID != "" {
+			r.AddAttrs(slog.String("correlation_id", e.CorrelationID))
+		}
+		r.AddAttrs(slog.String("topic", e.Topic))
+	}
+	if e.Group != "" {
+		r.AddAttrs(slog.String("group", e.Group))
+	}
+	if e.Messages > 0 {
+		r.AddAttrs(slog.Int64("messages", e.Messages))
 	}
 	if e.Offset >= 0 {
 		r.AddAttrs(slog.Int("partition", int(e.Partition)), slog.Int64("offset", e.Offset))

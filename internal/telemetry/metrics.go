@@ -59,6 +59,8 @@ type Metrics struct {
 	gone          metric.Int64Counter
 	events        metric.Int64Counter
 	waiting       metric.Int64UpDownCounter
+	fetched       metric.Int64Counter
+	fetching      metric.Int64UpDownCounter
 
 	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
 
@@ -89,12 +91,14 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	made(err)
 	m.waiting, err = meter.Int64UpDownCounter(waiting.name, metric.WithUnit(waiting.unit), metric.WithDescription(waiting.description))
 	made(err)
+	m.fetching, err = meter.Int64UpDownCounter(fetching.name, metric.WithUnit(fetching.unit), metric.WithDescription(fetching.description))
+	made(err)
 	for _, c := range []struct {
 		spec *Spec
 		to   *metric.Int64Counter
 	}{
 		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters}, {&skipped, &m.skipped},
-		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events},
+		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events}, {&fetched, &m.fetched},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
 		made(err)
@@ -193,6 +197,27 @@ func (m *Metrics) Waits(group, binding string) (done func()) {
 	o := m.option(labels{group: group, binding: binding})
 	m.waiting.Add(context.Background(), 1, o)
 	return func() { m.waiting.Add(context.Background(), -1, o) }
+}
+
+// Fetching counts a call in that reads a topic; done counts it out.
+func (m *Metrics) Fetching(binding, topic string) (done func()) {
+	if !m.on {
+		return func() {}
+	}
+	o := m.option(labels{binding: binding, topic: topic})
+	m.fetching.Add(context.Background(), 1, o)
+	return func() { m.fetching.Add(context.Background(), -1, o) }
+}
+
+// Fetches makes what counts the messages that a call is given of a topic.
+func (m *Metrics) Fetches(method, topic string) (count func()) {
+	if !m.on {
+		return func() {}
+	}
+	l := m.call(method)
+	l.topic = topic
+	o := m.option(l)
+	return func() { m.fetched.Add(context.Background(), 1, o) }
 }
 
 // DeadLetter counts a request of a topic that became a dead letter. The reason is one of few.

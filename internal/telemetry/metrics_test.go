@@ -62,6 +62,8 @@ func everything(set *telemetry.Telemetry) {
 	m.Rebalanced("group")
 	m.Waits("group", "client")
 	m.Gone("group", "requests", 12)
+	m.Fetching("north", "requests")
+	m.Fetches(known, "requests")()
 	telemetry.DropEvent(m)
 	m.ObserveGroup("group", func() telemetry.Group {
 		return telemetry.Group{

@@ -35,6 +35,8 @@ var (
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
 	gone          = Spec{"kafka_grpc.requests.gone", "{record}", "Records that Kafka deleted before the group read them", counter, "group topic"}
 	waiting       = Spec{"kafka_grpc.calls.waiting", "{call}", "Calls that wait for their turn at the services of a grpc client binding", gauge, "group binding"}
+	fetching      = Spec{"kafka_grpc.fetch.calls", "{call}", "Calls that read a topic", gauge, "binding topic"}
+	fetched       = Spec{"kafka_grpc.fetch.messages", "{message}", "Messages that calls were given of a topic that they read", counter, perCall + " topic"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
 
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
@@ -80,7 +82,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &events}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

@@ -110,6 +110,21 @@ func Process(topic, group string, c Call) []attribute.KeyValue {
 		semconv.MessagingConsumerGroupName(group))
 }
 
+// Fetch are those of a span for a call that reads a topic, all of it or as one of a group.
+func Fetch(topic, group, method string) []attribute.KeyValue {
+	all := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingDestinationName(topic), semconv.RPCSystemNameGRPC, semconv.RPCMethod(method),
+		semconv.MessagingOperationName("receive"), semconv.MessagingOperationTypeReceive}
+	if group != "" {
+		all = append(all, semconv.MessagingConsumerGroupName(group))
+	}
+	return all
+}
+
+// Count is how many messages were read.
+func Count(messages int64) attribute.KeyValue {
+	return semconv.MessagingBatchMessageCount(int(messages))
+}
+
 // Position are the attributes of where a record lies.
 func Position(partition int32, offset int64) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.MessagingDestinationPartitionID(strconv.Itoa(int(partition))), semconv.MessagingKafkaOffset(int(offset))}

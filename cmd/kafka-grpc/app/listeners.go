@@ -23,7 +23,7 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 		return nil // a part without servers would end at once, and the app with it
 	}
 	options := grpcin.Options{
-		Methods: t.Methods, Protos: t.Protos, Senders: map[string]grpcin.Sender{}, Readers: map[string]grpcin.Reader{},
+		Methods: t.Methods, Protos: t.Protos, Senders: map[string]grpcin.Sender{}, Readers: map[string]grpcin.Reader{}, Fetchers: map[string]grpcin.Fetcher{},
 		Calls: grpcin.NewCalls(t.Listeners, grpcin.Limits{}), Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Log: a.c.Log, Telemetry: a.telemetry,
 	}
 	if slices.ContainsFunc(t.Listeners, leadsToServices) {
@@ -73,7 +73,7 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 // frontCluster is a Kafka cluster with what the servers in front use of it.
 type frontCluster struct {
 	*topology.Cluster
-	requests, replies []string
+	requests, replies, fetched []string
 }
 
 func frontClusters(listeners []topology.Listener) []*frontCluster {
@@ -94,6 +94,10 @@ func frontClusters(listeners []topology.Listener) []*frontCluster {
 				i = len(out)
 				out = append(out, &frontCluster{Cluster: r.Cluster})
 			}
+			if r.Fetch != nil {
+				out[i].fetched = add(out[i].fetched, r.Topic)
+				continue
+			}
 			out[i].requests = add(out[i].requests, r.Topic)
 			out[i].replies = add(out[i].replies, r.ReplyTo)
 		}
@@ -101,11 +105,17 @@ func frontClusters(listeners []topology.Listener) []*frontCluster {
 	return out
 }
 
-// connect gives the servers in front what sends requests to a cluster and reads replies from it.
+// connect gives the servers in front what sends requests to a cluster and reads replies from it, and what reads topics.
 func (a *App) connect(ctx context.Context, c *frontCluster, servers grpcin.Options) (err error) {
 	cluster := kafka.ClusterOf(c.Cluster, "kafka-grpc-"+a.c.Topology.Namespace)
 	if cluster.Limits, err = c.ensureTopics(ctx, cluster, a.c.CreateTopics); err != nil {
 		return err
+	}
+	if len(c.fetched) > 0 {
+		servers.Fetchers[c.Binding] = fetcher{kafka.NewFollowers(cluster, a.c.Log)}
+	}
+	if len(c.requests) == 0 {
+		return nil
 	}
 	a.run(ctx, func(ctx context.Context) error {
 		cluster.Limits.Follow(ctx, cluster, a.c.Log)
@@ -141,11 +151,19 @@ func (c *frontCluster) ensureTopics(ctx context.Context, cluster kafka.Cluster, 
 	}
 	defer func() { err = errors.Join(err, topics.Close()) }()
 	// As outputs: request topics of several groups need no equal partition counts.
-	if _, err := topics.Ensure(ctx, kafka.Needs{Outputs: slices.Concat(c.requests, c.replies), Create: create}); err != nil {
+	needs := kafka.Needs{Outputs: slices.Concat(c.requests, c.replies, c.fetched), Compactable: c.compactable(), Create: create}
+	if _, err := topics.Ensure(ctx, needs); err != nil {
 		return nil, err
 	}
 	limits := new(kafka.Limits)
 	return limits, limits.Learn(topics, c.requests...)
+}
+
+// compactable are the topics that are read and nothing else.
+func (c *frontCluster) compactable() []string {
+	return slices.DeleteFunc(slices.Clone(c.fetched), func(topic string) bool {
+		return slices.Contains(c.requests, topic) || slices.Contains(c.replies, topic)
+	})
 }
 
 // replyReader reads replies again for callers that are slow.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kafkagrpc/internal/kafka"
@@ -40,6 +41,26 @@ func cluster(t *topology.Topology, c *topology.Cluster) []Finding {
 		topics = append(topics, Finding{"topic", "all of " + c.Binding, Failed, err.Error()})
 	}
 	return append(all, topics...)
+}
+
+// unreadable are the topics that calls read and this client may not.
+func unreadable(k kafka.Cluster, topics []string) (all []Finding) {
+	if len(topics) == 0 {
+		return nil
+	}
+	reader, err := kafka.NewReader(k)
+	if err != nil {
+		return []Finding{{"topic", strings.Join(topics, ", "), Failed, err.Error()}}
+	}
+	for _, topic := range topics {
+		if err := reader.Readable(topic); err != nil {
+			all = append(all, Finding{"topic", topic, Failed, "calls cannot read it: " + err.Error()})
+		}
+	}
+	if err := reader.Close(); err != nil {
+		all = append(all, Finding{"topic", strings.Join(topics, ", "), Failed, err.Error()})
+	}
+	return all
 }
 
 // topics looks at what the listeners and remotes of a cluster need.
@@ -84,13 +105,22 @@ func topics(t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []F
 		return nil
 	}
 	var north kafka.Needs
+	var written, fetched []string
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if r.Cluster == c {
-				north.Outputs = append(north.Outputs, r.Topic, r.ReplyTo)
+			if r.Cluster != c {
+				continue
+			}
+			north.Outputs = append(north.Outputs, r.Topic, r.ReplyTo)
+			if r.Fetch == nil {
+				written = append(written, r.Topic, r.ReplyTo)
+			} else if !slices.Contains(fetched, r.Topic) {
+				fetched = append(fetched, r.Topic)
 			}
 		}
 	}
+	north.Compactable = slices.DeleteFunc(slices.Clone(fetched), func(topic string) bool { return slices.Contains(written, topic) })
+	all = append(all, unreadable(k, fetched)...)
 	for _, r := range t.Remotes {
 		if r.Cluster != c {
 			continue
