@@ -27,15 +27,28 @@ import (
 func TestLocalViewsAskTheInstanceThatWorksOnTheKey(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"local", "all"} { // of the other one
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			askEachOther(t, mode)
-		})
+		for _, order := range []string{"none", "key"} { // with one, keys may be in any partition
+			t.Run(mode+", order "+order, func(t *testing.T) {
+				t.Parallel()
+				askEachOther(t, mode, order)
+			})
+		}
 	}
 }
 
-func askEachOther(t *testing.T, mode string) {
+func askEachOther(t *testing.T, mode, order string) {
 	b := newLettersBench(t)
+	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := []byte("    entry: north_kafka_cache_client\n    options:\n")
+	if !bytes.Contains(text, options) {
+		t.Fatalf("no %q in\n%s", options, text)
+	}
+	if err := os.WriteFile(b.file, bytes.Replace(text, options, append(options, "      processing: {order: "+order+"}\n"...), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	secret := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(secret, []byte("a-token-of-more-than-16-bytes"), 0o600); err != nil {
 		t.Fatal(err)
@@ -52,7 +65,9 @@ func askEachOther(t *testing.T, mode string) {
 	for n := range 8 {
 		key := fmt.Sprintf("key-%d", n)
 		keys = append(keys, key)
-		b.produce(call(key))
+		record := call(key)
+		record.Key = fmt.Appendf(nil, "record %d", n)
+		b.produce(record)
 	}
 	for _, at := range []string{one, other} {
 		for _, key := range keys {
