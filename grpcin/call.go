@@ -26,6 +26,8 @@ type call struct {
 
 	sends, answers bool // that side may have any number of messages: the catalogs say so, or do not know the method
 
+	until time.Time // what the caller is known from counts until then; zero: nobody asks
+
 	begun bool // the initial metadata is known, and goes out with the first message or the status
 
 	last atomic.Int64 // when a message was passed on, in Unix nanoseconds
@@ -37,22 +39,22 @@ var errStopping = status.Error(codes.Unavailable, "the server is stopping; try a
 func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	name, _ := grpc.MethodFromServerStream(stream)
 	name = strings.TrimPrefix(name, "/")
-	route, err := s.route(stream.Context(), name)
+	route, until, err := s.route(stream.Context(), name)
 	if err != nil {
 		return err
 	}
 	switch {
 	case route.Target != nil:
-		return s.direct(stream, route, name)
+		return s.direct(stream, route, name, until)
 	case route.Fetch != nil:
-		return s.fetch(stream, route, name)
+		return s.fetch(stream, route, name, until)
 	}
-	request, err := newRequest(stream.Context(), route, name)
+	request, err := s.newRequest(stream.Context(), route, name)
 	if err != nil {
 		return err
 	}
 	method, known := s.options.Methods[name]
-	c := &call{route: route, request: request, sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
+	c := &call{route: route, request: request, until: until, sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
 	s.observe(stream, c)
 	defer func() {
 		s.warnOfKafka(stream.Context(), c, err)
@@ -71,19 +73,39 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	return s.exchange(stream, c, w)
 }
 
-func (s *Server) route(ctx context.Context, name string) (topology.NorthRoute, error) {
+// route is the first one that takes a call, and until when the caller may take it; zero: for ever.
+func (s *Server) route(ctx context.Context, name string) (_ topology.NorthRoute, until time.Time, err error) {
+	var a *asker
 	for _, r := range s.options.Listener.Routes {
-		if r.Matches(name) && (len(r.Metadata) == 0 || r.Takes(func(name string) []string { return metadata.ValueFromIncomingContext(ctx, name) })) {
-			return r, nil
+		if !r.Matches(name) || len(r.Metadata) > 0 && !r.Takes(func(name string) []string { return metadata.ValueFromIncomingContext(ctx, name) }) {
+			continue
+		}
+		if len(r.Guarded) == 0 {
+			return r, time.Time{}, nil
+		}
+		if a == nil {
+			a = &asker{Server: s, ctx: ctx}
+		}
+		refusal := a.passes(r)
+		if refusal == nil {
+			if r, refusal = a.filled(r); refusal == nil {
+				return r, a.until(r), nil
+			}
+		}
+		if _, lacking := refusal.(*lacks); lacking || err == nil {
+			err = refusal // that a caller is known, and may not, says more than that another guard does not know it
 		}
 	}
-	return topology.NorthRoute{}, status.Errorf(codes.Unimplemented, "method %s: no route takes it", name)
+	if err != nil {
+		return topology.NorthRoute{}, time.Time{}, s.refused(name, err)
+	}
+	return topology.NorthRoute{}, time.Time{}, status.Errorf(codes.Unimplemented, "method %s: no route takes it", name)
 }
 
 // newRequest is what the headers of the call's records say.
-func newRequest(ctx context.Context, route topology.NorthRoute, name string) (wire.Request, error) {
+func (s *Server) newRequest(ctx context.Context, route topology.NorthRoute, name string) (wire.Request, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	m := wire.FromMD(md)
+	m := s.withoutTokens(wire.FromMD(md), route)
 	key, given := m.Get(route.Contract.IdempotencyMetadata)
 	if !given {
 		key = newUUID()

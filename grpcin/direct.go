@@ -57,8 +57,9 @@ type direct struct {
 }
 
 // direct answers a call with what the service of its route does.
-func (s *Server) direct(stream grpc.ServerStream, route topology.NorthRoute, name string) (err error) {
+func (s *Server) direct(stream grpc.ServerStream, route topology.NorthRoute, name string, until time.Time) (err error) {
 	d := &direct{call: s.newDirectCall(stream.Context(), route, name), server: s, stream: stream, messages: make(chan []byte)}
+	d.until = until
 	defer func() { d.done(err) }()
 	ctx, cancel := context.WithCancelCause(s.options.Telemetry.WithBinding(stream.Context(), route.Binding))
 	d.cancel = cancel
@@ -134,10 +135,14 @@ func first(md metadata.MD, name string) string {
 
 // watch ends a call that must not go on, until its end.
 func (d *direct) watch(ctx context.Context, limit *time.Timer) {
+	ended, stop := d.ends()
+	defer stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-ended:
+			d.cancel(errTokenEnded)
 		case <-d.server.stopping:
 			d.cancel(errStoppingDirect)
 		case <-limit.C:

@@ -36,6 +36,8 @@ func (s *Server) converse(stream grpc.ServerStream, c *call, w *waiter) (abandon
 	received := s.receive(stream, c)
 	limit, stop := s.limit(ctx, c)
 	defer stop()
+	ended, stopEnded := c.ends()
+	defer stopEnded()
 	for {
 		r, ok, behind := s.options.Calls.next(w)
 		switch {
@@ -74,6 +76,8 @@ func (s *Server) converse(stream grpc.ServerStream, c *call, w *waiter) (abandon
 			// What a caller has asked for in full is done all the same, and can be asked for again. Of a stream nobody
 			// would read the rest.
 			return c.streams(), s.limitError(c)
+		case <-ended:
+			return true, errTokenEnded
 		case <-s.stopping:
 			// As above: the processor finishes what it has in full.
 			return c.out.open(), errStopping

@@ -51,8 +51,9 @@ type fetching struct {
 var errStoppingFetch = status.Error(codes.Unavailable, "the server is stopping; go on at another one")
 
 // fetch answers a call with what its route's topic holds, and what comes.
-func (s *Server) fetch(stream grpc.ServerStream, route topology.NorthRoute, name string) (err error) {
+func (s *Server) fetch(stream grpc.ServerStream, route topology.NorthRoute, name string, until time.Time) (err error) {
 	f := s.newFetching(stream, route, name)
+	f.until = until
 	defer func() { f.observeEnd(err) }()
 	if method, known := s.options.Methods[name]; known && !method.ServerStreams {
 		return status.Errorf(codes.Unimplemented, "method %s answers with one message, and its route reads a topic, which has any number", name)
@@ -75,7 +76,11 @@ func (s *Server) fetch(stream grpc.ServerStream, route topology.NorthRoute, name
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		tokenEnded, stop := f.ends()
+		defer stop()
 		select {
+		case <-tokenEnded:
+			cancel(errTokenEnded)
 		case <-s.leaving:
 			cancel(errStoppingFetch)
 		case <-ctx.Done():
@@ -179,7 +184,7 @@ func (f *fetching) receive(cancel context.CancelCauseFunc) {
 // newFetching begins with what telemetry tells of the call.
 func (s *Server) newFetching(stream grpc.ServerStream, route topology.NorthRoute, name string) *fetching {
 	t := s.options.Telemetry
-	f := &fetching{call: &call{route: route, request: nameOf(name)}, server: s, stream: stream, counts: t.Metrics.Fetches(name, route.Topic)}
+	f := &fetching{call: &call{route: route, request: nameOf(name), answers: true}, server: s, stream: stream, counts: t.Metrics.Fetches(name, route.Topic)}
 	f.since, f.offset = time.Now(), -1
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	f.request.Trace.Parent = first(md, "traceparent")

@@ -12,6 +12,8 @@ func (s *Server) oneWay(stream grpc.ServerStream, c *call) error {
 	received := s.receive(stream, c)
 	limit, stop := s.limit(ctx, c)
 	defer stop()
+	ended, stopEnded := c.ends()
+	defer stopEnded()
 	for {
 		select {
 		case err := <-received:
@@ -30,6 +32,8 @@ func (s *Server) oneWay(stream grpc.ServerStream, c *call) error {
 			if !s.renew(limit, c) {
 				return s.limitError(c)
 			}
+		case <-ended:
+			return errTokenEnded
 		case <-s.stopping:
 			return errStopping
 		}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for callers that compress
 	"google.golang.org/grpc/keepalive"
 
+	"kafkagrpc/internal/guard"
 	"kafkagrpc/internal/loglimit"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/topology"
@@ -57,6 +59,7 @@ type Options struct {
 	Calls    *Calls             // shared by all servers of the process
 	Services Services           // for routes that lead to a service
 	Fetchers map[string]Fetcher // by Cluster.Binding, for each cluster that a route reads
+	Guards   *guard.Set         // for routes that are guarded
 
 	// Rejected tells errors of a Sender that sending again would not cure (INTERNAL), and TooLarge those of a record that its
 	// topic does not take (RESOURCE_EXHAUSTED), from an unreachable Kafka (UNAVAILABLE). Default: all are of the last kind.
@@ -104,6 +107,9 @@ func NewServer(o Options) (*Server, error) {
 		problems = append(problems, errors.New("grpcin: Options.Calls is missing"))
 	}
 	for _, r := range o.Listener.Routes {
+		if len(r.Guarded) > 0 && o.Guards == nil {
+			problems = append(problems, fmt.Errorf("grpcin: binding %q: nobody knows who calls, and its route is guarded", r.Binding))
+		}
 		if r.Target != nil {
 			if o.Services == nil && r.Target.Scheme != topology.Echo {
 				problems = append(problems, fmt.Errorf("grpcin: binding %q: nothing calls services, and its route leads to %s", r.Binding, r.Target))
@@ -173,6 +179,9 @@ func NewServer(o Options) (*Server, error) {
 			// To grpc-go 0 is five minutes, and a negative one takes any.
 			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
 		}),
+	}
+	if slices.ContainsFunc(o.Listener.Routes, func(r topology.NorthRoute) bool { return len(r.Guarded) > 0 }) {
+		options = append(options, grpc.StreamInterceptor(s.guardReflection))
 	}
 	transport := insecure.NewCredentials()
 	if t := o.Listener.TLS; t != nil {

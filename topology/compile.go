@@ -21,7 +21,8 @@ type compiler struct {
 	protos  Protos
 
 	protoNames protoNames
-	guarding   map[string]bool // guards that something refers to
+	guarding   map[string]bool   // guards that something refers to
+	callers    map[string]*Guard // those that tell who calls, by name
 
 	clusters       map[string]*Cluster // by name of the kafka client binding
 	north          map[string][]NorthRoute
@@ -45,6 +46,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.guarding = map[string]bool{}
 	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
 	c.protos = newProtos()
+	c.callers = c.callerGuards()
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	registries := c.loadRegistries()
@@ -65,6 +67,7 @@ func (c *compiler) compile(file string) *Topology {
 		}
 	}
 	c.unusedRegistries()
+	t.Guards = t.usedGuards(c.callers)
 	t.Telemetry = c.telemetry()
 	c.unused()
 	c.addresses(t.Listeners)
@@ -81,24 +84,36 @@ func (c *compiler) binding(b *binding) {
 	switch spec := b.spec.(type) {
 	case *tlsServer:
 		c.serverTLS(b, spec)
+		c.certificateGuards(spec)
+		c.gates(b)
 	case *tlsClient:
 		c.clientTLS(b, spec)
 	case *httpServer:
 		c.httpVersions(b, spec.Options.Versions)
+		c.tokenSources(spec)
+		c.gates(b)
 	case *httpClient:
 		c.httpVersions(b, spec.Options.Versions)
 	case *grpcServer:
 		c.server(spec)
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
+		for _, r := range spec.Routes {
+			c.demands(r.Guarded)
+		}
 	case *grpcClient:
 		c.pace(spec)
 		c.catalogRefs(spec.Catalog)
 		c.knownMethods(spec.Routes)
+		for _, r := range spec.Routes {
+			c.demands(r.Guarded)
+		}
 	case *grpcKafka:
 		contract := c.contract(&spec.Options.contract)
 		for i := range spec.Routes {
 			r := &spec.Routes[i]
+			c.demands(r.Guarded)
+			r.With.Key.depends(c)
 			c.overrides(r.With.Overrides, contract)
 			c.fetchOf(b, r)
 			c.knownMethods([]route[methodWhen]{r.route})

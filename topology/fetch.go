@@ -64,6 +64,11 @@ func (c *compiler) groupPrefix(b *binding, topic string, filters []Filter) strin
 	if len(filters) == 0 {
 		return prefix
 	}
+	return prefix + groupMark(filters)
+}
+
+// groupMark is a part of the name of a group.
+func groupMark(filters []Filter) string {
 	sum := sha256.New()
 	for _, f := range filters {
 		fmt.Fprintf(sum, "%q %t", f.Key, f.Key == nil)
@@ -72,17 +77,17 @@ func (c *compiler) groupPrefix(b *binding, topic string, filters []Filter) strin
 		}
 		fmt.Fprintln(sum)
 	}
-	return prefix + hex.EncodeToString(sum.Sum(nil)[:4]) + ":"
+	return hex.EncodeToString(sum.Sum(nil)[:4]) + ":"
 }
 
-// fetchOf is what a route of a grpc-kafka binding reads, nil for one that produces.
-func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) *Fetch {
+// fetchOf is what a route of a grpc-kafka binding reads, and what of it depends on who calls; nil for one that produces.
+func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) (f *Fetch, callers []CallerValue) {
 	with := &r.With
 	if with.Capability.value != "fetch" {
 		if len(with.Filters) > 0 {
 			c.report.problem(with.Filters[0].at, "%s is for `capability: fetch`; remove it", with.Filters[0].place)
 		}
-		return nil
+		return nil, nil
 	}
 	for _, t := range []text{with.ReplyTo.text, with.Acks, with.Key.text} {
 		if t.given {
@@ -99,15 +104,21 @@ func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) *Fetch {
 				w.Method.place, w.Method.raw)
 		}
 	}
-	f := &Fetch{Fetching: b.spec.(*grpcKafka).Options.Fetching}
+	f = &Fetch{Fetching: b.spec.(*grpcKafka).Options.Fetching}
 	for i := range with.Filters {
 		given := &with.Filters[i]
 		filter := Filter{}
 		if given.Key.ok {
 			filter.Key = []byte(given.Key.value)
+			if given.Key.depends(c) {
+				callers = append(callers, CallerValue{Filter: i + 1, Header: -1, Parts: given.Key.parts, at: given.Key.text})
+			}
 		}
 		for _, h := range given.Headers {
 			if h.value.ok {
+				if h.value.depends(c) {
+					callers = append(callers, CallerValue{Filter: i + 1, Header: len(filter.Headers), Parts: h.value.parts, at: h.value.text})
+				}
 				filter.Headers = append(filter.Headers, wire.Header{Name: h.name.value, Value: []byte(h.value.value)})
 			}
 		}
@@ -117,7 +128,7 @@ func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) *Fetch {
 		f.Filters = append(f.Filters, filter)
 	}
 	f.Group = c.groupPrefix(b, with.Topic.value, f.Filters)
-	return f
+	return f, callers
 }
 
 // text says what is read of a topic, of the headers the names.

@@ -47,9 +47,9 @@ func (c *compiler) inlineGuard(name text) *inlineGuard {
 	switch spec := g.spec.(type) {
 	case *inlineGuard:
 		return spec
-	case *callerGuard:
+	case callerGuard:
 		c.report.problem(name.position, "%s: guard `%s` of type %s tells who calls, and the program names itself to the brokers; use a guard of type inline",
-			name.place, name.value, spec.Type.raw)
+			name.place, name.value, spec.kind())
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ func (t *Topology) JSON() ([]byte, error) {
 		{"clusters", each(t.Clusters(), clusterJSON)},
 		{"remotes", each(t.Remotes, remoteJSON)},
 		{"methods", each(t.Methods.names(), t.Methods.json)},
+		{"guards", optional(each(t.Guards, guardJSON))},
 		{"collectors", optional(each(t.Telemetry.OTLP, collectorJSON))},
 		{"registries", optional(each(t.Registries, registryJSON))},
 		{"metrics", optional(each(t.Telemetry.Recorded, recordedJSON))},
@@ -37,8 +38,15 @@ func listenerJSON(l Listener) object {
 		{"clients", optional(each(l.Clients, netip.Prefix.String))},
 		{"tls", serverTLSJSON(l.TLS)},
 		{"server", optionsJSON(l.Server)},
+		{"tokens", optional(each(l.Tokens, tokensJSON))},
+		{"certificates", optional(list(l.Certificates))},
 		{"routes", each(l.Routes, northJSON)},
 	}
+}
+
+func tokensJSON(s TokenSource) object {
+	name := func(p TokenPlace) string { return p.Name }
+	return object{{"guard", s.Guard}, {"headers", optional(each(s.Headers, name))}, {"cookies", optional(each(s.Cookies, name))}}
 }
 
 func serverTLSJSON(t *ServerTLS) any {
@@ -73,6 +81,7 @@ func northJSON(r NorthRoute) object {
 		{"binding", r.Binding},
 		{"methods", r.Methods},
 		{"metadata", optional(metadataNames(r.Metadata))},
+		{"guarded", optional(each(r.Guarded, demandJSON))},
 	}
 	if r.Target != nil {
 		return append(all, member{"target", targetJSON(*r.Target)})
@@ -100,6 +109,19 @@ func targetJSON(t Target) object {
 		{"address", t.Address},
 		{"tls", clientTLSJSON(t.TLS)},
 	}, optionsJSON(t), object{{"rate", t.rateJSON()}})
+}
+
+func demandJSON(d Demand) object { return object{{"guard", d.Guard}, {"roles", list(d.Roles)}} }
+
+func guardJSON(g *Guard) object {
+	all := object{{"name", g.Name}, {"type", g.Type()}}
+	attributes := optional(each(g.attributes(), func(a Attribute) object { return object{{"name", a.Name}, {"from", a.From}} }))
+	if x := g.X509; x != nil {
+		return append(all, member{"identity", x.Identity}, member{"roles", list(x.roleNames())}, member{"attributes", attributes})
+	}
+	j := g.JWT
+	return append(all, member{"issuer", optional(j.Issuer)}, member{"audience", optional(j.Audience)}, member{"keys", j.keysText()},
+		member{"identity", j.Identity}, member{"roles", j.Roles}, member{"attributes", attributes})
 }
 
 func contractJSON(c wire.Contract) object {

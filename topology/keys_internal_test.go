@@ -70,6 +70,8 @@ func keyTables() string {
 	table("`otlp` exporter", keysOf(valueOf(&otlpExporter{}), ""))
 	table("`prometheus` exporter", keysOf(valueOf(&prometheusExporter{}), ""))
 	table("`inline` guard", keysOf(valueOf(&inlineGuard{}), ""))
+	table("`jwt` guard", keysOf(valueOf(&jwtGuard{}), ""))
+	table("`x509` guard", keysOf(valueOf(&x509Guard{}), ""))
 	table("`filesystem` vault", keysOf(valueOf(&vault{}), ""))
 	table("`filesystem` catalog", keysOf(valueOf(&filesystemCatalog{}), ""))
 	table("`inline` catalog", keysOf(valueOf(&inlineCatalog{}), ""))

@@ -12,14 +12,14 @@ func (t *Topology) Mermaid() string {
 		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.from())
 		for _, r := range l.Routes {
 			if r.Target != nil {
-				m.edge(port, m.node(`(["%s"])`, r.Target.String()), methods(r.Methods)+ofMetadata(r.Metadata))
+				m.edge(port, m.node(`(["%s"])`, r.Target.String()), r.conditions())
 				continue
 			}
 			if r.Fetch != nil {
-				m.edge(m.topic(r.Cluster, r.Topic), port, "read by "+methods(r.Methods)+ofMetadata(r.Metadata))
+				m.edge(m.topic(r.Cluster, r.Topic), port, "read by "+r.conditions())
 				continue
 			}
-			m.edge(port, m.topic(r.Cluster, r.Topic), methods(r.Methods)+ofMetadata(r.Metadata))
+			m.edge(port, m.topic(r.Cluster, r.Topic), r.conditions())
 			if r.ReplyTo != "" {
 				m.edge(m.topic(r.Cluster, r.ReplyTo), port, "replies")
 			}

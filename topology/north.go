@@ -27,21 +27,27 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 	}
 	var all []Listener
 	for _, port := range ports {
-		exit, clients, found := c.portExit(b, spec, port)
+		exit, clients, gate, found := c.portExit(b, spec, port)
 		if !found {
 			c.report.problem(at[port].position, "%s: port %d is in no route of %s; add a route with this port, or an `exit` to the binding",
 				at[port].place, port, b.place)
 			continue
 		}
 		l := Listener{Binding: b.name, Host: name, Port: port, Clients: clients}
-		to := c.graph.next(b, exit)
+		to, gates := c.graph.next(b, exit), [][]Demand{gate}
 		if to != nil {
 			if t, ok := to.spec.(*tlsServer); ok {
-				l.TLS = c.serverTLS(to, t)
-				to = c.ahead(to)
+				l.TLS, l.Certificates = c.serverTLS(to, t), c.certificateGuards(t)
+				next, inner := c.gates(to)
+				to, gates = next, beyond(gates, inner)
 			}
 		}
-		l.Routes = c.northRoutes(to)
+		if to != nil {
+			l.Tokens = c.tokenSources(to.spec.(*httpServer))
+			_, inner := c.gates(to)
+			gates = beyond(gates, inner)
+		}
+		l.Routes = c.guardedRoutes(b, &l, gates, c.northRoutes(to))
 		l.GRPC, l.Server = c.serverOf(to)
 		all = append(all, l)
 	}
@@ -117,6 +123,7 @@ func (c *compiler) northRoutes(http *binding) []NorthRoute {
 				r := inner
 				r.Methods = []MethodPattern{when.method, inner.Methods[0]}
 				r.Metadata = slices.Concat(when.metadata, inner.Metadata)
+				r.Guarded = joined(f.guarded, inner.Guarded)
 				all = append(all, r)
 			}
 		}
@@ -153,7 +160,7 @@ func (c *compiler) directRoutes(b *binding, spec *grpcClient) []NorthRoute {
 			continue
 		}
 		for _, when := range f.when {
-			all = append(all, NorthRoute{Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Target: &target})
+			all = append(all, NorthRoute{Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Guarded: f.guarded, Target: &target})
 		}
 	}
 	return all
@@ -181,12 +188,17 @@ func (c *compiler) topicRoutes(b *binding) []NorthRoute {
 			c.report.problem(topic.position, "%s: `%s` is also a reply topic of %s; requests and replies need topics of their own", topic.place, topic.raw, b.place)
 		}
 		k := c.oneCluster(c.graph.next(b, exit), topic.text, replyTo.text)
-		fetch := c.fetchOf(b, &spec.Routes[i])
+		fetch, callers := c.fetchOf(b, &spec.Routes[i])
+		overrides, more := c.overrides(r.With.Overrides, contract)
+		callers = append(callers, more...)
+		if key := r.With.Key; key.depends(c) {
+			callers = append(callers, CallerValue{Header: -1, Parts: key.parts, at: key.text})
+		}
 		for _, when := range c.conditions(r.When) {
 			all = append(all, NorthRoute{
 				Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Cluster: k,
 				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
-				Key: r.With.Key.value, Overrides: c.overrides(r.With.Overrides, contract), Fetch: fetch,
+				Key: r.With.Key.value, Overrides: overrides, Guarded: c.demands(r.Guarded), Callers: callers, Fetch: fetch,
 			})
 		}
 	}

@@ -8,9 +8,8 @@ import (
 	"kafkagrpc/wire"
 )
 
-// overrides are the headers that a route adds, in the order of the file.
-func (c *compiler) overrides(given named[fixed], w wire.Contract) []wire.Header {
-	var headers []wire.Header
+// overrides are the headers that a route adds, in the order of the file, and those of them that depend on who calls.
+func (c *compiler) overrides(given named[perCaller], w wire.Contract) (headers []wire.Header, callers []CallerValue) {
 	for _, o := range given {
 		name := o.name.value
 		switch {
@@ -20,6 +19,9 @@ func (c *compiler) overrides(given named[fixed], w wire.Contract) []wire.Header 
 			strings.HasPrefix(name, "grpc:"), strings.HasPrefix(name, "zilla:"):
 			c.report.problem(o.name.position, "%s: `%s` must be another header name: this one has a fixed meaning in the records", o.name.place, name)
 		case o.value.ok:
+			if o.value.depends(c) {
+				callers = append(callers, CallerValue{Header: len(headers), Parts: o.value.parts, at: o.value.text})
+			}
 			h := wire.Header{Name: name, Value: []byte(o.value.value)}
 			if r, err := w.DecodeRequest([]wire.Header{h}, time.Time{}); err != nil {
 				c.report.problem(o.name.position, "%s: `%s` cannot be read: %v", o.name.place, name, err)
@@ -29,5 +31,5 @@ func (c *compiler) overrides(given named[fixed], w wire.Contract) []wire.Header 
 			headers = append(headers, h)
 		}
 	}
-	return headers
+	return headers, callers
 }

@@ -85,6 +85,9 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 					continue
 				}
 				ways++
+				for _, d := range f.guarded {
+					c.report.problem(d.at.position, "%s: a route of %s leads records there, which do not tell who calls; give them a grpc client of their own", d.at.place, b.place)
+				}
 				for _, when := range f.when {
 					taken := w.Method.pattern()
 					if event != nil {

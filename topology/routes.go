@@ -18,8 +18,9 @@ func overlap(a, b MethodPattern) bool {
 
 // followed pairs each route of a binding with the binding that it leads to, the default exit last.
 type followed struct {
-	when []condition
-	to   *binding
+	when    []condition
+	guarded []Demand
+	to      *binding
 }
 
 func (c *compiler) follow(b *binding, routes []route[methodWhen], fallback text) []followed {
@@ -29,12 +30,15 @@ func (c *compiler) follow(b *binding, routes []route[methodWhen], fallback text)
 		if !exit.given {
 			exit = fallback
 		}
+		if len(r.Guarded) > 0 && exit.ok && fallback.ok && exit.value == fallback.value {
+			c.open(fallback, b)
+		}
 		if to := c.graph.next(b, exit); to != nil {
-			all = append(all, followed{c.conditions(r.When), to})
+			all = append(all, followed{c.conditions(r.When), c.demands(r.Guarded), to})
 		}
 	}
 	if to := c.graph.next(b, fallback); to != nil {
-		all = append(all, followed{c.conditions(nil), to})
+		all = append(all, followed{c.conditions(nil), nil, to})
 	}
 	return all
 }

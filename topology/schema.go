@@ -39,15 +39,8 @@ type inlineGuard struct {
 	} `yaml:"options"`
 }
 
-// callerGuard is one of a type that tells who calls. None is asked yet: what refers to it is refused.
-type callerGuard struct {
-	Type    text     `yaml:"type" doc:"what kind of thing it is"`
-	Options anything `yaml:"options" doc:"what it asks of callers"`
-	Vault   anything `yaml:"vault" doc:"where the keys and the trusted certificates are"`
-}
-
 func (*guard) variants() map[string]any {
-	return map[string]any{"inline": &inlineGuard{}, "jwt": &callerGuard{}, "x509": &callerGuard{}}
+	return map[string]any{"inline": &inlineGuard{}, "jwt": &jwtGuard{}, "x509": &x509Guard{}}
 }
 
 func (g *guard) decode(d *decoder, n ast.Node, at position, p place) {

@@ -83,9 +83,9 @@ func (r *recording) selected() []text { return r.Metrics }
 // route is what routes have in common. W is what their `when` may hold.
 type route[W any] struct {
 	spot
-	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
-	When    []W      `yaml:"when" doc:"the route is for what matches one of these; without it, for everything"`
-	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
+	Exit    text          `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
+	When    []W           `yaml:"when" doc:"the route is for what matches one of these; without it, for everything"`
+	Guarded named[[]text] `yaml:"guarded" doc:"the guards that must know the caller, by name, each with the roles that the caller must have"`
 }
 
 // leap is a way from one binding to the next. exit is not given where the default of the binding is meant.
@@ -112,15 +112,35 @@ func leapsOf[R any, P interface {
 	return all
 }
 
-// always is the route of bindings that cannot choose by a condition here.
-type always struct {
+// behind is the same behind Kafka, where nobody knows a caller.
+type behind[W any] struct {
 	spot
 	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
-	When    anything `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
-	Guarded anything `yaml:"guarded" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
+	When    []W      `yaml:"when" doc:"the route is for what matches one of these; without it, for everything"`
+	Guarded anything `yaml:"guarded" instead:"records do not tell who calls, so what it guards would be open to all; guard the routes on the way to the topic"`
+}
+
+func (r *behind[W]) leap() leap { return leap{r.spot, r.Exit} }
+
+// always is the route of a server that cannot choose by a condition here.
+type always struct {
+	spot
+	Exit    text          `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
+	When    anything      `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
+	Guarded named[[]text] `yaml:"guarded" doc:"the guards that must know the caller of every call behind it, by name, each with the roles that the caller must have"`
 }
 
 func (r *always) leap() leap { return leap{r.spot, r.Exit} }
+
+// onward is the route of a client, of which there is one.
+type onward struct {
+	spot
+	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
+	When    anything `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
+	Guarded anything `yaml:"guarded" instead:"callers are not known here, so what it guards would be open to all; guard the routes of the servers and of grpc-kafka"`
+}
+
+func (r *onward) leap() leap { return leap{r.spot, r.Exit} }
 
 type tcpServer struct {
 	common
@@ -158,14 +178,15 @@ type tlsServer struct {
 	common
 	Vault   text `yaml:"vault" need:"true" doc:"where the keys and the trusted certificates are"`
 	Options struct {
-		Version      anything `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
-		Keys         []text   `yaml:"keys" need:"true" doc:"aliases of the keys; the one that matches the name the client asks for is shown"`
-		SNI          []text   `yaml:"sni" doc:"names that clients may ask for; without it, any"`
-		ALPN         []text   `yaml:"alpn" doc:"protocols; h2 must be one"`
-		Trust        []text   `yaml:"trust" doc:"aliases of the authorities of clients"`
-		TrustCACerts text     `yaml:"trustcacerts" oneof:"true false" doc:"whether the authorities of the system count, too"`
-		Signers      anything `yaml:"signers" later:"*"`
-		Mutual       text     `yaml:"mutual" oneof:"required requested none" doc:"whether clients must show a certificate; with trust, required"`
+		Version       anything                `yaml:"version" idle:"TLS 1.2 and 1.3 are offered"`
+		Keys          []text                  `yaml:"keys" need:"true" doc:"aliases of the keys; the one that matches the name the client asks for is shown"`
+		SNI           []text                  `yaml:"sni" doc:"names that clients may ask for; without it, any"`
+		ALPN          []text                  `yaml:"alpn" doc:"protocols; h2 must be one"`
+		Trust         []text                  `yaml:"trust" doc:"aliases of the authorities of clients"`
+		TrustCACerts  text                    `yaml:"trustcacerts" oneof:"true false" doc:"whether the authorities of the system count, too"`
+		Signers       anything                `yaml:"signers" later:"*"`
+		Mutual        text                    `yaml:"mutual" oneof:"required requested none" doc:"whether clients must show a certificate; with trust, required"`
+		Authorization named[tlsAuthorization] `yaml:"authorization" doc:"the guards that know clients by their certificates, by the guard's name"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
@@ -180,7 +201,7 @@ type tlsClient struct {
 		outward
 		ALPN []text `yaml:"alpn" doc:"protocols; h2 must be one"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Routes []onward `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
@@ -200,10 +221,10 @@ func (c *tlsClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 type httpServer struct {
 	common
 	Options struct {
-		Versions      []text        `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
-		AccessControl accessControl `yaml:"access-control" idle:"gRPC clients are no browsers"`
-		Authorization anything      `yaml:"authorization" instead:"callers are not authorized yet, so what it guards would be open to all; keep others out by other means before you remove it"`
-		Overrides     anything      `yaml:"overrides" later:"*"`
+		Versions      []text                   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
+		AccessControl accessControl            `yaml:"access-control" idle:"gRPC clients are no browsers"`
+		Authorization named[httpAuthorization] `yaml:"authorization" doc:"how the guards that know tokens get them, by the guard's name"`
+		Overrides     anything                 `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
 	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
@@ -227,7 +248,7 @@ type httpClient struct {
 		Versions  []text   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
 		Overrides anything `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Routes []onward `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
@@ -299,21 +320,21 @@ type grpcKafka struct {
 type grpcKafkaRoute struct {
 	route[methodWhen]
 	With struct {
-		Capability text         `yaml:"capability" need:"true" oneof:"produce fetch" doc:"what is done with calls: they are written to the topic, or read it"`
-		Topic      topicName    `yaml:"topic" need:"true" doc:"topic of the requests, or the one that is read"`
-		ReplyTo    topicName    `yaml:"reply-to" doc:"topic of the replies; without it, calls are one-way"`
-		Acks       text         `yaml:"acks" oneof:"none leader_only in_sync_replicas" doc:"a minimum: all in-sync replicas acknowledge everything"`
-		Key        fixed        `yaml:"key" doc:"key of the records; without it, the correlation id"`
-		Overrides  named[fixed] `yaml:"overrides" doc:"headers of the records, before all others"`
-		Filters    []filter     `yaml:"filters" doc:"what is read: a record that one of these takes; without it, all"`
+		Capability text             `yaml:"capability" need:"true" oneof:"produce fetch" doc:"what is done with calls: they are written to the topic, or read it"`
+		Topic      topicName        `yaml:"topic" need:"true" doc:"topic of the requests, or the one that is read"`
+		ReplyTo    topicName        `yaml:"reply-to" doc:"topic of the replies; without it, calls are one-way"`
+		Acks       text             `yaml:"acks" oneof:"none leader_only in_sync_replicas" doc:"a minimum: all in-sync replicas acknowledge everything"`
+		Key        perCaller        `yaml:"key" doc:"key of the records; without it, the correlation id; may have ${guarded['NAME'].identity} and .attributes.X"`
+		Overrides  named[perCaller] `yaml:"overrides" doc:"headers of the records, before all others; with the same expressions"`
+		Filters    []filter         `yaml:"filters" doc:"what is read: a record that one of these takes; without it, all"`
 	} `yaml:"with" doc:"what becomes of the calls"`
 }
 
 // filter takes records of a topic that is read. All that it names must be so.
 type filter struct {
 	spot
-	Key     fixed        `yaml:"key" doc:"key of the record"`
-	Headers named[fixed] `yaml:"headers" doc:"headers that the record must have"`
+	Key     perCaller        `yaml:"key" doc:"key of the record; may have ${guarded['NAME'].identity} and .attributes.X"`
+	Headers named[perCaller] `yaml:"headers" doc:"headers that the record must have; with the same expressions"`
 }
 
 func (g *grpcKafka) leaps() (text, []leap) { return g.Exit, leapsOf(g.Routes) }
@@ -326,8 +347,8 @@ type kafkaCache struct {
 		Bootstrap anything `yaml:"bootstrap" idle:"nothing is cached"`
 		Topics    anything `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
-	Routes []route[topicWhen] `yaml:"routes" doc:"where to go, the first that matches"`
-	Exit   text               `yaml:"exit" doc:"the binding that follows where no route matches"`
+	Routes []behind[topicWhen] `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text                `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
 type topicWhen struct {
@@ -347,7 +368,7 @@ type kafkaClient struct {
 		Merged        anything                  `yaml:"merged" idle:"nothing is cached"`
 		Topics        anything                  `yaml:"topics" idle:"nothing is cached"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
+	Routes []onward `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
@@ -402,7 +423,7 @@ type kafkaGRPC struct {
 }
 
 type kafkaGRPCRoute struct {
-	route[kafkaGRPCWhen]
+	behind[kafkaGRPCWhen]
 	With struct {
 		Scheme    text      `yaml:"scheme" oneof:"http https" doc:"https where a tls client follows"`
 		Authority authority `yaml:"authority" doc:"the :authority of the calls; without it, the address of the service"`

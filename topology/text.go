@@ -28,6 +28,9 @@ func (t *Topology) Text() string {
 	if clusters := t.Clusters(); len(clusters) > 0 {
 		section("Kafka clusters", each(clusters, func(c *Cluster) []string { return []string{c.Binding, strings.Join(c.Brokers, ", "), c.security()} }))
 	}
+	if len(t.Guards) > 0 {
+		section("guards", each(t.Guards, (*Guard).row))
+	}
 	if len(t.Registries) > 0 {
 		section("schema registries", each(t.Registries, func(r *Registry) []string { return []string{r.Catalog, r.URL, r.security()} }))
 	}
@@ -48,16 +51,61 @@ func (t *Topology) Text() string {
 
 func (r NorthRoute) row() []string {
 	if r.Target != nil {
-		return []string{methods(r.Methods) + ofMetadata(r.Metadata), "-> " + r.Target.String(), "without Kafka", r.Binding}
+		return []string{r.conditions(), "-> " + r.Target.String(), "without Kafka", r.Binding}
 	}
 	if r.Fetch != nil {
-		return []string{methods(r.Methods) + ofMetadata(r.Metadata), "<- " + r.Topic, r.Fetch.text(), r.Binding}
+		return []string{r.conditions(), "<- " + r.Topic, r.Fetch.text(), r.Binding}
 	}
 	replies := "replies from " + r.ReplyTo
 	if r.ReplyTo == "" {
 		replies = "one-way"
 	}
-	return []string{methods(r.Methods) + ofMetadata(r.Metadata), "-> " + r.Topic, replies, r.Binding}
+	return []string{r.conditions(), "-> " + r.Topic, replies, r.Binding}
+}
+
+// conditions are what a route wants of a call.
+func (r NorthRoute) conditions() string {
+	return methods(r.Methods) + ofMetadata(r.Metadata) + ofGuards(r.Guarded)
+}
+
+// ofGuards is how people are told what a route wants of callers.
+func ofGuards(demands []Demand) string {
+	var all string
+	for _, d := range demands {
+		all += " guarded by " + d.Guard
+		if len(d.Roles) > 0 {
+			all += " (" + strings.Join(d.Roles, ", ") + ")"
+		}
+	}
+	return all
+}
+
+func (g *Guard) row() []string {
+	if x := g.X509; x != nil {
+		return []string{g.Name, "certificates", "identity " + string(x.Identity), "roles " + cmp.Or(strings.Join(x.roleNames(), ", "), "none")}
+	}
+	j := g.JWT
+	of := "of " + cmp.Or(j.Issuer, "any issuer")
+	if j.Audience != "" {
+		of += " for " + j.Audience
+	}
+	return []string{g.Name, "tokens " + of, "keys " + j.keysText(), "identity " + j.Identity + ", roles " + j.Roles}
+}
+
+// keysText says where the keys are.
+func (j *JWTGuard) keysText() string {
+	switch {
+	case j.KeysURL != "":
+		address, _, _ := strings.Cut(j.KeysURL, "?") // what follows may be a secret
+		return "of " + address
+	case len(j.Keys) > 0:
+		return fmt.Sprintf("of the file (%d)", len(j.Keys))
+	}
+	return "of the issuer"
+}
+
+func (x *X509Guard) roleNames() []string {
+	return distinct(x.Roles, func(r CertificateRole) string { return r.Role })
 }
 
 func (r Remote) rows() [][]string {
@@ -189,7 +237,7 @@ func (t *Topology) northRoutes() []NorthRoute {
 	seen := map[string]bool{}
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, r.Topic, r.ReplyTo, r.target(), r.Fetch.group()); !seen[key] {
+			if key := fmt.Sprint(r.Binding, r.Methods, r.Metadata, ofGuards(r.Guarded), r.Topic, r.ReplyTo, r.target(), r.Fetch.group()); !seen[key] {
 				seen[key] = true
 				all = append(all, r)
 			}

@@ -28,6 +28,7 @@ type Topology struct {
 	Methods    Methods // of all subjects of all catalogs
 	Protos     Protos  // what the catalogs are made of
 	Registries []*Registry
+	Guards     []*Guard // that tell who calls, and that a route wants
 
 	RegistryProtos []ProtoOfRegistry // that the catalogs are made of, too
 	Telemetry      Telemetry
@@ -44,6 +45,9 @@ type Listener struct {
 	GRPC    string         // name of the grpc server binding
 	Server  Server
 	Routes  []NorthRoute
+
+	Tokens       []TokenSource // where callers send what guards of type jwt look at
+	Certificates []string      // guards that look at the certificate of the connection
 }
 
 // Address is host:port.
@@ -101,6 +105,7 @@ type NorthRoute struct {
 	Binding  string          // name of the grpc-kafka binding, or of the grpc client binding
 	Methods  []MethodPattern // all of them must match: one per `when` on the way (grpc server, then grpc-kafka or grpc client)
 	Metadata wire.Metadata   // all of it must be there, too: see Takes
+	Guarded  []Demand        // and the caller must be known to each guard, and have the roles
 
 	Target *Target // of a route to a service, which has nothing of what follows; nil: of a route to a topic
 
@@ -111,7 +116,8 @@ type NorthRoute struct {
 	Overrides []wire.Header // the first headers of each record
 	Contract  wire.Contract
 
-	Fetch *Fetch // of a route that reads its topic, which writes nothing; nil: of one that writes requests
+	Fetch   *Fetch        // of a route that reads its topic, which writes nothing; nil: of one that writes requests
+	Callers []CallerValue // what of Key and Overrides depends on who calls: see Fill
 }
 
 // Matches reports whether the route takes a method, given as "package.Service/Method", of a call with the metadata that it wants.

@@ -74,21 +74,6 @@ func (h *headerValue) parse(value string) string {
 	return ""
 }
 
-// fixed is text that is the same for every call.
-type fixed struct{ text }
-
-func (*fixed) regexp() string { return "." }
-
-func (f *fixed) parse(value string) string {
-	switch {
-	case value == "":
-		return "must not be empty"
-	case strings.Contains(value, "${"):
-		return "must be the same for every call: only ${{env.NAME}} is known"
-	}
-	return ""
-}
-
 // metadataName is the name of gRPC metadata that may become a record header.
 type metadataName struct{ text }
 

@@ -61,6 +61,8 @@ type Metrics struct {
 	waiting       metric.Int64UpDownCounter
 	fetched       metric.Int64Counter
 	fetching      metric.Int64UpDownCounter
+	refused       metric.Int64Counter
+	keysFailed    metric.Int64Counter
 
 	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
 
@@ -70,7 +72,7 @@ type Metrics struct {
 
 // labels are what a measurement is of; those that do not apply are "".
 type labels struct {
-	service, method, status, topic, result, stage, reason, group, target, binding string
+	service, method, status, topic, result, stage, reason, group, target, binding, guard string
 }
 
 // durations are the buckets of all histograms of seconds.
@@ -98,7 +100,7 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 		to   *metric.Int64Counter
 	}{
 		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters}, {&skipped, &m.skipped},
-		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events}, {&fetched, &m.fetched},
+		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events}, {&fetched, &m.fetched}, {&refused, &m.refused}, {&keysFailed, &m.keysFailed},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
 		made(err)
@@ -117,7 +119,7 @@ func (m *Metrics) option(l labels) metric.MeasurementOption {
 	for _, a := range []struct{ name, value string }{
 		{"service", l.service}, {"method", l.method}, {"status", l.status}, {"topic", l.topic}, {"result", l.result},
 		{"stage", l.stage}, {"reason", l.reason}, {"group", l.group}, {"target", l.target},
-		{"binding", l.binding},
+		{"binding", l.binding}, {"guard", l.guard},
 	} {
 		if a.value != "" {
 			attributes = append(attributes, attribute.String(a.name, a.value))
@@ -218,6 +220,20 @@ func (m *Metrics) Fetches(method, topic string) (count func()) {
 	l.topic = topic
 	o := m.option(l)
 	return func() { m.fetched.Add(context.Background(), 1, o) }
+}
+
+// Refused counts a call that a guard keeps from its route. The reason is one of few.
+func (m *Metrics) Refused(guard, reason string) {
+	if m.on {
+		m.refused.Add(context.Background(), 1, m.option(labels{guard: guard, reason: reason}))
+	}
+}
+
+// KeysFailed counts a try to fetch the keys of a guard that has failed.
+func (m *Metrics) KeysFailed(guard string) {
+	if m.on {
+		m.keysFailed.Add(context.Background(), 1, m.option(labels{guard: guard}))
+	}
 }
 
 // DeadLetter counts a request of a topic that became a dead letter. The reason is one of few.

@@ -61,6 +61,8 @@ func everything(set *telemetry.Telemetry) {
 	m.Skipped("requests", "tombstone")
 	m.Rebalanced("group")
 	m.Waits("group", "client")
+	m.Refused("people", "expired")
+	m.KeysFailed("people")
 	m.Gone("group", "requests", 12)
 	m.Fetching("north", "requests")
 	m.Fetches(known, "requests")()

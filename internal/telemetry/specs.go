@@ -37,6 +37,8 @@ var (
 	waiting       = Spec{"kafka_grpc.calls.waiting", "{call}", "Calls that wait for their turn at the services of a grpc client binding", gauge, "group binding"}
 	fetching      = Spec{"kafka_grpc.fetch.calls", "{call}", "Calls that read a topic", gauge, "binding topic"}
 	fetched       = Spec{"kafka_grpc.fetch.messages", "{message}", "Messages that calls were given of a topic that they read", counter, perCall + " topic"}
+	refused       = Spec{"kafka_grpc.calls.refused", "{call}", "Calls that a guard keeps from all routes that would take them", counter, "guard reason"}
+	keysFailed    = Spec{"kafka_grpc.guard.keys.failures", "{try}", "Tries to fetch the keys of a guard that have failed; those of before stay", counter, "guard"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
 
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
@@ -82,7 +84,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &refused, &keysFailed}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

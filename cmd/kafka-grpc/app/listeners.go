@@ -26,6 +26,9 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 		Methods: t.Methods, Protos: t.Protos, Senders: map[string]grpcin.Sender{}, Readers: map[string]grpcin.Reader{}, Fetchers: map[string]grpcin.Fetcher{},
 		Calls: grpcin.NewCalls(t.Listeners, grpcin.Limits{}), Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Log: a.c.Log, Telemetry: a.telemetry,
 	}
+	if options.Guards, err = a.startGuards(ctx); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(t.Listeners, leadsToServices) {
 		client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
 		a.onStop(client.Close)

@@ -26,7 +26,7 @@ const (
 
 // Finding is the result of one trial.
 type Finding struct {
-	What   string `json:"what"` // certificate, broker, topic, limit, registry, schema or target
+	What   string `json:"what"` // certificate, broker, topic, limit, registry, schema, guard or target
 	Name   string `json:"name"`
 	Result Level  `json:"result"`
 	Detail string `json:"detail"`
@@ -36,7 +36,7 @@ type Finding struct {
 const renewalTime = 14 * 24 * time.Hour
 
 // Run tries all of a topology. The findings are in a fixed order: certificates, then brokers and topics of each cluster, then
-// schema registries, then targets.
+// schema registries, then guards, then targets.
 func Run(ctx context.Context, t *topology.Topology) []Finding {
 	var all []Finding
 	all = append(all, ownCertificates(t)...)
@@ -44,6 +44,7 @@ func Run(ctx context.Context, t *topology.Topology) []Finding {
 		all = append(all, cluster(t, c)...)
 	}
 	all = append(all, registries(ctx, t)...)
+	all = append(all, guards(ctx, t)...)
 	return append(all, targets(ctx, t)...)
 }
 
