@@ -152,8 +152,11 @@ func certificateOf(ctx context.Context) *x509.Certificate {
 	if !ok {
 		return nil
 	}
-	info, _ := p.AuthInfo.(heardInfo)
-	if secured, ok := info.AuthInfo.(credentials.TLSInfo); ok && len(secured.State.VerifiedChains) > 0 {
+	info := p.AuthInfo
+	if heard, ok := info.(heardInfo); ok {
+		info = heard.AuthInfo
+	}
+	if secured, ok := info.(credentials.TLSInfo); ok && len(secured.State.VerifiedChains) > 0 {
 		return secured.State.VerifiedChains[0][0]
 	}
 	return nil

@@ -406,7 +406,7 @@ func TestRefusedCallsAreTold(t *testing.T) {
 	}
 }
 
-// BenchmarkUnary is a call that a route takes, for all or for callers with a token.
+// BenchmarkUnary is a call that a route takes, for all, for callers with a token, or where browsers may call, too.
 func BenchmarkUnary(b *testing.B) {
 	i := issuertest.Start(b)
 	for _, tt := range []struct {
@@ -415,6 +415,7 @@ func BenchmarkUnary(b *testing.B) {
 	}{
 		{"open", nil},
 		{"guarded", []setting{guarded(b, i, "user")}},
+		{"beside browsers", []setting{browsers()}},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			f := start(b, tt.settings...)

@@ -3,6 +3,7 @@ package grpcin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"math"
 	"net"
@@ -27,11 +28,17 @@ const maxHeaderList = 16 << 20
 // listening are credentials that read along how connections begin.
 type listening struct {
 	credentials.TransportCredentials
+	web     *web        // nil: there are no browsers
+	secured *tls.Config // nil without TLS
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (l listening) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := l.TransportCredentials.ServerHandshake(raw)
+	begin := l.TransportCredentials.ServerHandshake
+	if l.web != nil {
+		begin = func(raw net.Conn) (net.Conn, credentials.AuthInfo, error) { return l.web.begin(raw, l.secured) }
+	}
+	conn, info, err := begin(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,7 +49,7 @@ func (l listening) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 
 // Clone implements credentials.TransportCredentials.
 func (l listening) Clone() credentials.TransportCredentials {
-	return listening{l.TransportCredentials.Clone()}
+	return listening{l.TransportCredentials.Clone(), l.web, l.secured}
 }
 
 // heardInfo leads from a call to its connection.

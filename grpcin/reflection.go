@@ -20,18 +20,18 @@ import (
 )
 
 // registerOwn adds the services that the server answers by itself: those that no route names.
-func (s *Server) registerOwn() {
+func (s *Server) registerOwn(to *grpc.Server) {
 	told := reflection.ServerOptions{Services: services{s}, DescriptorResolver: descriptors{s}}
 	for _, own := range []struct {
 		service  *grpc.ServiceDesc
 		register func()
 	}{
-		{&grpc_health_v1.Health_ServiceDesc, func() { grpc_health_v1.RegisterHealthServer(s.server, s.health) }},
+		{&grpc_health_v1.Health_ServiceDesc, func() { grpc_health_v1.RegisterHealthServer(to, s.health) }},
 		{&reflectionv1.ServerReflection_ServiceDesc, func() {
-			reflectionv1.RegisterServerReflectionServer(s.server, reflection.NewServerV1(told))
+			reflectionv1.RegisterServerReflectionServer(to, reflection.NewServerV1(told))
 		}},
 		{&reflectionv1alpha.ServerReflection_ServiceDesc, func() {
-			reflectionv1alpha.RegisterServerReflectionServer(s.server, reflection.NewServer(told))
+			reflectionv1alpha.RegisterServerReflectionServer(to, reflection.NewServer(told))
 		}},
 	} {
 		if !s.named(own.service.ServiceName) {

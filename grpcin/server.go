@@ -78,6 +78,7 @@ type Options struct {
 type Server struct {
 	options    Options
 	server     *grpc.Server
+	web        *web       // nil where browsers may not call
 	maxMessage int        // bytes
 	presented  *presented // nil without TLS
 	health     *healthService
@@ -183,17 +184,21 @@ func NewServer(o Options) (*Server, error) {
 	if slices.ContainsFunc(o.Listener.Routes, func(r topology.NorthRoute) bool { return len(r.Guarded) > 0 }) {
 		options = append(options, grpc.StreamInterceptor(s.guardReflection))
 	}
-	transport := insecure.NewCredentials()
-	if t := o.Listener.TLS; t != nil {
-		s.presented = newPresented(t, o.Log)
-		transport = credentials.NewTLS(s.presented.tlsConfig())
-	}
-	options = append(options, grpc.Creds(listening{transport}))
 	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
 	}
-	s.server = grpc.NewServer(options...)
-	s.registerOwn()
+	begins := listening{TransportCredentials: insecure.NewCredentials()}
+	if t := o.Listener.TLS; t != nil {
+		s.presented = newPresented(t, o.Log)
+		begins.secured = s.presented.tlsConfig()
+		begins.TransportCredentials = credentials.NewTLS(begins.secured)
+	}
+	if o.Listener.Browsers != nil {
+		s.web = newWeb(s, limits, append(slices.Clone(options), grpc.ChainStreamInterceptor(pace)))
+		begins.web = s.web
+	}
+	s.server = grpc.NewServer(append(options, grpc.Creds(begins))...)
+	s.registerOwn(s.server)
 	return s, nil
 }
 
@@ -212,9 +217,15 @@ func (s *Server) SetReady(ready bool) { s.health.set(ready) }
 // Serve accepts calls from l until ctx ends, and closes l. Then it takes no more calls; those in flight get the
 // drain time, and what is left ends with UNAVAILABLE. It returns when all handlers have: nil after such a stop,
 // else why it could not go on. A server serves once.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener) (err error) {
 	if len(s.options.Listener.Clients) > 0 {
 		l = forClients{l, s}
+	}
+	if s.web != nil {
+		l = forWeb{l}
+		forBrowsers := make(chan error, 1)
+		go func() { forBrowsers <- s.web.serve() }()
+		defer func() { err = errors.Join(err, <-forBrowsers) }()
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(l) }()
@@ -237,9 +248,17 @@ func (s *Server) stop() {
 	s.health.stop()
 	close(s.leaving)
 	drained := make(chan struct{})
+	if s.web != nil {
+		defer s.web.close() // when no call is left, or those that are had their time
+	}
 	go func() {
+		defer close(drained)
+		var both sync.WaitGroup
+		if s.web != nil {
+			both.Go(s.web.drain)
+		}
 		s.server.GracefulStop()
-		close(drained)
+		both.Wait()
 	}()
 	timer := time.NewTimer(s.options.Drain)
 	defer timer.Stop()
@@ -253,6 +272,9 @@ func (s *Server) stop() {
 	select {
 	case <-drained:
 	case <-timer.C:
+		if s.web != nil {
+			s.web.close()
+		}
 		s.server.Stop()
 		<-drained
 	}

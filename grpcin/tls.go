@@ -44,10 +44,18 @@ func configOf(t *topology.ServerTLS) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: t.Certificates,
-		NextProtos:   []string{"h2"},
+		NextProtos:   protocols(t),
 		ClientAuth:   t.ClientAuth,
 		ClientCAs:    t.ClientCAs,
 	}
+}
+
+// protocols are those that are offered; a gRPC client needs h2.
+func protocols(t *topology.ServerTLS) []string {
+	if len(t.ALPN) == 0 {
+		return []string{"h2"}
+	}
+	return t.ALPN
 }
 
 // current is the configuration for the next connection. Stores that cannot be read leave it as it was.

@@ -27,6 +27,8 @@ type compiler struct {
 	clusters       map[string]*Cluster // by name of the kafka client binding
 	north          map[string][]NorthRoute
 	tls            map[string]*ServerTLS
+	web            map[string]*Browsers  // by name of the http server binding
+	webServed      map[string]bool       // those that browsers reach
 	outward        map[string]*ClientTLS // by name of the tls client binding
 	registries     map[string]*Registry  // by catalog
 	registriesUsed map[string]bool
@@ -41,6 +43,7 @@ type compiler struct {
 func (c *compiler) compile(file string) *Topology {
 	c.protoNames = protoNames{byFile: map[string]string{}, taken: map[string]bool{}}
 	c.clusters, c.north = map[string]*Cluster{}, map[string][]NorthRoute{}
+	c.web, c.webServed = map[string]*Browsers{}, map[string]bool{}
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
 	c.guarding = map[string]bool{}
@@ -66,6 +69,7 @@ func (c *compiler) compile(file string) *Topology {
 			t.Remotes = append(t.Remotes, c.remote(b, spec))
 		}
 	}
+	c.unreachedBrowsers()
 	c.unusedRegistries()
 	t.Guards = t.usedGuards(c.callers)
 	t.Telemetry = c.telemetry()
@@ -89,11 +93,11 @@ func (c *compiler) binding(b *binding) {
 	case *tlsClient:
 		c.clientTLS(b, spec)
 	case *httpServer:
-		c.httpVersions(b, spec.Options.Versions)
+		c.httpVersions(b, spec.Options.Versions, c.browsers(b, spec) != nil)
 		c.tokenSources(spec)
 		c.gates(b)
 	case *httpClient:
-		c.httpVersions(b, spec.Options.Versions)
+		c.httpVersions(b, spec.Options.Versions, false)
 	case *grpcServer:
 		c.server(spec)
 		c.catalogRefs(spec.Catalog)
@@ -133,7 +137,8 @@ func (c *compiler) binding(b *binding) {
 	}
 }
 
-func (c *compiler) httpVersions(b *binding, versions []text) {
+// httpVersions checks what is spoken: HTTP/1.1 with browsers alone.
+func (c *compiler) httpVersions(b *binding, versions []text, browsers bool) {
 	h2 := len(versions) == 0
 	for _, v := range versions {
 		h2 = h2 || !v.ok || v.value == "h2"
@@ -143,8 +148,8 @@ func (c *compiler) httpVersions(b *binding, versions []text) {
 		return
 	}
 	for _, v := range versions {
-		if v.ok && v.value != "h2" {
-			c.report.warn(v.position, "%s has no effect: only h2 is spoken", v.place)
+		if v.ok && v.value != "h2" && !browsers {
+			c.report.warn(v.position, "%s has no effect: only h2 is spoken; http/1.1 is for browsers, which an http server takes with `options.access-control`", v.place)
 		}
 	}
 }

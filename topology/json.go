@@ -38,9 +38,24 @@ func listenerJSON(l Listener) object {
 		{"clients", optional(each(l.Clients, netip.Prefix.String))},
 		{"tls", serverTLSJSON(l.TLS)},
 		{"server", optionsJSON(l.Server)},
+		{"browsers", browsersJSON(l.Browsers)},
 		{"tokens", optional(each(l.Tokens, tokensJSON))},
 		{"certificates", optional(list(l.Certificates))},
 		{"routes", each(l.Routes, northJSON)},
+	}
+}
+
+func browsersJSON(w *Browsers) any {
+	if w == nil {
+		return nil
+	}
+	policy := "cross-origin"
+	if w.SameOrigin {
+		policy = "same-origin"
+	}
+	return object{
+		{"http1", w.HTTP1}, {"policy", policy}, {"origins", optional(w.Origins)}, {"headers", optional(w.Headers)}, {"expose", optional(w.Expose)},
+		{"credentials", w.Credentials}, {"max-age", w.MaxAge.String()},
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 func (t *Topology) Mermaid() string {
 	m := &mermaid{ids: map[string]string{}}
 	for _, l := range t.Listeners {
-		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.from())
+		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.Browsers.from()+l.from())
 		for _, r := range l.Routes {
 			if r.Target != nil {
 				m.edge(port, m.node(`(["%s"])`, r.Target.String()), r.conditions())

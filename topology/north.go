@@ -43,7 +43,11 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 			}
 		}
 		if to != nil {
-			l.Tokens = c.tokenSources(to.spec.(*httpServer))
+			http := to.spec.(*httpServer)
+			l.Tokens = c.tokenSources(http)
+			if w := c.browsers(to, http); w != nil && (w.HTTP1 || l.TLS != nil) { // HTTP/2 without TLS is for others
+				l.Browsers, c.webServed[to.name] = w, true
+			}
 			_, inner := c.gates(to)
 			gates = beyond(gates, inner)
 		}

@@ -221,8 +221,8 @@ func (c *tlsClient) leaps() (text, []leap) { return c.Exit, leapsOf(c.Routes) }
 type httpServer struct {
 	common
 	Options struct {
-		Versions      []text                   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
-		AccessControl accessControl            `yaml:"access-control" idle:"gRPC clients are no browsers"`
+		Versions      []text                   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one; http/1.1 is for browsers; without it, both"`
+		AccessControl accessControl            `yaml:"access-control" doc:"browsers may call, with gRPC-Web, and those of these pages"`
 		Authorization named[httpAuthorization] `yaml:"authorization" doc:"how the guards that know tokens get them, by the guard's name"`
 		Overrides     anything                 `yaml:"overrides" later:"*"`
 	} `yaml:"options"`
@@ -230,14 +230,28 @@ type httpServer struct {
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
 }
 
+// accessControl says which pages browsers may call from. It may be missing: browsers may not call then.
 type accessControl struct {
-	Policy      text     `yaml:"policy" oneof:"same-origin cross-origin" doc:"who may call"`
-	Origins     anything `yaml:"allow.origins" doc:"for browsers"`
-	Methods     anything `yaml:"allow.methods" doc:"for browsers"`
-	Headers     anything `yaml:"allow.headers" doc:"for browsers"`
-	Credentials anything `yaml:"allow.credentials" doc:"for browsers"`
-	MaxAge      anything `yaml:"max-age" doc:"for browsers"`
-	Expose      anything `yaml:"expose.headers" doc:"for browsers"`
+	given  bool
+	values accessControlValues
+}
+
+type accessControlValues struct {
+	spot
+	Policy      text     `yaml:"policy" need:"true" oneof:"same-origin cross-origin" doc:"pages of the server's own address alone, or of others, too"`
+	Origins     []origin `yaml:"allow.origins" doc:"the others, such as https://app.example.com; without it, all"`
+	Methods     []text   `yaml:"allow.methods" doc:"methods of HTTP; POST must be one; without it, POST"`
+	Headers     []text   `yaml:"allow.headers" doc:"metadata that pages may send; without it, all"`
+	Credentials text     `yaml:"allow.credentials" oneof:"true false" doc:"whether browsers may send cookies and certificates, which needs allow.origins"`
+	MaxAge      int      `yaml:"max-age" is:"count" doc:"seconds for which browsers need not ask again"`
+	Expose      []text   `yaml:"expose.headers" doc:"metadata of answers that pages may see; without it, all"`
+}
+
+func (a *accessControl) inner() any { return &a.values }
+
+func (a *accessControl) decode(d *decoder, n ast.Node, at position, p place) {
+	a.given = true
+	d.value(n, at, valueOf(&a.values), p, "")
 }
 
 func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }

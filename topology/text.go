@@ -22,7 +22,9 @@ func (t *Topology) Text() string {
 		_ = texttable.Write(&b, rows, 0) // a builder takes all
 	}
 	if len(t.Listeners) > 0 {
-		section("listeners", each(t.Listeners, func(l Listener) []string { return []string{l.Address(), transport(l.TLS) + l.from(), l.Binding} }))
+		section("listeners", each(t.Listeners, func(l Listener) []string {
+			return []string{l.Address(), transport(l.TLS) + l.Browsers.from() + l.from(), l.Binding}
+		}))
 		section("north routes", each(t.northRoutes(), NorthRoute.row))
 	}
 	if clusters := t.Clusters(); len(clusters) > 0 {

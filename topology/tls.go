@@ -21,7 +21,15 @@ func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
 			t.ServerNames = append(t.ServerNames, name.value)
 		}
 	}
-	c.alpn(b, o.ALPN)
+	var browsers *Browsers
+	if to, _ := c.gates(b); to != nil {
+		browsers = c.browsers(to, to.spec.(*httpServer))
+	}
+	http1 := browsers != nil && browsers.HTTP1
+	c.alpn(b, o.ALPN, http1)
+	if http1 && (len(o.ALPN) == 0 || slices.ContainsFunc(o.ALPN, func(name text) bool { return name.value == "http/1.1" })) {
+		t.ALPN = append(t.ALPN, "http/1.1")
+	}
 	v := c.vault(spec.Vault)
 	if v == nil {
 		return t
@@ -70,7 +78,7 @@ func (c *compiler) clientTLS(b *binding, spec *tlsClient) *ClientTLS {
 	o := &spec.Options
 	t := &ClientTLS{Binding: b.name}
 	c.outward[b.name] = t
-	c.alpn(b, o.ALPN)
+	c.alpn(b, o.ALPN, false)
 	t.Config = c.outwardTLS(b.spot, spec.Vault, &o.outward)
 	return t
 }
@@ -97,12 +105,12 @@ func (c *compiler) outwardTLS(of spot, vault text, o *outward) *tls.Config {
 	return config
 }
 
-// alpn checks the protocols that a tls binding offers.
-func (c *compiler) alpn(b *binding, names []text) {
+// alpn checks the protocols that a tls binding offers: http/1.1 where browsers may speak it.
+func (c *compiler) alpn(b *binding, names []text, http1 bool) {
 	h2 := len(names) == 0
 	for _, name := range names {
 		h2 = h2 || !name.ok || name.value == "h2"
-		if name.ok && name.value != "h2" {
+		if name.ok && name.value != "h2" && !(name.value == "http/1.1" && http1) {
 			c.report.warn(name.position, "%s has no effect: only h2 is spoken", name.place)
 		}
 	}

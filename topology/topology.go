@@ -46,6 +46,7 @@ type Listener struct {
 	Server  Server
 	Routes  []NorthRoute
 
+	Browsers     *Browsers     // that may call, too; nil: none
 	Tokens       []TokenSource // where callers send what guards of type jwt look at
 	Certificates []string      // guards that look at the certificate of the connection
 }
@@ -57,7 +58,7 @@ func (l Listener) Address() string { return net.JoinHostPort(l.Host, strconv.Ito
 type ServerTLS struct {
 	Certificates []tls.Certificate // in the order of `keys`
 	ServerNames  []string          // `sni`; empty: any name
-	ALPN         []string          // always h2 alone: gRPC needs HTTP/2
+	ALPN         []string          // h2, and where browsers may speak it http/1.1
 
 	ClientAuth tls.ClientAuthType // `mutual`
 	ClientCAs  *x509.CertPool     // whose clients are let in; nil where none are asked

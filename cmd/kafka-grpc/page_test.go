@@ -30,7 +30,7 @@ type browser struct {
 	errors []string // on the console
 }
 
-func newBrowser(t *testing.T, url string) *browser {
+func newBrowser(t *testing.T, url string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
@@ -51,10 +51,10 @@ func newBrowser(t *testing.T, url string) *browser {
 	}
 	// Not of t.Context(), which ends before the cleanup: the browser would be killed, and its children still write.
 	ctx, cancelTime := context.WithTimeout(context.Background(), patience)
-	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
+	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, slices.Concat(chromedp.DefaultExecAllocatorOptions[:], more, []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("no-proxy-server", true),
-		chromedp.Flag("disable-component-update", true))...)
+		chromedp.Flag("disable-component-update", true)})...)
 	ctx, cancel := chromedp.NewContext(ctx)
 	listening := make(chan struct{})
 	t.Cleanup(func() {
