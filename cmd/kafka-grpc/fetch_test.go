@@ -157,7 +157,7 @@ func TestFetchOfWhatCannotBeRead(t *testing.T) {
 	}{
 		{name: "a partition that there is not", md: []string{"last-message-id", wire.EncodeProgressText(map[int32]int64{1: 5})}, code: codes.InvalidArgument, text: `topic "messages" has 1 partitions`},
 		{name: "not allowed", fault: kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1}, code: codes.Internal, text: "TOPIC_AUTHORIZATION_FAILED"},
-		{name: "a group that is not allowed", fault: kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1}, md: []string{"fetch-group", "g"}, code: codes.Internal, text: "GROUP_AUTHORIZATION_FAILED"},
+		{name: "a group that is not allowed", fault: kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1}, md: []string{"fetch-group", "g"}, code: codes.Internal, text: `reading topic "messages": unable to join group session: GROUP_AUTHORIZATION_FAILED`},
 		{name: "gone", fault: kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.UnknownTopicOrPartition, Count: -1}, code: codes.NotFound, text: "UNKNOWN_TOPIC_OR_PARTITION"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

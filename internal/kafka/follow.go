@@ -67,8 +67,9 @@ type Followed struct {
 func (f *Followers) Follow(ctx context.Context, what Followed, begun func() error, each func(wire.Record) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	t := &Tail{log: f.log, logged: f.logged, next: map[partition]int64{}, failed: map[partition]error{}, end: end,
-		lost: func(_, oldest, _ int64) int64 { return oldest }}
+	t := &Tail{log: f.log, logged: f.logged, next: map[partition]int64{}, failed: map[partition]error{},
+		lost: func(_, oldest, _ int64) int64 { return oldest },
+		end:  func(err error) { end(fmt.Errorf("reading topic %q: %w", what.Topic, err)) }}
 	options := append(f.cluster.readOptions(), kgo.MetadataMaxAge(tailPartitions), kgo.WithHooks(tailHooks{t, ctx}),
 		kgo.FetchMaxBytes(followBytes), kgo.FetchMaxPartitionBytes(followPartitionBytes), kgo.FetchMaxWait(followWait))
 	take := each
@@ -199,11 +200,11 @@ func (t *Tail) watch(ctx context.Context, what Followed, partitions int32) {
 		_, _, err := t.client.PartitionLeader(what.Topic, math.MaxInt32) // what the last look at the topic came to
 		switch {
 		case Refused(err):
-			t.end(fmt.Errorf("reading topic %q: %w", what.Topic, err))
+			t.end(err)
 		case !errors.Is(err, kerr.UnknownTopicOrPartition):
 			there = time.Now()
 		case time.Since(there) > followGone:
-			t.end(fmt.Errorf("reading topic %q: %w", what.Topic, err))
+			t.end(err)
 		}
 	}
 }

@@ -177,7 +177,7 @@ func (t *Tail) take(ctx context.Context, fetched kgo.FetchTopicPartition) {
 		return
 	}
 	if t.end != nil && Refused(fetched.Err) {
-		t.end(fmt.Errorf("reading topic %q: %w", p.topic, fetched.Err))
+		t.end(fetched.Err)
 		return
 	}
 	t.warn(ctx, p, fetched.Err)
