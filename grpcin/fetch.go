@@ -98,7 +98,7 @@ func (s *Server) fetch(stream grpc.ServerStream, route topology.NorthRoute, name
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	s.warn(f.call, "a topic cannot be read for a call", "topic", route.Topic, "group", what.Group, "error", err)
+	s.warn(f.call, "a topic cannot be read for a call", "topic", route.Topic, "group", what.Group, "error", status.Convert(err).Message())
 	return err
 }
 

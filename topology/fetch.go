@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"kafkagrpc/wire"
 )
 
@@ -105,6 +107,9 @@ func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) (f *Fetch, callers []C
 		}
 	}
 	f = &Fetch{Fetching: b.spec.(*grpcKafka).Options.Fetching}
+	for _, w := range r.When {
+		c.freeField(w.Method, f.Field)
+	}
 	for i := range with.Filters {
 		given := &with.Filters[i]
 		filter := Filter{}
@@ -129,6 +134,28 @@ func (c *compiler) fetchOf(b *binding, r *grpcKafkaRoute) (f *Fetch, callers []C
 	}
 	f.Group = c.groupPrefix(b, with.Topic.value, f.Filters)
 	return f, callers
+}
+
+// freeField reports replies whose messages have something else in the field of the position, which would take its place.
+func (c *compiler) freeField(m methodPattern, number int32) {
+	if !m.ok || m.value == "*" {
+		return
+	}
+	for _, name := range c.methods.names() {
+		if !MethodPattern(m.value).Matches(name) {
+			continue
+		}
+		found, _ := c.protos.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(name, "/", ".")))
+		method, ok := found.(protoreflect.MethodDescriptor)
+		if !ok {
+			continue
+		}
+		field := method.Output().Fields().ByNumber(protoreflect.FieldNumber(number))
+		if field != nil && (field.Kind() != protoreflect.BytesKind || field.IsList()) {
+			c.report.problem(m.position, "%s: `%s` of %s has the number %d, which is that of the position; choose another one in `options.reliability.field`, or make it bytes",
+				m.place, field.Name(), method.Output().FullName(), number)
+		}
+	}
 }
 
 // text says what is read of a topic, of the headers the names.
