@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"kafkagrpc/e2e/realkafka"
+	"kafkagrpc/wire"
 )
 
 const (
@@ -571,6 +572,82 @@ func TestFanoutOverAnOutage(t *testing.T) {
 	if n := proxy.count("panic"); n > 0 {
 		t.Error(proxy.output())
 	}
+}
+
+// An empty topic, messages that a caller does not take, a topic that is deleted, and one that is made anew.
+func TestFanoutOfOddTopics(t *testing.T) {
+	large := fmt.Sprint(10 * mebi)
+	configs := map[string]*string{"max.message.bytes": &large}
+	w := newFanout(t, 1, configs)
+	proxy := w.fanout()
+	client := dial(t, plainAddress)
+	r := client.reader()
+	r.open()
+	if _, err := r.stream.Header(); err != nil { // which comes, though there is no message
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	late, err := client.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+fanoutMethod)
+	if err == nil {
+		err = late.RecvMsg(&[]byte{})
+	}
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("at its deadline, a call on an empty topic ends with %v", err)
+	}
+	writer := func() *kgo.Client {
+		return w.client(kgo.ProducerBatchMaxBytes(10*mebi), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	}
+	p := writer()
+	put := func(text string) {
+		t.Helper()
+		if err := p.ProduceSync(t.Context(), &kgo.Record{Topic: fanoutTopic, Value: message(text)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("small")
+	if got := r.read(1); got[0] != "small" {
+		t.Errorf("%q", got)
+	}
+	put(strings.Repeat("x", 5*mebi))
+	if _, err := r.next(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message that is too large for the caller: %v", err)
+	}
+	put("behind it")
+	ctx, cancel = context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "last-message-id", r.last), patience)
+	defer cancel()
+	able, err := client.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+fanoutMethod, grpc.MaxCallRecvMsgSize(10*mebi))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{5 * mebi, 9} {
+		var m []byte
+		if err := able.RecvMsg(&m); err != nil || len(m) < size || len(m) > size+20 {
+			t.Errorf("%d bytes, not %d: %v", len(m), size, err)
+		}
+	}
+	admin := kadm.NewClient(p)
+	deleted, err := admin.DeleteTopics(t.Context(), fanoutTopic)
+	if err != nil || deleted.Error() != nil {
+		t.Fatal(err, deleted.Error())
+	}
+	if err := able.RecvMsg(&[]byte{}); status.Code(err) != codes.NotFound {
+		t.Errorf("its topic was deleted: %v", err)
+	}
+	none := client.reader()
+	none.open()
+	if _, err := none.next(); status.Code(err) != codes.NotFound {
+		t.Errorf("there is no topic: %v", err)
+	}
+	w.create(1, configs, fanoutTopic)
+	p = writer()
+	put("anew")
+	r.last = wire.EncodeProgressText(map[int32]int64{0: 3}) // of the topic before
+	r.open()
+	if got, err := r.next(); got != "anew" {
+		t.Errorf("%q, %v", got, err)
+	}
+	proxy.awaitText("the offset to read next is gone")
 }
 
 // echoMessagesFile writes calls to a topic that is its own reply topic.
