@@ -138,7 +138,13 @@ func (s *Store) flush() error {
 	s.batch.Reset()
 	var text []byte
 	size := 0
+	more := make(map[string]int64)
 	for key, value := range s.leaving { // which nobody else changes
+		if s.marks.of != nil {
+			if err := s.marks.change(s.db, &s.batch, key, value, more); err != nil {
+				return s.fail(err)
+			}
+		}
 		text = append(append(text[:0], keyPrefix...), key...)
 		if value == nil {
 			s.batch.Delete(text)
@@ -148,7 +154,11 @@ func (s *Store) flush() error {
 		size += len(text) + len(value)
 	}
 	if next > 0 {
-		s.batch.Put([]byte(offsetKey), strconv.AppendInt(text[:0], next-1, 10))
+		text = strconv.AppendInt(text[:0], next-1, 10)
+		s.batch.Put([]byte(offsetKey), text)
+		if s.marks.of != nil {
+			s.batch.Put([]byte(markedKey), text)
+		}
 	}
 	if err := s.db.Write(&s.batch, nil); err != nil {
 		return s.fail(err)
@@ -159,6 +169,7 @@ func (s *Store) flush() error {
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	clear(s.leaving)
+	s.marks.count(more)
 	s.stored = next
 	return nil
 }

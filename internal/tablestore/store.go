@@ -43,6 +43,7 @@ type Stores struct {
 	MaxAge     time.Duration                                      // of a store that is continued
 	Partitions int                                                // of the table, whose stores share the memory for writing; 0: one
 	End        func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
+	Marks      func(row []byte) []Mark                            // of a row that is to be found beside its key; nil: none is
 	Tend       func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
 
 	// Failed is told once of a store that is of no use any more and must be opened anew: the disk has refused a row, or it has
@@ -113,6 +114,20 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 			}
 		}
 	}
+	marks := marker{of: b.Marks}
+	err = marks.open(db, orNone(offset))
+	if leveldberrors.IsCorrupted(err) {
+		b.Log.Error("the local store of a partition is corrupt: it is removed and recovered from the changelog", "store", path, "error", err)
+		if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
+			return nil, err
+		}
+		if db, offset, err = b.openLevelDB(path); err == nil {
+			err = marks.open(db, orNone(offset))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if offset == nil {
 		// An empty store is as good as the moment at which it begins to read the changelog.
 		err = errors.Join(writeFreshness(path), b.writeTopicID(path))
@@ -125,7 +140,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	s := &Store{
 		db: db, dir: b.Dir, path: path, Partition: partition, log: b.Log,
 		failed: b.Failed, keep: b.Keep, end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
-		rows: make(map[string][]byte), leaving: make(map[string][]byte), dirty: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		marks: marks, rows: make(map[string][]byte), leaving: make(map[string][]byte), dirty: make(chan struct{}, 1), full: make(chan struct{}, 1),
 	}
 	s.room.L = &s.mem
 	if offset != nil {
@@ -137,6 +152,14 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		s.tenders.Go(func() { b.Tend(tending, s) })
 	}
 	return s, nil
+}
+
+// orNone is an offset, or one that there is not.
+func orNone(offset *int64) int64 {
+	if offset == nil {
+		return -1
+	}
+	return *offset
 }
 
 // outdated says why a store that has the changelog, which ends at end, up to offset cannot be continued from there; "" if it can.
@@ -261,6 +284,7 @@ type Store struct {
 
 	writing sync.Mutex // held by the one that writes
 	batch   leveldb.Batch
+	marks   marker
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack

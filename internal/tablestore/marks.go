@@ -1,0 +1,169 @@
+package tablestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+	"github.com/syndtr/goleveldb/leveldb/util"
+)
+
+// Few rows of a table are to be found by something else than their key, and among millions of others. Each has marks, which stand in the
+// store beside the rows, in the order of lane, number and key. They are written in the batch of their row, so that they are right whatever ends the process:
+// also what the recovery of a store reads, and what a copy follows, is marked.
+
+// Mark is where a row is found beside its key.
+type Mark struct {
+	Lane string // at most 64 KiB
+	At   int64  // the order in the lane; not negative
+}
+
+const (
+	// markPrefix stands before all marks in a store.
+	markPrefix = "m/"
+	// markedKey has the offset up to which the marks are right: another one than that of the rows is of a program that knew of none.
+	markedKey = "__marked"
+)
+
+// lanePrefix stands before all marks of a lane.
+func lanePrefix(lane string) []byte {
+	return append(binary.BigEndian.AppendUint16([]byte(markPrefix), uint16(len(lane))), lane...)
+}
+
+func (m Mark) key(of string) []byte {
+	return append(binary.BigEndian.AppendUint64(lanePrefix(m.Lane), uint64(m.At)), of...)
+}
+
+// marker keeps the marks of a store. The one that writes the store owns it; counts is guarded by Store.mem.
+type marker struct {
+	of     func(row []byte) []Mark // nil: nothing is marked
+	any    bool                    // there may be marks
+	counts map[string]int64        // by lane; those without any are left out
+}
+
+// open finds out what is marked in a store that has the changelog up to offset, and marks anew what a program wrote that knew of no marks.
+func (m *marker) open(db *database, offset int64) error {
+	m.counts = make(map[string]int64)
+	if m.of == nil {
+		return nil
+	}
+	at, err := db.Get([]byte(markedKey), nil)
+	if err != nil && !errors.Is(err, leveldb.ErrNotFound) {
+		return err
+	}
+	if string(at) != strconv.FormatInt(offset, 10) {
+		if err := m.renew(db, offset); err != nil {
+			return err
+		}
+	}
+	marks := db.NewIterator(util.BytesPrefix([]byte(markPrefix)), &opt.ReadOptions{DontFillCache: true})
+	defer marks.Release()
+	for marks.Next() {
+		m.any = true
+		key := marks.Key()[len(markPrefix):]
+		m.counts[string(key[2:2+int(binary.BigEndian.Uint16(key))])]++
+	}
+	return marks.Error()
+}
+
+// renew marks all rows of a store.
+func (m *marker) renew(db *database, offset int64) error {
+	var batch leveldb.Batch
+	write := func(least int) error {
+		if batch.Len() < least {
+			return nil
+		}
+		err := db.Write(&batch, nil)
+		batch.Reset()
+		return err
+	}
+	const step = 1000
+	marks := db.NewIterator(util.BytesPrefix([]byte(markPrefix)), &opt.ReadOptions{DontFillCache: true})
+	defer marks.Release()
+	for marks.Next() {
+		batch.Delete(marks.Key())
+		if err := write(step); err != nil {
+			return err
+		}
+	}
+	rows := db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
+	defer rows.Release()
+	for rows.Next() {
+		for _, mark := range m.of(rows.Value()) {
+			batch.Put(mark.key(string(rows.Key()[len(keyPrefix):])), sizeOf(rows.Value()))
+		}
+		if err := write(step); err != nil {
+			return err
+		}
+	}
+	batch.Put([]byte(markedKey), strconv.AppendInt(nil, offset, 10))
+	return errors.Join(marks.Error(), rows.Error(), write(0))
+}
+
+func sizeOf(row []byte) []byte { return binary.AppendUvarint(nil, uint64(len(row))) }
+
+// change adds to a batch what becomes of the marks of a key that gets a row, nil for none, and notes in by how many there are more of each lane.
+func (m *marker) change(db *database, batch *leveldb.Batch, key string, row []byte, more map[string]int64) error {
+	var now []Mark
+	if row != nil {
+		now = m.of(row)
+	}
+	if m.any {
+		before, err := db.Get([]byte(keyPrefix+key), nil)
+		if err != nil && !errors.Is(err, leveldb.ErrNotFound) {
+			return err
+		}
+		for _, mark := range m.of(before) {
+			batch.Delete(mark.key(key))
+			more[mark.Lane]--
+		}
+	}
+	for _, mark := range now {
+		batch.Put(mark.key(key), sizeOf(row))
+		more[mark.Lane]++
+		m.any = true
+	}
+	return nil
+}
+
+// count takes in what change has noted.
+func (m *marker) count(more map[string]int64) {
+	for lane, n := range more {
+		if m.counts[lane] += n; m.counts[lane] == 0 {
+			delete(m.counts, lane)
+		}
+	}
+}
+
+// Lanes are those in which rows are marked, and how many of them, but for those that were set in the last moment.
+func (s *Store) Lanes() map[string]int64 {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	return maps.Clone(s.marks.counts)
+}
+
+// Marked visits the marks of a lane in their order, as they are when it is called, until visit answers false. key is only good within visit, and
+// size the bytes of the row. As Each it is for what tends the store.
+func (s *Store) Marked(lane string, visit func(at int64, key []byte, size int) bool) error {
+	prefix := lanePrefix(lane)
+	marks := s.iterate(util.BytesPrefix(prefix))
+	defer marks.Release()
+	for marks.Next() {
+		rest := marks.Key()[len(prefix):]
+		size, _ := binary.Uvarint(marks.Value())
+		if !visit(int64(binary.BigEndian.Uint64(rest)), rest[8:], int(size)) {
+			break
+		}
+	}
+	return s.note(marks.Error())
+}
+
+// LanesNow are the lanes in which rows are marked now, sorted.
+func (s *Store) LanesNow() []string {
+	_ = s.flush() // an error is a failure, which is told
+	return slices.Sorted(maps.Keys(s.Lanes()))
+}
