@@ -21,6 +21,7 @@ type breaker struct {
 	mu         sync.Mutex // guards what follows
 	failures   int        // in a row, while closed
 	open       bool
+	since      time.Time // while open: when it has opened
 	generation int       // how often it has opened
 	until      time.Time // while open: no probe before
 	probing    bool      // while open: the one probe is being made
@@ -56,9 +57,9 @@ const (
 	closed
 )
 
-// enter waits while the breaker is open, until ctx ends or closing is closed. held is how long it waited. With an
+// enter waits while the breaker is open, until ctx ends or closing is closed, or the call is parked. held is how long it waited. With an
 // error there is no pass; else it must be given back with leave.
-func (b *breaker) enter(ctx context.Context, closing <-chan struct{}) (p pass, held time.Duration, err error) {
+func (b *breaker) enter(ctx context.Context, closing <-chan struct{}, park *parking) (p pass, held time.Duration, err error) {
 	if err := ctx.Err(); err != nil {
 		return pass{}, 0, err
 	}
@@ -80,6 +81,7 @@ func (b *breaker) enter(ctx context.Context, closing <-chan struct{}) (p pass, h
 		b.wakeFirst() // whoever goes, with or without a pass, leaves somebody who watches the clock
 		held = time.Since(begun)
 	}()
+	var parked <-chan time.Time
 	for b.open {
 		var alarm <-chan time.Time
 		if b.queue.Front() == place && !b.probing {
@@ -90,10 +92,19 @@ func (b *breaker) enter(ctx context.Context, closing <-chan struct{}) (p pass, h
 			}
 			alarm = time.After(left) // not referenced any more, it is collected before it fires
 		}
+		if until := park.patience(b.since); parked == nil && !until.IsZero() {
+			left := time.Until(until)
+			if left <= 0 {
+				return pass{}, 0, errParked
+			}
+			parked = time.After(left)
+		}
 		b.mu.Unlock()
 		select {
 		case <-alarm:
 		case <-me.wake:
+		case <-parked:
+			err = errParked
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-closing:
@@ -132,7 +143,8 @@ func (b *breaker) leave(p pass, v verdict) (did change, open bool) {
 	case v == failed:
 		b.failures++
 		if b.policy.Failures > 0 && b.failures >= b.policy.Failures {
-			b.open, b.until = true, time.Now().Add(b.policy.Open)
+			b.open, b.since = true, time.Now()
+			b.until = b.since.Add(b.policy.Open)
 			b.generation++
 			return opened, true
 		}

@@ -57,6 +57,7 @@ type Call struct {
 	Metadata metadata.MD // reserved names in it, such as grpc-timeout, are not sent; must not be changed any more
 	Message  []byte      // protobuf; must not be changed any more
 	Pace     *Pace       // of a Caller's attempts; nil: none
+	Park     *Park       // of a Caller's calls; nil: they end when they have a result
 }
 
 // Result is how a call ended. Rich error details are in Trailer, as grpc-status-details-bin.
@@ -71,6 +72,8 @@ type Result struct {
 	Attempts  int  // that were made. 0: the service saw nothing of the call
 	Exhausted bool // the status is retryable, but no time was left for another attempt
 	Idle      bool // the last attempt was ended by [Policy.AttemptIdle]
+
+	Parked *Progress // there is no result yet, but that of the last attempt: see [Park]
 }
 
 // Client calls services. It connects to a target at its first call, keeps one connection for each distinct

@@ -111,10 +111,11 @@ func (p *Pace) leave() {
 	}
 }
 
-// queue is where the attempts of a call wait for their turn, and who is told when one begins and ends to, if anybody.
+// queue is where the attempts of a call wait for their turn, who is told when one begins and ends to, if anybody, and when it is not waited for.
 type queue struct {
 	pace    *Pace
 	waiting func(bool)
+	park    *parking // at the breaker and in pauses; nil: never
 }
 
 // turn waits until the pace lets the attempt of a pass go on, and answers for how long it has waited. Without a turn the pass is

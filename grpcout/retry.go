@@ -90,10 +90,10 @@ func NewCaller(c *Client, p Policy) *Caller {
 
 // Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
 // target is open, and before each attempt for its turn where the call has a [Pace]. The result is that of the last attempt. A deadline that passes
-// while the call waits is DEADLINE_EXCEEDED only where no attempt was made before. A context with a deadline must end soon after the call: what a service goes on
+// while the call waits is DEADLINE_EXCEEDED only where no attempt was made before. A call with a [Park] may end before it has a result. A context with a deadline must end soon after the call: what a service goes on
 // sending on an attempt ends with it.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, call.Method, queue{pace: call.Pace}, func(ctx context.Context, _ *visit) (Result, bool, bool) {
+	return c.make(ctx, t, call.Method, queue{pace: call.Pace, park: call.Park.begin(time.Now())}, func(ctx context.Context, _ *visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
@@ -110,13 +110,22 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 	b := c.breaker(t)
 	begun := time.Now()
 	var uncounted time.Duration // of the time since begun
-	limit := c.policy.Retry.Initial
-	var r Result
+	limit := q.park.pauseLimit(c.policy.Retry.Initial)
+	r := q.park.before()
+	if pause := q.park.pause(); pause > 0 {
+		if err := sleep(ctx, pause, c.client.life.Done()); err != nil {
+			return notMade(t, r, heldUntil(t, 0), err)
+		}
+		uncounted += pause // it was counted before
+	}
 	for {
-		p, held, err := b.enter(ctx, c.client.life.Done())
+		p, held, err := b.enter(ctx, c.client.life.Done(), q.park)
 		uncounted += held
 		if held > 0 {
 			observer.Held(ctx, held)
+		}
+		if errors.Is(err, errParked) {
+			return q.park.parked(t, r, time.Since(begun)-uncounted+q.park.elapsed(), limit, 0)
 		}
 		if err != nil {
 			return notMade(t, r, heldUntil(t, held), err)
@@ -152,11 +161,14 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 				limit = c.policy.Retry.Max
 			}
 		}
-		elapsed := now.Sub(begun) - uncounted
+		elapsed := now.Sub(begun) - uncounted + q.park.elapsed()
 		deadline, bounded := ctx.Deadline()
 		if pause >= c.policy.Retry.MaxElapsed-elapsed || bounded && !now.Add(pause).Before(deadline) {
 			r.Exhausted = true
 			return r
+		}
+		if q.park.outlasts(now, pause) && (!open || q.park.Held) {
+			return q.park.parked(t, r, elapsed, limit, pause)
 		}
 		observer.Backoff(ctx, pause, r)
 		if err := sleep(ctx, pause, c.client.life.Done()); err != nil {

@@ -45,7 +45,7 @@ const replayBytes = 1 << 20
 // lets it in like other calls; the first message, or the end, tells about the target. Messages of the result are nil.
 func (c *Caller) Stream(ctx context.Context, t Target, s Stream) Result {
 	sent := &sent{next: s.Next}
-	return c.make(ctx, t, s.Method, queue{s.Pace, s.Waiting}, func(ctx context.Context, v *visit) (Result, bool, bool) {
+	return c.make(ctx, t, s.Method, queue{pace: s.Pace, waiting: s.Waiting}, func(ctx context.Context, v *visit) (Result, bool, bool) {
 		// A silent stream says nothing of its target, and must not keep other calls waiting as the one probe.
 		silence := time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) })
 		defer silence.Stop()
