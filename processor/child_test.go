@@ -77,7 +77,13 @@ func TestChildProcess(t *testing.T) {
 // startChild starts one. The session time-out is what the broker needs at least to see that it is gone; 0: the default.
 func (b *testbench) startChild(t *testing.T, session time.Duration) *child {
 	t.Helper()
-	c := &child{t: t, dir: t.TempDir(), lines: make(chan string, 10_000), read: make(chan struct{})}
+	return b.startChildIn(t, t.TempDir(), session)
+}
+
+// startChildIn starts one in a state folder.
+func (b *testbench) startChildIn(t *testing.T, dir string, session time.Duration) *child {
+	t.Helper()
+	c := &child{t: t, dir: dir, lines: make(chan string, 10_000), read: make(chan struct{})}
 	text, err := json.Marshal(childConfig{b.remote, b.methods, c.dir, session})
 	if err != nil {
 		t.Fatal(err)

@@ -137,6 +137,7 @@ func (r *run) tableStores(end func(error)) tablestore.Stores {
 		MaxAge:     r.storeAge,
 		Partitions: int(r.partitions),
 		End:        r.reader.End,
+		Marks:      marks,
 		Tend:       func(ctx context.Context, s *tablestore.Store) { r.tend(ctx, r.group, s) },
 		Failed:     end,
 		Keep:       true,

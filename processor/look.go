@@ -30,6 +30,10 @@ func (p *Processor) look() telemetry.Group {
 		g.Parked += l.Parked
 		g.Queued += l.Queued
 		g.Streams += l.Streams
+		g.Waiting += l.Waiting
+		if !l.OldestWaiting.IsZero() {
+			g.OldestWaiting = max(g.OldestWaiting, now.Sub(l.OldestWaiting))
+		}
 	}
 	if group != nil {
 		for _, c := range group.Claims() {

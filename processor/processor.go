@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,12 +73,13 @@ type Config struct {
 // Processor runs the consumer group of one remote binding. Its methods are safe for concurrent use; Run is
 // called once.
 type Processor struct {
-	config  Config // with its defaults
-	binding *partition.Binding
-	caller  *grpcout.Caller
-	missing *outbox.MissingTopics
-	cluster kafka.Cluster
-	limits  *kafka.Limits // of the topics that are written
+	config   Config // with its defaults
+	binding  *partition.Binding
+	caller   *grpcout.Caller
+	missing  *outbox.MissingTopics
+	cluster  kafka.Cluster
+	limits   *kafka.Limits // of the topics that are written
+	retrying retrying      // calls of rows that wait
 
 	// Set by prepare, before the callbacks run.
 	inputs     []string     // the request topics that can be used
@@ -138,6 +140,8 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		changed: make(chan struct{}),
 	}
 	p.cluster.Limits = p.limits
+	p.retrying.calls = cmp.Or(c.Remote.Processing.MaxInFlightTotal, topology.DefaultMaxInFlightTotal)
+	p.retrying.bytes = cmp.Or(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
 	p.caller = grpcout.NewCaller(c.Client, p.policy())
 	var err error
 	if p.binding, err = partition.NewBinding(partition.Config{

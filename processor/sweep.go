@@ -32,7 +32,7 @@ const (
 	maxSweep        = time.Hour
 )
 
-// tend sweeps the store of a partition and counts its rows now and then once it is recovered, until ctx ends.
+// tend sweeps the store of a partition, counts its rows now and then, and has those that wait retried, once it is recovered, until ctx ends.
 func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) {
 	rows := new(atomic.Int64)
 	rows.Store(-1)
@@ -49,9 +49,10 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 	case <-ctx.Done():
 		return
 	}
-	var counting sync.WaitGroup
-	counting.Go(func() { p.count(ctx, s, rows) })
-	defer counting.Wait()
+	var beside sync.WaitGroup
+	beside.Go(func() { p.count(ctx, s, rows) })
+	beside.Go(func() { p.retryWaiting(ctx, group, s) })
+	defer beside.Wait()
 	sweep := time.NewTimer(p.config.SweepInterval)
 	defer sweep.Stop()
 	for {

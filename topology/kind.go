@@ -33,6 +33,7 @@ var kinds = map[string]kind{
 	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }, codeShape()},                                                                                                                                                        // codes.Code
 	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                                           // time.Duration
 	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }, written(aDuration + "|^none$")},                                                                                                                                // time.Duration, 0 for none
+	"patience": {readPatience, func(v any) any { return patienceText(v.(time.Duration)) }, written(aDuration + "|^never$")},                                                                                                                         // time.Duration, 0 for never
 	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }, object{{"type", []string{"string", "integer"}}, {"minimum", 0}, {"maximum", 0}, {"pattern", orVariable(aDuration + "|^[+-]?0$")}}},                       // time.Duration, -1 for 0
 }
 
@@ -177,6 +178,26 @@ func readBound(value string) (any, string) {
 func boundText(d time.Duration) string {
 	if d == 0 {
 		return "none"
+	}
+	return d.String()
+}
+
+// readPatience reads a positive Go duration, or never.
+func readPatience(value string) (any, string) {
+	if value == "never" {
+		return time.Duration(0), ""
+	}
+	v, wrong := readDuration(value)
+	if wrong != "" {
+		wrong += ", or never"
+	}
+	return v, wrong
+}
+
+// patienceText is a duration after which something happens, or never, as the file writes it.
+func patienceText(d time.Duration) string {
+	if d == 0 {
+		return "never"
 	}
 	return d.String()
 }

@@ -31,6 +31,9 @@ type Processing struct {
 	RetryMax        time.Duration `yaml:"retry.max" is:"duration" default:"10s" doc:"longest pause between attempts"`
 	RetryMaxElapsed time.Duration `yaml:"retry.max-elapsed" is:"duration" default:"10m" doc:"no attempt begins after this, without time held by the breaker"`
 
+	// RetryParkAfter is when a request waits in the table for its next attempt; 0: never.
+	RetryParkAfter time.Duration `yaml:"retry.park-after" is:"patience" default:"1m" doc:"a request that is retried for so long waits in the table, and its offset is committed; or never"`
+
 	BreakerFailures int           `yaml:"breaker.failures" is:"count" default:"20" doc:"failed attempts in a row that open the breaker of a target"`
 	BreakerOpen     time.Duration `yaml:"breaker.open" is:"duration" default:"5s" doc:"how long no call is made when the breaker is open"`
 

@@ -39,6 +39,16 @@ const (
 	ResultRefused  Result = "refused"  // without a call, for another reason
 )
 
+// RowOutcome is what came of an attempt at a request that waits in the table.
+type RowOutcome string
+
+// The outcomes of requests that wait in the table.
+const (
+	RowWaitsOn  RowOutcome = "waits"
+	RowAnswered RowOutcome = "answered"
+	RowGivenUp  RowOutcome = "given_up"
+)
+
 // Metrics are the instruments of the program. All methods are safe for concurrent use, and cost next to nothing when the
 // metrics go nowhere.
 //
@@ -53,6 +63,7 @@ type Metrics struct {
 	stages        metric.Float64Histogram
 	attempts      metric.Int64Counter
 	retries       metric.Int64Counter
+	rowRetries    metric.Int64Counter
 	letters       metric.Int64Counter
 	skipped       metric.Int64Counter
 	rebalances    metric.Int64Counter
@@ -99,7 +110,7 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 		spec *Spec
 		to   *metric.Int64Counter
 	}{
-		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&letters, &m.letters}, {&skipped, &m.skipped},
+		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&rowRetries, &m.rowRetries}, {&letters, &m.letters}, {&skipped, &m.skipped},
 		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events}, {&fetched, &m.fetched}, {&refused, &m.refused}, {&keysFailed, &m.keysFailed},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
@@ -189,6 +200,15 @@ func (m *Metrics) Attempted(method, target string, n int, status codes.Code) {
 	}
 	l.status = statusLabel(status)
 	m.attempts.Add(context.Background(), 1, m.option(l))
+}
+
+// RetriedRow counts what came of an attempt at a request that waited in the table.
+func (m *Metrics) RetriedRow(method string, outcome RowOutcome) {
+	if m.on {
+		l := m.call(method)
+		l.result = string(outcome)
+		m.rowRetries.Add(context.Background(), 1, m.option(l))
+	}
 }
 
 // Waits counts a call of a group in that waits for its turn at the services of a grpc client binding; done counts it out.

@@ -63,13 +63,14 @@ func everything(set *telemetry.Telemetry) {
 	m.Waits("group", "client")
 	m.Refused("people", "expired")
 	m.KeysFailed("people")
+	m.RetriedRow(known, telemetry.RowAnswered)
 	m.Gone("group", "requests", 12)
 	m.Fetching("north", "requests")
 	m.Fetches(known, "requests")()
 	telemetry.DropEvent(m)
 	m.ObserveGroup("group", func() telemetry.Group {
 		return telemetry.Group{
-			InFlight: 2, Oldest: 3 * time.Second, Parked: 1, Queued: 6, Streams: 4, Ready: true,
+			InFlight: 2, Oldest: 3 * time.Second, Parked: 1, Waiting: 3, OldestWaiting: time.Hour, Queued: 6, Streams: 4, Ready: true,
 			Claims:     []telemetry.Claim{{Topic: "requests", Partition: 7, Lag: 100, Uncommitted: 20, Held: 10, HeldBytes: 1000}},
 			Recovering: 1, Recovered: 5, ToRecover: 50,
 			Tables:       []telemetry.Table{{Partition: 7, Rows: 11, Bytes: 1234}},

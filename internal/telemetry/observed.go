@@ -16,8 +16,13 @@ type Group struct {
 	Parked   int           // requests that wait for a call of their key
 	Queued   int           // requests that wait in line for those before them
 	Streams  int           // open ones
-	Claims   []Claim
-	Ready    bool
+
+	// Keys whose requests wait in the table, and for how long the first of them does.
+	Waiting       int
+	OldestWaiting time.Duration
+
+	Claims []Claim
+	Ready  bool
 
 	// The changelog records of the recovery that goes on.
 	Recovering            int // partitions
@@ -86,6 +91,8 @@ func (m *Metrics) observe(meter metric.Meter) error {
 			o.ObserveFloat64(seconds[&oldest], g.Oldest.Seconds(), metric.WithAttributes(group))
 			set(&parked, int64(g.Parked))
 			set(&queued, int64(g.Queued))
+			set(&waitingRows, int64(g.Waiting))
+			o.ObserveFloat64(seconds[&waitingAge], g.OldestWaiting.Seconds(), metric.WithAttributes(group))
 			set(&streams, int64(g.Streams))
 			set(&ready, flag(g.Ready))
 			set(&recovering, int64(g.Recovering))

@@ -30,6 +30,7 @@ var (
 	stages        = Spec{"kafka_grpc.stage.duration", "s", "Time that a request spent in a stage of its way", histogram, perCall + " stage"}
 	attempts      = Spec{"kafka_grpc.attempts", "{attempt}", "Attempts of calls at a service", counter, perCall + " target status"}
 	retries       = Spec{"kafka_grpc.retries", "{attempt}", "Attempts that were not the first of their call", counter, perCall + " target"}
+	rowRetries    = Spec{"kafka_grpc.waiting.retries", "{retry}", "Retries of requests that waited in the table, by what came of them", counter, perCall + " result"}
 	letters       = Spec{"kafka_grpc.dead_letters", "{record}", "Requests that became dead letters", counter, "topic reason"}
 	skipped       = Spec{"kafka_grpc.skipped", "{record}", "Plain events that were left out: without a value, or that no route takes", counter, "topic reason"}
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
@@ -45,6 +46,8 @@ var (
 	oldest      = Spec{"kafka_grpc.calls.oldest.age", "s", "Age of the oldest call at a service; 0 without one", gauge, "group"}
 	parked      = Spec{"kafka_grpc.requests.parked", "{request}", "Requests that wait for the call in flight of their key", gauge, "group"}
 	queued      = Spec{"kafka_grpc.requests.queued", "{request}", "Requests that wait in line for those before them of their key or partition", gauge, "group"}
+	waitingRows = Spec{"kafka_grpc.waiting.requests", "{row}", "Keys whose requests wait in the table for another attempt", gauge, "group"}
+	waitingAge  = Spec{"kafka_grpc.waiting.oldest.age", "s", "Time since the first attempt of the oldest of them; 0 without one", gauge, "group"}
 	streams     = Spec{"kafka_grpc.streams.open", "{stream}", "Streams whose request has not ended", gauge, "group"}
 	ready       = Spec{"kafka_grpc.ready", "", "1 while the partitions of this instance are assigned and recovered", gauge, "group"}
 	lag         = Spec{"kafka_grpc.consumer.lag", "{record}", "Records that are not read yet: the end of the partition less the offset to read next, as of the last second", gauge, "group topic partition"}
@@ -60,7 +63,7 @@ var (
 	breaker     = Spec{"kafka_grpc.breaker.open", "", "1 while calls of a service wait because it fails", gauge, "group target"}
 
 	observed = []*Spec{
-		&inFlight, &oldest, &parked, &queued, &streams, &ready, &lag, &uncommitted, &held, &heldBytes, &rows, &tableBytes,
+		&inFlight, &oldest, &parked, &queued, &waitingRows, &waitingAge, &streams, &ready, &lag, &uncommitted, &held, &heldBytes, &rows, &tableBytes,
 		&recovering, &recovered, &toRecover, &standbyLag, &breaker,
 	}
 )
@@ -84,7 +87,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &refused, &keysFailed}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &rowRetries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &refused, &keysFailed}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -35,6 +36,11 @@ type attempt struct {
 
 	came  requestState // changed by comes
 	reply replyState   // changed by advance
+
+	// Of one that is made of a request in a row, else nil or "" (waiting.go).
+	row    *rowpb.Row
+	astray string // why it cannot be called
+	lost   string // why it cannot be answered
 
 	place // in its line
 

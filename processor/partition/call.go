@@ -14,39 +14,60 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/defect"
 	"kafkagrpc/internal/telemetry"
+	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/wire"
 )
 
-// call is the one execution of a key that is in flight.
+// call is the one execution of a key that is in flight, or the step that is taken in place of one.
 type call struct {
 	*attempt
 	stop    context.CancelFunc     // of its context
 	ended   atomic.Pointer[ending] // by cancel
 	started time.Time
 	parked  []*attempt // bounded by the claim's in-flight bound: each holds a record
+
+	// Of retries that take long (waiting.go).
+	park     *grpcout.Park
+	progress grpcout.Progress // of the attempts before
+	stays    bool             // there is no room for it in a row
+	row      *rowpb.Row       // that its request was in when it began; nil: it has an offset of its own
+	resting  bool             // nothing is in flight: the request waits in its row
+	busy     bool             // what is in the row is being answered
+	leaving  []source         // of the requests in the row, those that have answers of their own
+	done     func()           // tells that what the row was due for is over; nil: nobody
 }
 
 // start calls the service on a goroutine of its own. The hold keeps the request's offset.
 func (p *Partition) start(a *attempt, hold *consumergroup.Hold, now time.Time) *call {
-	a.advance(callStarts)
-	// Not goka's context, which ends with the session while the claim still drains.
-	ctx := p.config.Telemetry.WithBinding(a.traced(a.delivery.Context()), a.route.GRPC)
-	c := &call{attempt: a, started: now}
-	if deadline := a.request.Deadline; deadline.IsZero() {
-		ctx, c.stop = context.WithCancel(ctx)
-	} else {
-		ctx, c.stop = context.WithDeadline(ctx, deadline)
-	}
-	a.hold = hold
-	p.calls[a.key] = c
-	p.load.begin(c)
-	a.result = telemetry.ResultExecuted
+	c := p.newCall(a, now)
 	p.config.Telemetry.Metrics.Took(a.method, telemetry.StageQueue, now.Sub(a.read))
 	if a.stream != nil {
 		a.stream.execute(c)
 	}
-	p.workers.start(job{ctx, c})
+	p.launch(c, hold)
 	return c
+}
+
+func (p *Partition) newCall(a *attempt, now time.Time) *call {
+	a.advance(callStarts)
+	c := &call{attempt: a, started: now}
+	p.calls[a.key] = c
+	p.load.begin(c)
+	a.result = telemetry.ResultExecuted
+	return c
+}
+
+// launch makes a call on a goroutine of its own.
+func (p *Partition) launch(c *call, hold *consumergroup.Hold) {
+	// Not goka's context, which ends with the session while the claim still drains.
+	ctx := p.config.Telemetry.WithBinding(c.traced(c.delivery.Context()), c.route.GRPC)
+	if deadline := c.request.Deadline; deadline.IsZero() {
+		ctx, c.stop = context.WithCancel(ctx)
+	} else {
+		ctx, c.stop = context.WithDeadline(ctx, deadline)
+	}
+	c.hold, c.park = hold, p.parkOf(c)
+	p.workers.start(job{ctx, c})
 }
 
 // cancel ends the call. The first reason counts. Safe for concurrent use.
@@ -65,6 +86,7 @@ func (b *Binding) make(ctx context.Context, c *call) {
 			Metadata: c.request.Metadata.MD(),
 			Message:  c.message,
 			Pace:     b.config.Paces[c.route.GRPC],
+			Park:     c.park,
 		})
 	} else {
 		done.result, done.reply = b.callStream(ctx, c)
@@ -138,15 +160,25 @@ func (p *Partition) waiting(record *attempt) *attempt {
 
 // cancel ends what the attempt of a record whose caller has gone waits for. Nothing is in flight for it: nothing happens.
 func (t *turn) cancel(record *attempt) {
-	if a := t.waiting(record); a != nil {
-		t.delivery.Follow(a.hold)
-		t.happens(a, cancelComes, errCanceled)
+	a := t.waiting(record)
+	if c := t.calls[record.key]; a == nil || c != nil && c.attempt == a && (c.resting || c.busy) {
+		t.cancelInRow(record.key, record.id())
+		return
 	}
+	t.delivery.Follow(a.hold)
+	t.happens(a, cancelComes, errCanceled)
 }
 
 // complete writes the row of a call that has ended. The reply follows when the changelog has acknowledged it.
 func (t *turn) complete(done callReturns) {
 	c := done.call
+	if e := c.ended.Load(); done.result.Parked != nil && e != nil {
+		done.cause = e // it was parked before it heard of it
+	}
+	if done.result.Parked != nil && done.cause == nil {
+		t.waits(done)
+		return
+	}
 	c.advance(callEnds)
 	delete(t.calls, c.key)
 	t.load.end(c)
@@ -163,6 +195,10 @@ func (t *turn) complete(done callReturns) {
 	}
 	row := t.newRow(c, done, time.Now())
 	t.replies.give(done.reply)
+	if c.row != nil {
+		t.concludes(done, row, c.parked)
+		return
+	}
 	next := answer{attempt: c.attempt, outcome: outcomeOf(row)}
 	if done.callersOwn() {
 		t.executeNext(c.parked)

@@ -37,6 +37,8 @@ func (b *Binding) letter(a *attempt, cause deadletter.Cause, class string) wire.
 	return letter
 }
 
+const classExhausted = "retries_exhausted"
+
 // keptLetter is a dead letter that is made beside an answer.
 type keptLetter struct {
 	cause deadletter.Cause
@@ -48,5 +50,5 @@ type keptLetter struct {
 func (c *call) exhausted(r grpcout.Result) *keptLetter {
 	cause := c.source.cause(fmt.Sprintf("retries exhausted: %s %.1000s", r.Status, r.Message))
 	cause.Code, cause.Attempts, cause.Partial = r.Status, r.Attempts, c.partial()
-	return &keptLetter{cause, "retries_exhausted"}
+	return &keptLetter{cause, classExhausted}
 }

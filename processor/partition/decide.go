@@ -30,6 +30,9 @@ func (t *turn) decide(a *attempt) {
 		t.settle(a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}
+	if row.GetWaiting() != nil && t.decideWaiting(a, row, now) {
+		return
+	}
 	inFlight := t.calls[a.key]
 	own := inFlight == nil && isRowOf(row, a, now)
 	switch {

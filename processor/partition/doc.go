@@ -17,6 +17,12 @@
 // With processing.order, requests stand in a line before they are decided, one of each record key or of the partition (lines.go). A record is then handled, and
 // its row kept, in the partition in which it was read, whatever its key: nothing goes through the loop topic, where it would lose its place.
 //
+// A unary request that is retried for long waits in its row (waiting.go). It has no offset any more: what is due for the row comes from outside, as events under its key, and
+// its replies are those of attempts that are made of the requests in the row (waiter.go).
+//
+//	call, parked --> row: waiting --(ack)--> offsets finished
+//	row: waiting --due--> call --> row: result, with its requests --(ack)--> replies --(ack)--> row: result
+//
 // What may be touched shows in the receiver. A turn is the handling of one delivery on the goroutine of the partition, and goka's callback is a batch of turns
 // (batch.go): whatever reads or writes the table, or sends a record, is a method of it. A Partition is what has a life of several turns, and belongs to the same goroutine. A Binding is what all partitions
 // share, and is safe for concurrent use; calls are made on goroutines of its own, and come back as events, each in a turn (events.go).
@@ -69,6 +75,8 @@
 //	the reply is given         -        -        -        -        -        -
 //
 // What is passed on to an attempt that is queued waits in its inbox for the call, if there will be one. Its silence is not counted: it is not its turn.
+//
+// To an attempt whose request is put into its row the reply is given: the row gives it.
 //
 // An attempt ends by its own doing when its deadline passes, its caller cancels it, or it is idle. That is no result of
 // the key: others that wait for it are not given it.

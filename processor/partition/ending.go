@@ -19,6 +19,8 @@ type ending struct {
 	own bool
 	// The reply found no topic: the request becomes a dead letter.
 	lost error
+	// An operator wants no further attempt.
+	givenUp bool
 }
 
 func (e *ending) Error() string { return e.message }

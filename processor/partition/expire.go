@@ -26,7 +26,7 @@ func Expire(keys []string, inject func(key string, payload any) bool) (removed <
 func (t *turn) expire(e rowExpires) {
 	key := t.delivery.Key()
 	row, _ := t.row(key).(*rowpb.Row)
-	if row != nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[key] == nil {
+	if row != nil && row.Waiting == nil && row.ExpiresMs != 0 && row.ExpiresMs <= time.Now().UnixMilli() && t.calls[key] == nil {
 		t.deleteRow(key)
 	}
 	if e.removed != nil {

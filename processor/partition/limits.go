@@ -61,9 +61,9 @@ type rowLimit struct {
 	owner string // whose limit it is, and what to do for larger ones
 }
 
-// rowLimit is that of now: what the table topic takes may change.
-func (b *Binding) rowLimit() rowLimit {
-	table := b.config.Limits.Of(b.config.Remote.Table) - maxIdentity - recordOverhead
+// rowLimit is that of now, of a row with so many bytes beside its result: what the table topic takes may change.
+func (b *Binding) rowLimit(beside int) rowLimit {
+	table := b.config.Limits.Of(b.config.Remote.Table) - maxIdentity - recordOverhead - beside
 	if b.config.Remote.MaxResult <= table {
 		return rowLimit{b.config.Remote.MaxResult, fmt.Sprintf("table.max-result allows (%d): raise it", b.config.Remote.MaxResult)}
 	}

@@ -35,6 +35,10 @@ func (b *Binding) begin(a *attempt) {
 	if !a.read.IsZero() {
 		return
 	}
+	if a.row != nil {
+		b.beginAgain(a)
+		return
+	}
 	a.read, a.result = time.Now(), telemetry.ResultRefused
 	if a.source.dated() {
 		b.config.Telemetry.Metrics.Took(a.method, telemetry.StageTopic, a.read.Sub(a.source.timestamp))

@@ -23,18 +23,30 @@ type Partition struct {
 	streams  openStreams
 	load     load
 	spans    openSpans
+	stirred  chan struct{} // holds one: rows that wait have changed
 }
 
 // Assign begins a partition of a new assignment.
 func (b *Binding) Assign(id int32) *Partition {
 	p := &Partition{
 		Binding: b, id: id, calls: make(map[string]*call), open: make(map[attemptID]*attempt), unary: newFingerprint(),
-		load: load{calls: make(map[*call]time.Time)},
+		load: load{calls: make(map[*call]time.Time)}, stirred: make(chan struct{}, 1),
 	}
 	if b.config.Remote.Processing.Ordered() {
 		p.lines, p.home = make(map[string]line), wire.PinTo(id)
 	}
 	return p
+}
+
+// Stirred tells when rows that wait have changed.
+func (p *Partition) Stirred() <-chan struct{} { return p.stirred }
+
+// Stir has rows that wait looked at. Safe for concurrent use.
+func (p *Partition) Stir() {
+	select {
+	case p.stirred <- struct{}{}:
+	default: // it will be looked at anyway
+	}
 }
 
 // GiveUp ends what is left of a partition whose goroutine has ended: nothing in it is answered any more.
@@ -50,13 +62,26 @@ type Load struct {
 	Queued  int       // requests that wait in lines
 	Parked  int       // requests that wait for the result of a call
 	Streams int       // that are open
+
+	Waiting       int       // keys whose requests wait in their rows
+	OldestWaiting time.Time // when the first attempt at the oldest of them began; zero without any
 }
 
 // Load looks on. Safe for concurrent use.
 func (p *Partition) Load() Load {
 	l := p.load.look()
 	l.Queued, l.Parked, l.Streams = int(p.load.queued.Load()), int(p.load.parked.Load()), int(p.streams.count.Load())
+	l.Waiting = int(p.load.waiting.Load())
+	if ms := p.load.oldestWaiting.Load(); ms != 0 {
+		l.OldestWaiting = time.UnixMilli(ms)
+	}
 	return l
+}
+
+// NoteWaiting notes how many rows wait, and since when the oldest of them does. Safe for concurrent use.
+func (p *Partition) NoteWaiting(rows int, since time.Time) {
+	p.load.waiting.Store(int64(rows))
+	p.load.oldestWaiting.Store(millis(since))
 }
 
 // load is what a partition has in flight, for those who look on: its own goroutine has the same elsewhere. Safe for concurrent use.
@@ -64,8 +89,10 @@ type load struct {
 	mu    sync.Mutex
 	calls map[*call]time.Time // when each began
 
-	queued atomic.Int64
-	parked atomic.Int64
+	queued        atomic.Int64
+	parked        atomic.Int64
+	waiting       atomic.Int64
+	oldestWaiting atomic.Int64 // in Unix milliseconds; 0: none
 }
 
 func (l *load) begin(c *call) {

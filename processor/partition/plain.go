@@ -75,9 +75,7 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 		t.skipEvent(a, classTombstone, "a plain event is left out: it has no value")
 		return
 	}
-	a.event, a.route, a.replyTo, a.method = t.events[route], route, route.ReplyTo, route.Event.Method
-	a.request = wire.Request{Trace: a.request.Trace, ReplyTo: a.replyTo}
-	a.request.Service, a.request.Method, _ = strings.Cut(a.method, "/")
+	t.takeRoute(a, route)
 	switch size := len(a.record.Key); {
 	case a.record.Value == nil:
 		t.deadLetter(a, a.source.cause("the event has no value"), classTombstone)
@@ -100,6 +98,13 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 	}
 	hold := t.delivery.Hold()
 	t.decoding.Go(func() { t.decodeEvent(a, hold) })
+}
+
+// takeRoute makes a record one of a route of plain events.
+func (b *Binding) takeRoute(a *attempt, route *topology.RemoteRoute) {
+	a.event, a.route, a.replyTo, a.method = b.events[route], route, route.ReplyTo, route.Event.Method
+	a.request = wire.Request{Trace: a.request.Trace, ReplyTo: a.replyTo}
+	a.request.Service, a.request.Method, _ = strings.Cut(a.method, "/")
 }
 
 // skipEvent counts a record that is nothing to this program.
@@ -164,21 +169,9 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 		t.discardEvent(a, "idempotency-key: "+err.Error(), classKey)
 		return
 	}
-	a.request.CorrelationID = a.key
-	a.request.Metadata = nil
-	for _, m := range a.event.Event.Metadata {
-		value, err := e.text(m.Value)
-		if err == nil && !carried(m.Name, value) {
-			err = errors.New("the value has control characters; metadata with such bytes needs a name that ends in -bin")
-		}
-		if err != nil {
-			t.discardEvent(a, fmt.Sprintf("metadata %s: %v", m.Name, err), classMetadata)
-			return
-		}
-		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: m.Name, Value: value})
-	}
-	if name := t.config.Remote.Contract.IdempotencyMetadata; !slices.ContainsFunc(a.request.Metadata, func(f wire.Field) bool { return f.Name == name }) {
-		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: name, Value: a.key})
+	if err := t.identify(a, &e); err != nil {
+		t.discardEvent(a, err.Error(), classMetadata)
+		return
 	}
 	here := t.config.Remote.Processing.Ordered() || wire.Partition([]byte(a.key), t.config.Partitions()) == t.id
 	if !here && (a.topic != t.config.Remote.Loop || string(a.delivery.Record.Key) != a.key) {
@@ -192,6 +185,26 @@ func (t *turn) decoded(a *attempt, message []byte, err error) {
 func (t *turn) discardEvent(a *attempt, reason, class string) {
 	t.deadLetter(a, a.source.cause(reason), class)
 	a.advance(replyEnds)
+}
+
+// identify gives the call of an event, whose key is known, its metadata.
+func (b *Binding) identify(a *attempt, e *eventReader) error {
+	a.request.CorrelationID = a.key
+	a.request.Metadata = nil
+	for _, m := range a.event.Event.Metadata {
+		value, err := e.text(m.Value)
+		if err == nil && !carried(m.Name, value) {
+			err = errors.New("the value has control characters; metadata with such bytes needs a name that ends in -bin")
+		}
+		if err != nil {
+			return fmt.Errorf("metadata %s: %w", m.Name, err)
+		}
+		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: m.Name, Value: value})
+	}
+	if name := b.config.Remote.Contract.IdempotencyMetadata; !slices.ContainsFunc(a.request.Metadata, func(f wire.Field) bool { return f.Name == name }) {
+		a.request.Metadata = append(a.request.Metadata, wire.Field{Name: name, Value: a.key})
+	}
+	return nil
 }
 
 // beginEvent decides an event as a request whose only message has come.

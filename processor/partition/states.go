@@ -38,7 +38,7 @@ const (
 	replyExecuting                   // it is the attempt whose messages go to the service
 	replyExecuted                    // its call has ended, and the row is on its way
 	replyDue                         // the messages of a stored result are out; its end waits for the end of the request, which may differ
-	replyGiven                       // its terminal record, or its dead letter, is on its way
+	replyGiven                       // its terminal record, or its dead letter, is on its way, or it waits in its row
 )
 
 // replyEvent is what changes a replyState.

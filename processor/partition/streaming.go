@@ -146,7 +146,7 @@ func (f *streaming) keep(message []byte) {
 		f.replies.bytes.Add(int64(n))
 	case !f.whole:
 		return
-	case f.reply.kept+n > f.rowLimit().bytes || !f.replies.take(n):
+	case f.reply.kept+n > f.rowLimit(0).bytes || !f.replies.take(n):
 		f.whole = false
 		f.replies.give(&f.reply)
 		return

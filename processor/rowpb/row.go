@@ -27,20 +27,12 @@ const expiresField protowire.Number = 17 // expires_ms
 // Expiry reads only the expiry of an encoded row, in Unix milliseconds; 0 when there is none. A row may have
 // messages of a megabyte, and most rows of a sweep are only looked at.
 func Expiry(row []byte) (ms int64) {
-	for len(row) > 0 {
-		field, kind, n := protowire.ConsumeTag(row)
-		if n < 0 {
-			return 0
+	if !eachField(row, func(field protowire.Number, number uint64, _ []byte) {
+		if field == expiresField {
+			ms = int64(number)
 		}
-		row = row[n:]
-		if n = protowire.ConsumeFieldValue(field, kind, row); n < 0 {
-			return 0
-		}
-		if field == expiresField && kind == protowire.VarintType {
-			v, _ := protowire.ConsumeVarint(row)
-			ms = int64(v)
-		}
-		row = row[n:]
+	}) {
+		return 0
 	}
 	return ms
 }

@@ -34,6 +34,8 @@ const (
 	State_STATE_FINAL State = 2
 	// The result was delivered, but a further request executes again.
 	State_STATE_RETRYABLE State = 3
+	// The request waits for another attempt. It does not expire.
+	State_STATE_WAITING State = 4
 )
 
 // Enum value maps for State.
@@ -43,12 +45,14 @@ var (
 		1: "STATE_OPEN",
 		2: "STATE_FINAL",
 		3: "STATE_RETRYABLE",
+		4: "STATE_WAITING",
 	}
 	State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
 		"STATE_OPEN":        1,
 		"STATE_FINAL":       2,
 		"STATE_RETRYABLE":   3,
+		"STATE_WAITING":     4,
 	}
 )
 
@@ -117,7 +121,9 @@ type Row struct {
 	// Reply messages that went out; more than `messages` has when together they were larger than table.max-result.
 	MessageCount uint32 `protobuf:"varint,22,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`
 	// W3C id of the span of the execution within its trace, hexadecimal.
-	SpanId        string `protobuf:"bytes,23,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	SpanId string `protobuf:"bytes,23,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	// Requests that are in this row alone: their offsets are committed.
+	Waiting       *Waiting `protobuf:"bytes,24,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +319,13 @@ func (x *Row) GetSpanId() string {
 	return ""
 }
 
+func (x *Row) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
 // One metadata entry. Values of "-bin" names are raw bytes.
 type Field struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -435,11 +448,276 @@ func (x *Source) GetTimestampMs() int64 {
 	return 0
 }
 
+// What waits in a row: for another attempt, or for its answer.
+type Waiting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The requests, the first of which is executed. The others get its result.
+	Requests []*Request `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// Of STATE_WAITING. The row's status and message are those of the last attempt, if there was one.
+	// Unix milliseconds. until_ms is after what time no attempt begins any more, but for time that a breaker or a pace takes; 0: none.
+	NextMs  int64 `protobuf:"varint,2,opt,name=next_ms,json=nextMs,proto3" json:"next_ms,omitempty"`
+	UntilMs int64 `protobuf:"varint,3,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	// What counts against processing.retry.max-elapsed, up to next_ms, and the longest next pause.
+	ElapsedMs int64 `protobuf:"varint,4,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	PauseMs   int64 `protobuf:"varint,5,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"`
+	// Of another state: the class of the dead letter that the first request becomes beside its answer; empty: none.
+	DeadLetter string `protobuf:"bytes,6,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	// Whether an operator has given it up.
+	GivenUp bool `protobuf:"varint,7,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// The earliest deadline of the requests in Unix milliseconds; 0: they have none.
+	DeadlineMs    int64 `protobuf:"varint,8,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_row_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_row_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_row_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Waiting) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *Waiting) GetNextMs() int64 {
+	if x != nil {
+		return x.NextMs
+	}
+	return 0
+}
+
+func (x *Waiting) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *Waiting) GetElapsedMs() int64 {
+	if x != nil {
+		return x.ElapsedMs
+	}
+	return 0
+}
+
+func (x *Waiting) GetPauseMs() int64 {
+	if x != nil {
+		return x.PauseMs
+	}
+	return 0
+}
+
+func (x *Waiting) GetDeadLetter() string {
+	if x != nil {
+		return x.DeadLetter
+	}
+	return ""
+}
+
+func (x *Waiting) GetGivenUp() bool {
+	if x != nil {
+		return x.GivenUp
+	}
+	return false
+}
+
+func (x *Waiting) GetDeadlineMs() int64 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
+// A request as it was read.
+type Request struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Source *Source                `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The topic that it was read from, where that is not the one of source.
+	ReadFrom string `protobuf:"bytes,2,opt,name=read_from,json=readFrom,proto3" json:"read_from,omitempty"`
+	// The record. Without has_key its key is null; without has_value its value is that of the first request.
+	Key      []byte    `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	HasKey   bool      `protobuf:"varint,4,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`
+	Headers  []*Header `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
+	Value    []byte    `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	HasValue bool      `protobuf:"varint,7,opt,name=has_value,json=hasValue,proto3" json:"has_value,omitempty"`
+	// The message, where the value only stands for it: of a plain event.
+	Message       []byte `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Request) Reset() {
+	*x = Request{}
+	mi := &file_row_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Request) ProtoMessage() {}
+
+func (x *Request) ProtoReflect() protoreflect.Message {
+	mi := &file_row_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_row_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Request) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Request) GetReadFrom() string {
+	if x != nil {
+		return x.ReadFrom
+	}
+	return ""
+}
+
+func (x *Request) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Request) GetHasKey() bool {
+	if x != nil {
+		return x.HasKey
+	}
+	return false
+}
+
+func (x *Request) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Request) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Request) GetHasValue() bool {
+	if x != nil {
+		return x.HasValue
+	}
+	return false
+}
+
+func (x *Request) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// A header of a record.
+type Header struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Header) Reset() {
+	*x = Header{}
+	mi := &file_row_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Header) ProtoMessage() {}
+
+func (x *Header) ProtoReflect() protoreflect.Message {
+	mi := &file_row_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_row_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Header) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Header) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 var File_row_proto protoreflect.FileDescriptor
 
 const file_row_proto_rawDesc = "" +
 	"\n" +
-	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\x8e\x06\n" +
+	"\trow.proto\x12\x16kafkagrpc.processor.v1\"\xc9\x06\n" +
 	"\x03Row\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.kafkagrpc.processor.v1.StateR\x05state\x12 \n" +
@@ -468,7 +746,8 @@ const file_row_proto_rawDesc = "" +
 	"\vhalf_closed\x18\x15 \x01(\bR\n" +
 	"halfClosed\x12#\n" +
 	"\rmessage_count\x18\x16 \x01(\rR\fmessageCount\x12\x17\n" +
-	"\aspan_id\x18\x17 \x01(\tR\x06spanId\"1\n" +
+	"\aspan_id\x18\x17 \x01(\tR\x06spanId\x129\n" +
+	"\awaiting\x18\x18 \x01(\v2\x1f.kafkagrpc.processor.v1.WaitingR\awaiting\"1\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"w\n" +
@@ -476,13 +755,38 @@ const file_row_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12!\n" +
-	"\ftimestamp_ms\x18\x04 \x01(\x03R\vtimestampMs*T\n" +
+	"\ftimestamp_ms\x18\x04 \x01(\x03R\vtimestampMs\"\x91\x02\n" +
+	"\aWaiting\x12;\n" +
+	"\brequests\x18\x01 \x03(\v2\x1f.kafkagrpc.processor.v1.RequestR\brequests\x12\x17\n" +
+	"\anext_ms\x18\x02 \x01(\x03R\x06nextMs\x12\x19\n" +
+	"\buntil_ms\x18\x03 \x01(\x03R\auntilMs\x12\x1d\n" +
+	"\n" +
+	"elapsed_ms\x18\x04 \x01(\x03R\telapsedMs\x12\x19\n" +
+	"\bpause_ms\x18\x05 \x01(\x03R\apauseMs\x12\x1f\n" +
+	"\vdead_letter\x18\x06 \x01(\tR\n" +
+	"deadLetter\x12\x19\n" +
+	"\bgiven_up\x18\a \x01(\bR\agivenUp\x12\x1f\n" +
+	"\vdeadline_ms\x18\b \x01(\x03R\n" +
+	"deadlineMs\"\x90\x02\n" +
+	"\aRequest\x126\n" +
+	"\x06source\x18\x01 \x01(\v2\x1e.kafkagrpc.processor.v1.SourceR\x06source\x12\x1b\n" +
+	"\tread_from\x18\x02 \x01(\tR\breadFrom\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x17\n" +
+	"\ahas_key\x18\x04 \x01(\bR\x06hasKey\x128\n" +
+	"\aheaders\x18\x05 \x03(\v2\x1e.kafkagrpc.processor.v1.HeaderR\aheaders\x12\x14\n" +
+	"\x05value\x18\x06 \x01(\fR\x05value\x12\x1b\n" +
+	"\thas_value\x18\a \x01(\bR\bhasValue\x12\x18\n" +
+	"\amessage\x18\b \x01(\fR\amessage\"2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value*g\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"STATE_OPEN\x10\x01\x12\x0f\n" +
 	"\vSTATE_FINAL\x10\x02\x12\x13\n" +
-	"\x0fSTATE_RETRYABLE\x10\x03B\x1bZ\x19kafkagrpc/processor/rowpbb\x06proto3"
+	"\x0fSTATE_RETRYABLE\x10\x03\x12\x11\n" +
+	"\rSTATE_WAITING\x10\x04B\x1bZ\x19kafkagrpc/processor/rowpbb\x06proto3"
 
 var (
 	file_row_proto_rawDescOnce sync.Once
@@ -497,23 +801,30 @@ func file_row_proto_rawDescGZIP() []byte {
 }
 
 var file_row_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_row_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_row_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_row_proto_goTypes = []any{
-	(State)(0),     // 0: kafkagrpc.processor.v1.State
-	(*Row)(nil),    // 1: kafkagrpc.processor.v1.Row
-	(*Field)(nil),  // 2: kafkagrpc.processor.v1.Field
-	(*Source)(nil), // 3: kafkagrpc.processor.v1.Source
+	(State)(0),      // 0: kafkagrpc.processor.v1.State
+	(*Row)(nil),     // 1: kafkagrpc.processor.v1.Row
+	(*Field)(nil),   // 2: kafkagrpc.processor.v1.Field
+	(*Source)(nil),  // 3: kafkagrpc.processor.v1.Source
+	(*Waiting)(nil), // 4: kafkagrpc.processor.v1.Waiting
+	(*Request)(nil), // 5: kafkagrpc.processor.v1.Request
+	(*Header)(nil),  // 6: kafkagrpc.processor.v1.Header
 }
 var file_row_proto_depIdxs = []int32{
 	0, // 0: kafkagrpc.processor.v1.Row.state:type_name -> kafkagrpc.processor.v1.State
 	2, // 1: kafkagrpc.processor.v1.Row.metadata:type_name -> kafkagrpc.processor.v1.Field
 	2, // 2: kafkagrpc.processor.v1.Row.trailers:type_name -> kafkagrpc.processor.v1.Field
 	3, // 3: kafkagrpc.processor.v1.Row.source:type_name -> kafkagrpc.processor.v1.Source
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 4: kafkagrpc.processor.v1.Row.waiting:type_name -> kafkagrpc.processor.v1.Waiting
+	5, // 5: kafkagrpc.processor.v1.Waiting.requests:type_name -> kafkagrpc.processor.v1.Request
+	3, // 6: kafkagrpc.processor.v1.Request.source:type_name -> kafkagrpc.processor.v1.Source
+	6, // 7: kafkagrpc.processor.v1.Request.headers:type_name -> kafkagrpc.processor.v1.Header
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_row_proto_init() }
@@ -527,7 +838,7 @@ func file_row_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_row_proto_rawDesc), len(file_row_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

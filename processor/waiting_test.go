@@ -1,0 +1,450 @@
+package processor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc/codes"
+
+	"kafkagrpc/internal/logtest"
+	"kafkagrpc/processor/partition"
+	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/topology"
+	"kafkagrpc/wire"
+)
+
+// parking has requests wait in the table as soon as an attempt has failed.
+func parking(r *topology.Remote) {
+	r.Processing.RetryParkAfter = time.Nanosecond
+	r.Processing.BreakerFailures = 0
+}
+
+// waitingRows are the rows of the table that wait, by key.
+func (b *testbench) waitingRows() map[string]*rowpb.Row {
+	b.t.Helper()
+	all := map[string]*rowpb.Row{}
+	for key, value := range b.latest() {
+		if value == nil {
+			continue
+		}
+		row, err := rowpb.Decode(value)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if row.State == rowpb.State_STATE_WAITING {
+			all[key] = row
+		}
+	}
+	return all
+}
+
+// down makes all calls fail until up is called.
+func (s *fakeService) down() (up func()) {
+	var is atomic.Bool
+	s.answers(func(_ context.Context, call received) ([]byte, error) {
+		if !is.Load() {
+			return nil, errDown
+		}
+		return []byte("re: " + call.message), nil
+	})
+	return func() { is.Store(true) }
+}
+
+func TestRequestsThatAreRetriedForLongWaitInTheTable(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, parking)
+	i := b.started()
+	up := b.service.down()
+	const n = 20
+	for k := range n {
+		b.send(attempt(strconv.Itoa(k), strconv.Itoa(k)), strconv.Itoa(k))
+	}
+	b.committed() // although nothing is answered
+	if got := b.log(replies); len(got) != 0 {
+		t.Fatalf("replies: %v", describe(got))
+	}
+	rows := b.waitingRows()
+	if len(rows) != n {
+		t.Fatalf("%d rows wait, want %d", len(rows), n)
+	}
+	for key, row := range rows {
+		if row.Status != int32(codes.Unavailable) || row.Attempts == 0 || row.Waiting.NextMs == 0 || row.Waiting.UntilMs <= row.Waiting.NextMs || row.ExpiresMs != 0 {
+			t.Errorf("the row of %s: %v", key, row)
+		}
+	}
+	up()
+	for id, got := range b.results(n) {
+		got.check(t, codes.OK, "", "re: "+id)
+	}
+	b.eventually("no request is in a row any more", func() bool {
+		for k := range n {
+			if row := i.row(t, strconv.Itoa(k)); row.GetState() != rowpb.State_STATE_FINAL || row.Waiting != nil {
+				return false
+			}
+		}
+		return true
+	})
+	if got := b.answers(); len(got) != n {
+		t.Errorf("%d attempts were answered, want %d", len(got), n)
+	}
+	if letters := b.log(b.remote.Processing.DeadLetter); len(letters) != 0 {
+		t.Errorf("dead letters: %v", describe(letters))
+	}
+}
+
+// A waiting row is found by whoever gets its partition, with its own copy of the table or without.
+func TestWaitingRowsAreRetriedAfterARestart(t *testing.T) {
+	t.Parallel()
+	for name, dir := range map[string]func(first string) string{
+		"with the local store": func(first string) string { return first },
+		"without":              func(string) string { return t.TempDir() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 2, parking, func(r *topology.Remote) {
+				r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = 200*time.Millisecond, 400*time.Millisecond, time.Hour
+			})
+			i := b.started()
+			b.service.down()
+			const n = 10
+			for k := range n {
+				b.send(attempt(strconv.Itoa(k), strconv.Itoa(k)), strconv.Itoa(k))
+			}
+			b.committed()
+			attempts := i.row(t, "3").Attempts
+			i.stop()
+			b.evict(i.dir)
+			b.service.failing(0)
+			second := b.start(dir(i.dir))
+			b.ready(second)
+			for id, got := range b.results(n) {
+				got.check(t, codes.OK, "", "re: "+id)
+			}
+			b.eventually("the row is final", func() bool { return second.row(t, "3").GetState() == rowpb.State_STATE_FINAL })
+			if row := second.row(t, "3"); row.Attempts <= attempts {
+				t.Errorf("the row has %d attempts, it had %d before", row.Attempts, attempts)
+			}
+		})
+	}
+}
+
+func TestWaitingRequestsAreGivenUpAtMaxElapsed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 150 * time.Millisecond })
+	i := b.started()
+	b.service.down()
+	sent := message(attempt("k", "a"), "one")
+	b.produce(sent, message(attempt("k", "b"), "one"))
+	got, letter := b.exhausted(2)
+	got["a"].check(t, codes.Unavailable, "down for repair")
+	got["a"].same(t, got["b"])
+	calls := len(b.service.received())
+	if row := i.row(t, "k"); int(row.Attempts) != calls || calls < 3 || row.State != rowpb.State_STATE_RETRYABLE {
+		t.Errorf("after %d calls: %v", calls, row)
+	}
+	if string(letter.Key) != string(sent.Key) || string(letter.Value) != "one" || !slices.ContainsFunc(letter.Headers, func(h wire.Header) bool {
+		return sameHeader(h, header("kafkagrpc.error.class", "retries_exhausted"))
+	}) {
+		t.Errorf("the letter is %v", describe([]wire.Record{letter}))
+	}
+	b.eventually("the row has no request any more", func() bool { return i.row(t, "k").Waiting == nil })
+	// Its key may be asked again.
+	b.service.failing(0)
+	b.call(attempt("k", "c"), "one").check(t, codes.OK, "", "re: one")
+}
+
+func TestDuplicatesOfWaitingRequests(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Minute, time.Minute, time.Hour
+	})
+	i := b.started()
+	up := b.service.down()
+	b.send(attempt("k", "a"), "one")
+	b.committed()
+	const n = 5
+	for k := range n {
+		b.send(attempt("k", fmt.Sprint("same ", k)), "one")
+	}
+	b.call(attempt("k", "other"), "two").check(t, codes.FailedPrecondition, "used with another request")
+	b.committed()
+	row := i.row(t, "k")
+	if len(row.GetWaiting().GetRequests()) != n+1 {
+		t.Fatalf("the row is %v", row)
+	}
+	late := attempt("k", "late")
+	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	b.call(late, "one").check(t, codes.DeadlineExceeded, "the deadline passed while the request waited")
+	canceled := attempt("k", "canceled")
+	over := canceled
+	over.Canceled = true
+	b.produce(message(canceled, "one"), end(over))
+	if got := b.results(1)["canceled"]; got.Status != codes.Canceled {
+		t.Errorf("the cancelled one: %v", got)
+	}
+	b.committed()
+	up()
+	if err := i.RetryNow(t.Context(), request("k").CorrelationID); err != nil {
+		t.Fatal(err)
+	}
+	got := b.results(n + 1)
+	got["a"].check(t, codes.OK, "", "re: one")
+	for k := range n {
+		got["a"].same(t, got[fmt.Sprint("same ", k)])
+	}
+	b.eventually("the row has no request any more", func() bool { return i.row(t, "k").Waiting == nil })
+	for id, all := range b.answers() {
+		if len(all) != 1 {
+			t.Errorf("%s was answered %d times", id, len(all))
+		}
+	}
+}
+
+// cutProduce has Kafka take nothing for some topics until it is mended.
+func (b *testbench) cutProduce(topics ...string) (mend func()) {
+	var mended atomic.Bool
+	cluster := b.kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		if mended.Load() {
+			return nil, nil, false
+		}
+		cluster.KeepControl()
+		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
+			if slices.Contains(topics, topic.Topic) {
+				return nil, errors.New("connection lost"), true
+			}
+		}
+		return nil, nil, false
+	})
+	return func() { mended.Store(true) }
+}
+
+// When a result is written and its replies are not, nothing but the row knows of them.
+func TestCrashBetweenTheResultOfAWaitingRowAndItsReplies(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(*topology.Remote)
+		works  bool // the service, at last
+		status codes.Code
+		state  rowpb.State
+	}{
+		{"with a result", func(*topology.Remote) {}, true, codes.OK, rowpb.State_STATE_FINAL},
+		{"given up", func(r *topology.Remote) { r.Processing.RetryMaxElapsed = 500 * time.Millisecond }, false, codes.Unavailable, rowpb.State_STATE_RETRYABLE},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1, parking, test.change)
+			c := b.startChild(t, 0)
+			up := b.service.down()
+			mend := b.cutProduce(replies, b.remote.Processing.DeadLetter)
+			b.produce(message(attempt("k", "a"), "one"), message(attempt("k", "b"), "one"))
+			if test.works {
+				b.service.wait(t, 2)
+				up()
+			}
+			b.eventually("the result is in the table", func() bool {
+				for _, value := range b.latest() {
+					row, err := rowpb.Decode(value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return row.State == test.state && len(row.GetWaiting().GetRequests()) == 2
+				}
+				return false
+			})
+			b.committed() // nothing is read again
+			c.kill()
+			mend()
+			calls := len(b.service.received())
+			i := b.start(c.dir)
+			b.ready(i)
+			var got map[string]result
+			if test.works {
+				got = b.results(2)
+			} else {
+				var letter wire.Record
+				got, letter = b.exhausted(2)
+				if string(letter.Value) != "one" {
+					t.Errorf("the letter is %v", describe([]wire.Record{letter}))
+				}
+			}
+			for _, r := range got {
+				if r.Status != test.status {
+					t.Errorf("%v", r)
+				}
+			}
+			b.eventually("the row has no request any more", func() bool { return i.row(t, "k").Waiting == nil })
+			if got := len(b.service.received()); got != calls {
+				t.Errorf("%d calls, want the %d of before", got, calls)
+			}
+			// The key is as any other again.
+			b.service.failing(0)
+			b.call(attempt("k", "c"), "one").check(t, codes.OK, "", "re: one")
+		})
+	}
+}
+
+func TestWaitingRowsSurviveKills(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, parking, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = time.Hour })
+	var mended atomic.Bool
+	var n atomic.Int32
+	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+		if n.Add(1)%4 != 0 && !mended.Load() {
+			return nil, errDown
+		}
+		return []byte("re: " + call.message), nil
+	})
+	const keys, kills = 40, 4
+	dir := t.TempDir()
+	seen := 0
+	for round := range kills {
+		c := b.startChildIn(t, dir, 0)
+		for k := range keys {
+			key := fmt.Sprintf("%d-%d", round, k%(keys-10)) // some twice
+			b.produce(message(attempt(key, fmt.Sprintf("%d-%d", round, k)), key))
+		}
+		seen += keys
+		b.service.wait(t, keys)
+		c.kill()
+	}
+	mended.Store(true)
+	i := b.start(dir)
+	b.ready(i)
+	b.eventually("nothing waits", func() bool { return len(b.waitingRows()) == 0 })
+	answers := map[string][]result{}
+	b.eventually("all are answered", func() bool {
+		answers = b.answers()
+		return len(answers) == seen
+	})
+	for id, all := range answers {
+		for _, got := range all {
+			if got.Status != codes.OK {
+				t.Errorf("%s: %v", id, got)
+			}
+		}
+	}
+	b.eventually("no row has requests", func() bool {
+		for _, value := range b.latest() {
+			if row, err := rowpb.Decode(value); err != nil || row.Waiting != nil {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A request that a row has no room for keeps its offset.
+func TestRequestTooLargeToWait(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking)
+	log := new(logtest.Lines)
+	b.heard = log
+	b.limit(b.remote.Table, "100000")
+	i := b.started()
+	up := b.service.down()
+	large := strings.Repeat("x", 120_000)
+	b.produce(message(attempt("k", "a"), large))
+	b.service.wait(t, 5) // it goes on
+	if log.Count("too large to wait") == 0 {
+		t.Error("the log says nothing")
+	}
+	if row := i.row(t, "k"); row != nil {
+		t.Errorf("the row is %v", row)
+	}
+	up()
+	b.results(1)
+	b.committed()
+}
+
+func TestGivingUpWaitingRequests(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Hour, time.Hour, 1000*time.Hour
+	})
+	i := b.started()
+	key := request("k").CorrelationID
+	if err := i.GiveUp(t.Context(), key); !errors.Is(err, partition.ErrNotWaiting) {
+		t.Errorf("of an unknown key: %v", err)
+	}
+	b.service.down()
+	b.produce(message(attempt("k", "a"), "one"), message(attempt("k", "b"), "one"))
+	b.committed()
+	if err := i.GiveUp(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	got, letter := b.exhausted(2)
+	got["a"].check(t, codes.Unavailable, "down for repair")
+	got["a"].same(t, got["b"])
+	if !slices.ContainsFunc(letter.Headers, func(h wire.Header) bool { return sameHeader(h, header("kafkagrpc.error.class", "given_up")) }) {
+		t.Errorf("the letter is %v", describe([]wire.Record{letter}))
+	}
+	if got := len(b.service.received()); got != 1 {
+		t.Errorf("%d calls", got)
+	}
+	b.eventually("the row has no request any more", func() bool {
+		row := i.row(t, "k")
+		return row.State == rowpb.State_STATE_RETRYABLE && row.Waiting == nil
+	})
+}
+
+// While the breaker is open rows are not called one after the other: a probe at a time is.
+func TestOneProbeForAllRowsThatWait(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, func(r *topology.Remote) {
+		r.Processing.RetryParkAfter = time.Millisecond
+		r.Processing.BreakerFailures, r.Processing.BreakerOpen = 1, 50*time.Millisecond
+		r.Processing.MaxInFlight = 10
+	})
+	i := b.started()
+	var mu sync.Mutex
+	var tries []time.Time
+	var is atomic.Bool
+	b.service.answers(func(_ context.Context, call received) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if is.Load() {
+			return []byte("re: " + call.message), nil
+		}
+		tries = append(tries, time.Now())
+		return nil, errDown
+	})
+	const n = 200
+	var records []wire.Record
+	for k := range n {
+		records = append(records, message(attempt(strconv.Itoa(k), strconv.Itoa(k)), strconv.Itoa(k)))
+	}
+	b.produce(records...)
+	b.committed()
+	b.eventually("all are in their rows", func() bool { return len(b.waitingRows()) == n })
+	before := len(b.log(b.remote.Table))
+	b.service.wait(t, 15)
+	if after := len(b.log(b.remote.Table)); after-before > 40 {
+		t.Errorf("%d rows were written while the service was probed some times", after-before)
+	}
+	mu.Lock()
+	is.Store(true)
+	for k := 11; k < len(tries); k++ { // those that were in flight when it opened do not count
+		if gap := tries[k].Sub(tries[k-1]); gap < 50*time.Millisecond {
+			t.Errorf("probe %d came %v after the one before", k, gap)
+		}
+	}
+	mu.Unlock()
+	for id, got := range b.results(n) {
+		got.check(t, codes.OK, "", "re: "+id)
+	}
+	if row := i.row(t, "0"); row.State != rowpb.State_STATE_FINAL {
+		t.Errorf("the row is %v", row)
+	}
+}
