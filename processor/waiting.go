@@ -14,7 +14,6 @@ import (
 	"kafkagrpc/processor/partition"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
-	"kafkagrpc/wire"
 )
 
 // Rows that wait for another attempt, or for their answers, are marked in the local store by when they are due. Their partition's owner looks what is due
@@ -263,21 +262,23 @@ func (p *Processor) openBreakers() map[string]bool {
 	return open
 }
 
-// RetryNow has the requests of a key that wait retried as soon as there is a place for them.
-func (p *Processor) RetryNow(ctx context.Context, key string) error {
-	return p.command(ctx, key, partition.RetryNow)
+// ErrNotWaiting is what is answered of a key without requests that wait.
+var ErrNotWaiting = partition.ErrNotWaiting
+
+// RetryNow has the requests of a key in a partition that wait retried as soon as there is a place for them.
+func (p *Processor) RetryNow(ctx context.Context, key string, in int32) error {
+	return p.command(ctx, key, in, partition.RetryNow)
 }
 
-// GiveUp answers the requests of a key that wait with the status of their last attempt, and makes a dead letter of the first.
-func (p *Processor) GiveUp(ctx context.Context, key string) error {
-	return p.command(ctx, key, partition.GiveUpKey)
+// GiveUp answers the requests of a key in a partition that wait with the status of their last attempt, and makes a dead letter of the first.
+func (p *Processor) GiveUp(ctx context.Context, key string, in int32) error {
+	return p.command(ctx, key, in, partition.GiveUpKey)
 }
 
-// command has something done in the partition of a key.
-func (p *Processor) command(ctx context.Context, key string, c partition.Command) error {
+// command has something done in a partition.
+func (p *Processor) command(ctx context.Context, key string, id int32, c partition.Command) error {
 	p.mu.RLock()
 	group := p.group
-	id := wire.Partition([]byte(key), p.partitions.Load())
 	owned := p.parts[id] != nil
 	p.mu.RUnlock()
 	if !owned || group == nil {

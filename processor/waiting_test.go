@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/logtest"
-	"kafkagrpc/processor/partition"
+	"kafkagrpc/processor"
 	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
@@ -193,7 +193,7 @@ func TestDuplicatesOfWaitingRequests(t *testing.T) {
 	}
 	b.committed()
 	up()
-	if err := i.RetryNow(t.Context(), request("k").CorrelationID); err != nil {
+	if err := i.RetryNow(t.Context(), request("k").CorrelationID, 0); err != nil {
 		t.Fatal(err)
 	}
 	got := b.results(n + 1)
@@ -375,13 +375,13 @@ func TestGivingUpWaitingRequests(t *testing.T) {
 	})
 	i := b.started()
 	key := request("k").CorrelationID
-	if err := i.GiveUp(t.Context(), key); !errors.Is(err, partition.ErrNotWaiting) {
+	if err := i.GiveUp(t.Context(), key, 0); !errors.Is(err, processor.ErrNotWaiting) {
 		t.Errorf("of an unknown key: %v", err)
 	}
 	b.service.down()
 	b.produce(message(attempt("k", "a"), "one"), message(attempt("k", "b"), "one"))
 	b.committed()
-	if err := i.GiveUp(t.Context(), key); err != nil {
+	if err := i.GiveUp(t.Context(), key, 0); err != nil {
 		t.Fatal(err)
 	}
 	got, letter := b.exhausted(2)

@@ -16,5 +16,5 @@
 // there is none.
 //
 // The package knows nothing of how rows come to be: it neither writes the table nor talks to the processor, and so
-// runs beside it or in a process of its own.
+// runs beside it or in a process of its own. What commands ask for is done by whoever gives it Rows.
 package views

@@ -45,6 +45,7 @@ func (r row) expired(now time.Time) bool {
 // The states by the names that people use.
 var stateNames = map[rowpb.State]string{
 	rowpb.State_STATE_OPEN: "open", rowpb.State_STATE_FINAL: "final", rowpb.State_STATE_RETRYABLE: "retryable",
+	rowpb.State_STATE_WAITING: "waiting",
 }
 
 func statusName(code int32) string {
@@ -84,6 +85,10 @@ func (d describer) summary(key string, r row) *viewspb.Entry {
 	}
 	e.Attempts, e.Target, e.TraceId = r.pb.Attempts, r.pb.Target, r.pb.TraceId
 	e.Started, e.Finished, e.Expires = moment(r.pb.StartedMs), moment(r.pb.FinishedMs), moment(r.pb.ExpiresMs)
+	e.Waiting = int32(len(r.pb.GetWaiting().GetRequests()))
+	if r.pb.State == rowpb.State_STATE_WAITING {
+		e.NextTry, e.RetriedUntil = moment(r.pb.Waiting.GetNextMs()), moment(r.pb.Waiting.GetUntilMs())
+	}
 	e.MessageCount = int32(len(r.pb.Messages))
 	for _, m := range r.pb.Messages {
 		e.MessageBytes += int64(len(m))

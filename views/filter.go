@@ -40,7 +40,7 @@ var FilterFields = []FilterField{
 	{Name: "service", Help: "only calls of this service, such as grpc.examples.echo.Echo", test: equals((*rowpb.Row).GetService)},
 	{Name: "method", Help: "only calls of this method, such as UnaryEcho", test: equals((*rowpb.Row).GetMethod)},
 	{Name: "status", Help: "only results with this gRPC status, such as NOT_FOUND", Values: wire.StatusNames, fold: strings.ToUpper, test: hasStatus},
-	{Name: "state", Help: "only keys in this state: open, final or retryable", Values: []string{"open", "final", "retryable"}, fold: strings.ToLower, test: isInState},
+	{Name: "state", Help: "only keys in this state: open, final, retryable or waiting", Values: []string{"open", "final", "retryable", "waiting"}, fold: strings.ToLower, test: isInState},
 	{Name: "since", Help: "only results from then on: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m",
 		test: finished(func(at, since int64) bool { return at >= since })},
 	{Name: "until", Help: "only results before then, as --since", test: finished(func(at, until int64) bool { return at < until })},
@@ -98,7 +98,7 @@ func isInState(v protoreflect.Value) (rowTest, string) {
 			return func(r *rowpb.Row) bool { return r.State == state }, ""
 		}
 	}
-	return nil, "it takes open, final or retryable"
+	return nil, "it takes open, final, retryable or waiting"
 }
 
 // finished compares when the result was there with a time, both in Unix milliseconds.

@@ -27,7 +27,7 @@ var openAPI []byte
 // Handler serves the API of the tables:
 //
 //   - kafkagrpc.views.v1.Views by gRPC, gRPC-Web and connect, with reflection for grpcurl;
-//   - GET /v1/keys/{key}, /v1/keys, /v1/keys:watch and /v1/stats, described by /openapi.json.
+//   - GET /v1/keys/{key}, /v1/keys, /v1/keys:watch and /v1/stats, and POST /v1/keys:retry and /v1/keys:give-up, described by /openapi.json.
 //
 // It checks nothing about who asks: what stands before it does.
 func Handler(tables ...Source) http.Handler {
@@ -44,6 +44,8 @@ func Handler(tables ...Source) http.Handler {
 	mux.HandleFunc("GET /v1/keys", h.list)
 	mux.HandleFunc("GET /v1/keys:watch", h.watch)
 	mux.HandleFunc("GET /v1/stats", h.stats)
+	mux.HandleFunc("POST /v1/keys:retry", h.command(retry))
+	mux.HandleFunc("POST /v1/keys:give-up", h.command(giveUp))
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(openAPI)
@@ -57,7 +59,7 @@ func Handler(tables ...Source) http.Handler {
 // Paths are the patterns under which Handler is mounted.
 func Paths() []string {
 	return []string{"/" + viewspb.ViewsName + "/", "/" + grpcreflect.ReflectV1ServiceName + "/", "/" + grpcreflect.ReflectV1AlphaServiceName + "/",
-		"/v1/keys", "/v1/keys/", "/v1/keys:watch", "/v1/stats", "/openapi.json"}
+		"/v1/keys", "/v1/keys/", "/v1/keys:watch", "/v1/keys:retry", "/v1/keys:give-up", "/v1/stats", "/openapi.json"}
 }
 
 // patient gives answers all the time that they want, as long as the client takes what is written: what is written in one go gets

@@ -96,6 +96,10 @@ func (slowSource) watch(context.Context, string, *viewspb.WatchRequest, func(*vi
 
 func (slowSource) stats(context.Context, []int32) *viewspb.TableStats { return nil }
 
+func (slowSource) command(context.Context, command, []string, []int32) ([]*viewspb.CommandResult, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func TestWatchersOfATable(t *testing.T) {
 	t.Parallel()
 	f := newFeed()

@@ -25,6 +25,10 @@ type Rows interface {
 	// Stores are the stores of some partitions, in their order. A *NotReadyError says that they are not all at hand, as during a
 	// rebalance. What is read of one that is closed meanwhile ends with an error.
 	Stores(partitions []int32) ([]*tablestore.Store, error)
+	// RetryNow and GiveUp do what commands ask for a key in one of the partitions. A *NotWaitingError says that there is nothing to do, and a *NotReadyError that it
+	// cannot be done now.
+	RetryNow(ctx context.Context, key string, partition int32) error
+	GiveUp(ctx context.Context, key string, partition int32) error
 }
 
 // LocalConfig is what a Local needs.

@@ -1,6 +1,7 @@
 package views_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +32,10 @@ import (
 // noRows are those of an instance that works on nothing.
 type noRows struct{}
 
-func (noRows) Owned() ([]int32, int32)                     { return nil, 1 }
-func (noRows) Stores([]int32) ([]*tablestore.Store, error) { return nil, errors.ErrUnsupported }
+func (noRows) Owned() ([]int32, int32)                       { return nil, 1 }
+func (noRows) Stores([]int32) ([]*tablestore.Store, error)   { return nil, errors.ErrUnsupported }
+func (noRows) RetryNow(context.Context, string, int32) error { return errors.ErrUnsupported }
+func (noRows) GiveUp(context.Context, string, int32) error   { return errors.ErrUnsupported }
 
 // The broker that knows the members of a group may become another one.
 func TestOwnersAreAskedOfTheCoordinatorOfNow(t *testing.T) {
@@ -167,7 +170,7 @@ func TestWrongQuestionsWithoutACopy(t *testing.T) {
 	b := newBench(t, 1)
 	local := b.local()
 	for path, says := range map[string]string{
-		"/v1/keys:watch?state=odd": "state: it takes open, final or retryable", "/v1/keys:watch?recent=2&cursor=abc": "cursor: it is none of this API",
+		"/v1/keys:watch?state=odd": "state: it takes open, final, retryable or waiting", "/v1/keys:watch?recent=2&cursor=abc": "cursor: it is none of this API",
 		"/v1/keys?limit=1001": "limit: it takes a number from 1 to 1000", "/v1/keys?cursor=abc": "cursor: it is none of this API",
 	} {
 		if status, body := local.get(t, path, nil); status != http.StatusBadRequest || !strings.Contains(body, says) {

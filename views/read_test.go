@@ -309,7 +309,7 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"/v1/keys?colour=red", "colour: no such parameter: there are cursor, group, limit, method, prefix, service, since, state, status, until"},
 		{"/v1/keys?status=FINE", "status: it takes the name of a gRPC status: OK, CANCELLED"},
 		{"/v1/keys?status=", ""},
-		{"/v1/keys?state=done", "state: it takes open, final or retryable"},
+		{"/v1/keys?state=done", "state: it takes open, final, retryable or waiting"},
 		{"/v1/keys?since=yesterday", "since: it takes a time in RFC 3339"},
 		{"/v1/keys?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "until: it must be after since"},
 		{"/v1/keys?limit=1000000", "limit: it takes a number from 1 to 1000"},

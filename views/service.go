@@ -26,6 +26,7 @@ type Source interface {
 	list(ctx context.Context, request *viewspb.ListRequest, only []int32) (page, error)
 	watch(ctx context.Context, client string, request *viewspb.WatchRequest, send func(*viewspb.WatchResponse) error) error
 	stats(ctx context.Context, only []int32) *viewspb.TableStats
+	command(ctx context.Context, c command, keys []string, only []int32) ([]*viewspb.CommandResult, error)
 }
 
 // service is the protobuf service. The REST paths and the page ask it, too.

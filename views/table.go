@@ -30,6 +30,9 @@ type Config struct {
 	// Protos are those of the catalogs: messages of methods that they have are shown decoded. nil: none.
 	Protos protodesc.Resolver
 
+	// Work is what this process works on, and does what is asked for; nil: it works on nothing.
+	Work *Local
+
 	// Masked are the names of metadata whose values are credentials, beside authorization and cookies.
 	Masked []string
 

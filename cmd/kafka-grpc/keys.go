@@ -18,12 +18,12 @@ const keysTime = 30 * time.Second
 func newKeysCommand(env func(string) (string, bool)) *cobra.Command {
 	return commandsOnly(&cobra.Command{
 		Use:   "keys",
-		Short: "Ask what happened to idempotency keys",
+		Short: "Ask what happened to idempotency keys, and retry those that wait",
 		Long: `Asks a running instance, or a kafka-grpc views process, on its admin address. Each answers for all keys, also for those of other
 instances, which it asks at their --advertise-addr; except with --views=off.
 
 A key of the table is a correlation id: usually the idempotency key, "-", and a hash of the method. "keys list --prefix" finds it.`,
-	}, "get, list or watch", newKeysGetCommand(), newKeysListCommand(env), newKeysWatchCommand(env))
+	}, "get, list, watch, retry or give-up", newKeysGetCommand(), newKeysListCommand(env), newKeysWatchCommand(env), newKeysRetryCommand(), newKeysGiveUpCommand())
 }
 
 func newKeysGetCommand() *cobra.Command {

@@ -66,6 +66,13 @@ func printStory(out io.Writer, r *viewspb.GetResponse) error {
 		line("message", "%s", texttable.Text(e.Message))
 	}
 	line("state", "%s", e.State)
+	if e.Waiting > 0 {
+		line("waiting", "%d", e.Waiting)
+	}
+	if e.NextTry != nil {
+		line("next try", "%s", momentOf(e.NextTry))
+		line("retried until", "%s", momentOf(e.RetriedUntil))
+	}
 	line("method", "%s", texttable.Text(e.Service+"/"+e.Method))
 	line("correlation id", "%s", texttable.Text(e.CorrelationId))
 	line("target", "%s", texttable.Text(e.Target))

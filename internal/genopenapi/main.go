@@ -78,6 +78,7 @@ func (g *generator) document() object {
 			"/v1/keys":       object{"get": g.operation("List", "ListRequest", "application/json", "limit", "cursor")},
 			"/v1/keys:watch": object{"get": watch},
 			"/v1/stats":      object{"get": g.operation("Stats", "StatsRequest", "application/json")},
+			"/v1/keys:retry": object{"post": g.command("Retry")}, "/v1/keys:give-up": object{"post": g.command("GiveUp")},
 		},
 		"components": object{
 			"schemas":         g.schemas,
@@ -120,6 +121,14 @@ func (g *generator) operation(method, request, content string, parameters ...str
 			"default": failure,
 		},
 	}
+}
+
+// command describes a path that takes the request of a method as its body.
+func (g *generator) command(method string) object {
+	o := g.operation(method, "CommandRequest", "application/json")
+	delete(o, "parameters")
+	o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": g.message(g.file.Messages().ByName("CommandRequest"))}}}
+	return o
 }
 
 func (g *generator) comment(d protoreflect.Descriptor) string {

@@ -46,18 +46,21 @@ func (a *App) startViews(ctx context.Context) error {
 	var sources []views.Source
 	for i, remote := range t.Remotes {
 		cluster := kafka.ClusterOf(remote.Cluster, remote.Group+"-views")
-		if mode == Local {
-			local, err := a.localView(remote, cluster, a.processors[i])
-			if err != nil {
+		var local *views.Local
+		if mode != Only {
+			var err error
+			if local, err = a.localView(remote, cluster, a.processors[i]); err != nil {
 				return err
 			}
 			a.onStop(local.Close)
+		}
+		if mode == Local {
 			sources = append(sources, local)
 			continue
 		}
 		table := views.New(views.Config{
 			Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Ordered: remote.Processing.Ordered(), Cluster: cluster,
-			Dir: filepath.Join(a.c.StateDir, "views"), Protos: t.Protos, Masked: a.c.Views.Masked, Log: a.c.Log,
+			Dir: filepath.Join(a.c.StateDir, "views"), Protos: t.Protos, Masked: a.c.Views.Masked, Log: a.c.Log, Work: local,
 		})
 		a.run(ctx, table.Run)
 		a.addPart(viewPart(table, mode == Only))
@@ -143,6 +146,28 @@ func (r ownRows) Stores(partitions []int32) ([]*tablestore.Store, error) {
 		err = &views.NotReadyError{Reason: cmp.Or(r.State().Reason, err.Error())}
 	}
 	return stores, err
+}
+
+// RetryNow implements views.Rows.
+func (r ownRows) RetryNow(ctx context.Context, key string, partition int32) error {
+	return commanded(r.Processor.RetryNow(ctx, key, partition))
+}
+
+// GiveUp implements views.Rows.
+func (r ownRows) GiveUp(ctx context.Context, key string, partition int32) error {
+	return commanded(r.Processor.GiveUp(ctx, key, partition))
+}
+
+// commanded is the error of a command as views know it.
+func commanded(err error) error {
+	switch {
+	case errors.Is(err, processor.ErrNotWaiting):
+		return &views.NotWaitingError{Reason: err.Error()}
+	case errors.Is(err, processor.ErrNotReady):
+		return &views.NotReadyError{Reason: err.Error()}
+	default:
+		return err
+	}
 }
 
 // ports are those of the listeners in front; none before all are open.
