@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"kafkagrpc/internal/logtest"
@@ -446,5 +448,125 @@ func TestOneProbeForAllRowsThatWait(t *testing.T) {
 	}
 	if row := i.row(t, "0"); row.State != rowpb.State_STATE_FINAL {
 		t.Errorf("the row is %v", row)
+	}
+}
+
+// Plain events wait as requests do. What fails of them is a dead letter, each with its own.
+func TestEventsThatWait(t *testing.T) {
+	t.Parallel()
+	b := newShop(t, 2, ordersRoute(`idempotency-key: "${message.value.id}"`, `metadata: {amount: "${message.value.amount}"}`), requestsOnly, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = 200*time.Millisecond, 200*time.Millisecond, time.Hour
+	})
+	i := b.started()
+	b.service.down()
+	b.produce(event("a", `{"id":"1","amount":"7"}`), event("b", `{"id":"1","amount":"7"}`), event("c", `{"id":"2","amount":"8"}`))
+	read := func(n int) map[string]string {
+		got := map[string]string{}
+		for _, r := range b.read(n) {
+			got[string(r.Key)] = fmt.Sprintf("%s %s", r.Topic, r.Value)
+		}
+		return got
+	}
+	b.committed()
+	b.eventually("both keys wait", func() bool {
+		rows := b.waitingRows()
+		return len(rows) == 2 && len(rows["1"].Waiting.Requests) == 2
+	})
+	i.stop()
+	b.service.answers(nil)
+	i = b.start(i.dir)
+	b.ready(i)
+	want := map[string]string{"a": `{"id":"1","amount":"7"}`, "b": `{"id":"1","amount":"7"}`, "c": `{"id":"2","amount":"8"}`}
+	for key := range want {
+		want[key] = replies + " " + want[key]
+	}
+	if d := cmp.Diff(want, read(3)); d != "" {
+		t.Error(d)
+	}
+	for _, call := range b.service.received() {
+		if key := call.metadata.Get("idempotency-key"); call.message == b.order(`{"id":"1","amount":"7"}`) && (len(key) != 1 || key[0] != "1" || !slices.Equal(call.metadata.Get("amount"), []string{"7"})) {
+			t.Errorf("the metadata of a call: %v", call.metadata)
+		}
+	}
+
+	b.service.down()
+	b.produce(event("d", `{"id":"3","amount":"9"}`), event("e", `{"id":"3","amount":"9"}`))
+	b.committed()
+	if err := i.GiveUp(t.Context(), "3", wire.Partition([]byte("3"), 2)); err != nil {
+		t.Fatal(err)
+	}
+	letters := b.remote.Processing.DeadLetter
+	if d := cmp.Diff(map[string]string{"d": letters + ` {"id":"3","amount":"9"}`, "e": letters + ` {"id":"3","amount":"9"}`}, withoutReplies(b.read(4))); d != "" {
+		t.Error(d)
+	}
+}
+
+// withoutReplies are the records of other topics than that of replies, by key.
+func withoutReplies(records []wire.Record) map[string]string {
+	got := map[string]string{}
+	for _, r := range records {
+		if r.Topic != replies {
+			got[string(r.Key)] = fmt.Sprintf("%s %s", r.Topic, r.Value)
+		}
+	}
+	return got
+}
+
+// Streams keep their offsets.
+func TestStreamsDoNotWaitInTheTable(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking)
+	i := b.started()
+	var calls atomic.Int32
+	b.service.serves(func(stream grpc.ServerStream) error {
+		if calls.Add(1) < 5 {
+			return errDown
+		}
+		return echoAll(stream)
+	})
+	b.produce(whole(bidi("k", "a"), "1")...)
+	b.results(1)["a"].check(t, codes.OK, "", "1")
+	if row, err := i.Row(bidi("k", "a").CorrelationID); err != nil || row.Attempts != 5 {
+		t.Errorf("%v, %v", row, err)
+	}
+	for _, r := range b.log(b.remote.Table) {
+		if row, err := rowpb.Decode(r.Value); err != nil || row.State == rowpb.State_STATE_WAITING {
+			t.Errorf("a row: %v, %v", row, err)
+		}
+	}
+}
+
+// Another instance goes on with what waits in the partitions that it gets.
+func TestWaitingRowsMoveWithTheirPartitions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = 300*time.Millisecond, 300*time.Millisecond, time.Hour
+	})
+	first := b.started()
+	up := b.service.down()
+	const n = 40
+	for k := range n {
+		b.send(attempt(strconv.Itoa(k), strconv.Itoa(k)), strconv.Itoa(k))
+	}
+	b.committed()
+	second := b.started()
+	b.eventually("both have partitions", func() bool {
+		one, _ := first.Owned()
+		two, _ := second.Owned()
+		return len(one) == 2 && len(two) == 2
+	})
+	b.ready(first)
+	b.ready(second)
+	b.service.wait(t, 2*n) // both retry
+	up()
+	got := b.results(n)
+	for id, r := range got {
+		r.check(t, codes.OK, "", "re: "+id)
+	}
+	b.eventually("nothing waits", func() bool { return len(b.waitingRows()) == 0 })
+	for id, all := range b.answers() {
+		if len(all) != 1 {
+			t.Errorf("%s was answered %d times", id, len(all))
+		}
 	}
 }
