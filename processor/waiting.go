@@ -36,7 +36,13 @@ func marks(row []byte) []tablestore.Mark {
 	case w.Answers:
 		return []tablestore.Mark{{Lane: laneAtOnce}}
 	}
-	all := []tablestore.Mark{{Lane: laneTarget + w.Target, At: max(w.Next, 0)}, {Lane: laneSince, At: max(w.Since, 0)}}
+	all := []tablestore.Mark{{Lane: laneSince, At: max(w.Since, 0)}}
+	if !w.Behind {
+		all = append(all, tablestore.Mark{Lane: laneTarget + w.Target, At: max(w.Next, 0)})
+	}
+	if w.Line != "" {
+		all = append(all, tablestore.Mark{Lane: w.Line, At: max(w.Place, 0)})
+	}
 	if w.Deadline > 0 {
 		all = append(all, tablestore.Mark{Lane: laneAtOnce, At: w.Deadline})
 	}
@@ -87,6 +93,9 @@ func (p *Processor) retryWaiting(ctx context.Context, group *consumergroup.Group
 					return group.Inject(p.config.Remote.Loop, s.Partition, key, payload)
 				},
 			}
+			if part != nil {
+				w.mendLines(ctx)
+			}
 		}
 		next := waitingInterval
 		var stirred <-chan struct{}
@@ -127,7 +136,7 @@ func (w *waitingRows) look(ctx context.Context, now time.Time) (next time.Durati
 		target, calls := strings.CutPrefix(lane, laneTarget)
 		places := atOnce
 		switch {
-		case lane == laneSince:
+		case lane != laneAtOnce && !calls: // of what is not due by itself
 			continue
 		case calls && open[target]:
 			places = 1
@@ -148,7 +157,7 @@ func (w *waitingRows) look(ctx context.Context, now time.Time) (next time.Durati
 				next = min(next, waitingPause)
 				return false
 			}
-			if !partition.Retry(s.key, w.inject, func() { w.end(s, calls); w.part.Stir() }) {
+			if !partition.Retry(s.key, w.inject, w.over(s, calls), w.relay(s, calls)) {
 				w.end(s, calls)
 				next = waitingPause
 				return false
@@ -160,6 +169,64 @@ func (w *waitingRows) look(ctx context.Context, now time.Time) (next time.Durati
 		}
 	}
 	return next
+}
+
+// over is what tells that a step is.
+func (w *waitingRows) over(s step, call bool) func() {
+	return func() {
+		w.end(s, call)
+		w.part.Stir()
+	}
+}
+
+// relay gives the place of a step to the next row of its line.
+func (w *waitingRows) relay(s step, call bool) func(next string) bool {
+	return func(next string) bool {
+		follows := step{s.lane, next}
+		w.mu.Lock()
+		size, known := w.doing[s]
+		_, busy := w.doing[follows]
+		if known && !busy {
+			delete(w.doing, s)
+			w.doing[follows] = size
+		}
+		w.mu.Unlock()
+		if !known || busy {
+			return false
+		}
+		if !partition.RetryNext(next, w.inject, w.over(follows, call), w.relay(follows, call)) {
+			w.end(follows, call) // the session ends
+		}
+		return true
+	}
+}
+
+// mendLines looks for lines whose first row is marked as behind another one, as a crash may have left them.
+func (w *waitingRows) mendLines(ctx context.Context) {
+	if w.store.Count(rowpb.LanesOfLines) == 0 {
+		return
+	}
+	places := make(chan struct{}, atOnce)
+	err := w.store.Firsts(rowpb.LanesOfLines, func(key []byte) bool {
+		value, err := w.store.Get(string(key))
+		if waits, _ := rowpb.WaitsOf(value); err != nil || !waits.Behind {
+			return ctx.Err() == nil
+		}
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return false
+		}
+		for !partition.NextInLine(string(key), w.inject, func() { <-places }) {
+			if w.processor.partition(w.store.Partition) != w.part || !restart.Pause(ctx, waitingPause) {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil && ctx.Err() == nil {
+		w.processor.config.Log.Error("the lines of rows that wait were not looked through", "partition", w.store.Partition, "error", err)
+	}
 }
 
 // oldest is when the first attempt at the request that waits for longest began.

@@ -1,11 +1,13 @@
 package tablestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
@@ -18,7 +20,7 @@ import (
 
 // Mark is where a row is found beside its key.
 type Mark struct {
-	Lane string // at most 64 KiB
+	Lane string // at most 64 KiB. Those that are the same up to a zero byte are counted as one
 	At   int64  // the order in the lane; not negative
 }
 
@@ -65,7 +67,7 @@ func (m *marker) open(db *database, offset int64) error {
 	for marks.Next() {
 		m.any = true
 		key := marks.Key()[len(markPrefix):]
-		m.counts[string(key[2:2+int(binary.BigEndian.Uint16(key))])]++
+		m.counts[counted(string(key[2:2+int(binary.BigEndian.Uint16(key))]))]++
 	}
 	return marks.Error()
 }
@@ -104,6 +106,12 @@ func (m *marker) renew(db *database, offset int64) error {
 	return errors.Join(marks.Error(), rows.Error(), write(0))
 }
 
+// counted is what a lane is counted as.
+func counted(lane string) string {
+	name, _, _ := strings.Cut(lane, "\x00")
+	return name
+}
+
 func sizeOf(row []byte) []byte { return binary.AppendUvarint(nil, uint64(len(row))) }
 
 // change adds to a batch what becomes of the marks of a key that gets a row, nil for none, and notes in by how many there are more of each lane.
@@ -133,6 +141,7 @@ func (m *marker) change(db *database, batch *leveldb.Batch, key string, row []by
 // count takes in what change has noted.
 func (m *marker) count(more map[string]int64) {
 	for lane, n := range more {
+		lane = counted(lane)
 		if m.counts[lane] += n; m.counts[lane] == 0 {
 			delete(m.counts, lane)
 		}
@@ -144,6 +153,13 @@ func (s *Store) Lanes() map[string]int64 {
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	return maps.Clone(s.marks.counts)
+}
+
+// Count is how many rows are marked in a lane, but for those that were set in the last moment.
+func (s *Store) Count(lane string) int64 {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	return s.marks.counts[counted(lane)]
 }
 
 // Marked visits the marks of a lane in their order, as they are when it is called, until visit answers false. key is only good within visit, and
@@ -158,6 +174,39 @@ func (s *Store) Marked(lane string, visit func(at int64, key []byte, size int) b
 		if !visit(int64(binary.BigEndian.Uint64(rest)), rest[8:], int(size)) {
 			break
 		}
+	}
+	return s.note(marks.Error())
+}
+
+// Ends are the keys of the first and the last row that are marked in a lane, and the number of the last; ok is false where there are none. Only the owner of the
+// partition calls it.
+func (s *Store) Ends(lane string) (first, last string, at int64, ok bool, err error) {
+	prefix := lanePrefix(lane)
+	marks := s.iterate(util.BytesPrefix(prefix))
+	defer marks.Release()
+	if !marks.First() {
+		return "", "", 0, false, s.note(marks.Error())
+	}
+	first = string(marks.Key()[len(prefix)+8:])
+	if marks.Last() {
+		rest := marks.Key()[len(prefix):]
+		last, at = string(rest[8:]), int64(binary.BigEndian.Uint64(rest))
+	}
+	return first, last, at, true, s.note(marks.Error())
+}
+
+// Firsts visits the key of the first row of each lane that begins with something, until visit answers false. As Each it is for what tends the store.
+func (s *Store) Firsts(begin string, visit func(key []byte) bool) error {
+	marks := s.iterate(util.BytesPrefix([]byte(markPrefix)))
+	defer marks.Release()
+	for more := marks.First(); more; {
+		key := marks.Key()
+		end := len(markPrefix) + 2 + int(binary.BigEndian.Uint16(key[len(markPrefix):]))
+		lane := bytes.Clone(key[:end])
+		if bytes.HasPrefix(lane[len(markPrefix)+2:], []byte(begin)) && !visit(key[end+8:]) {
+			break
+		}
+		more = marks.Seek(util.BytesPrefix(lane).Limit)
 	}
 	return s.note(marks.Error())
 }

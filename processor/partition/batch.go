@@ -20,6 +20,10 @@ type Rows interface {
 	Set(key string, row []byte) error
 	Delete(key string) error
 	SetOffset(offset int64) error // up to which the copy has the changelog
+
+	// Ends are the keys of the first and the last row in a lane of those that wait, and the place of the last; ok is false where there are none.
+	Ends(lane string) (first, last string, place int64, ok bool, err error)
+	Count(lane string) int64 // of rows that were in it a moment ago
 }
 
 // batch is what is handled in one callback of goka.

@@ -35,6 +35,7 @@ type call struct {
 	busy     bool             // what is in the row is being answered
 	leaving  []source         // of the requests in the row, those that have answers of their own
 	done     func()           // tells that what the row was due for is over; nil: nobody
+	relay    relay            // of who has found the row; nil: nobody
 }
 
 // start calls the service on a goroutine of its own. The hold keeps the request's offset.

@@ -50,6 +50,9 @@ func (e *command) happen(t *turn) {
 func (e *command) Acknowledged() { e.told <- e.err }
 
 func (t *turn) retryNow(row *rowpb.Row, c *call) error {
+	if row.Waiting.IsBehind {
+		return fmt.Errorf("%w: its request is behind that of key %q in its line", ErrNotWaiting, row.Waiting.Behind)
+	}
 	if now := time.Now().UnixMilli(); (c == nil || c.resting) && row.Waiting.NextMs > now {
 		row.Waiting.NextMs = now
 		t.setRow(t.delivery.Key(), row)

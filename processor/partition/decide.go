@@ -72,6 +72,8 @@ func (t *turn) decide(a *attempt) {
 		t.settle(a, outcome{status: codes.DeadlineExceeded, message: "the deadline passed before the call was made"})
 	case t.tooOld(a, now):
 		t.discard(a, now)
+	case t.standsBehindRows(a):
+		t.intoLine(a, now)
 	default:
 		t.start(a, a.delivery.Hold(), now)
 	}

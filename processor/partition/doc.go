@@ -23,6 +23,8 @@
 //	call, parked --> row: waiting --(ack)--> offsets finished
 //	row: waiting --due--> call --> row: result, with its requests --(ack)--> replies --(ack)--> row: result
 //
+// Those behind it in its line get rows of their own (rowlines.go).
+//
 // What may be touched shows in the receiver. A turn is the handling of one delivery on the goroutine of the partition, and goka's callback is a batch of turns
 // (batch.go): whatever reads or writes the table, or sends a record, is a method of it. A Partition is what has a life of several turns, and belongs to the same goroutine. A Binding is what all partitions
 // share, and is safe for concurrent use; calls are made on goroutines of its own, and come back as events, each in a turn (events.go).

@@ -76,8 +76,15 @@ func (p *Partition) leaveLine(a *attempt) {
 		return
 	}
 	p.lines[a.line] = l
-	if before == nil && l.first.reply == replyQueued && !l.first.delivery.Draining() {
-		l.first.delivery.Hold().Inject(l.first.key, turnComes{l.first})
+	if before == nil {
+		p.callFirst(a.line)
+	}
+}
+
+// callFirst has the first attempt of a line decided, if there is one and it waits for that.
+func (p *Partition) callFirst(line string) {
+	if a := p.lines[line].first; a != nil && a.reply == replyQueued && !a.delivery.Draining() {
+		a.delivery.Hold().Inject(a.key, turnComes{a})
 	}
 }
 
@@ -101,6 +108,11 @@ func (t *turn) decideInTurn(a *attempt) {
 		return
 	}
 	t.begin(a)
+	t.queue(a, a.before.source.position())
+}
+
+// queue lets an attempt wait in its line behind another one.
+func (t *turn) queue(a *attempt, behind string) {
 	a.advance(attemptQueues)
 	a.hold = a.delivery.Await()
 	t.timeOut(a)
@@ -110,7 +122,7 @@ func (t *turn) decideInTurn(a *attempt) {
 	}
 	t.load.queued.Add(1)
 	if a.process != nil && a.process.IsRecording() {
-		a.process.AddEvent("waits in line", trace.WithAttributes(attribute.String("kafka_grpc.behind", a.before.source.position())))
+		a.process.AddEvent("waits in line", trace.WithAttributes(attribute.String("kafka_grpc.behind", behind)))
 	}
 }
 

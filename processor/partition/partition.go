@@ -24,6 +24,7 @@ type Partition struct {
 	load     load
 	spans    openSpans
 	stirred  chan struct{} // holds one: rows that wait have changed
+	lined    bool          // there may be rows in lines
 }
 
 // Assign begins a partition of a new assignment.

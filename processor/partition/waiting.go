@@ -40,7 +40,7 @@ func (p *Partition) parkOf(c *call) *grpcout.Park {
 	switch {
 	case c.row != nil: // one attempt at a time: others of its service are due, too
 		return &grpcout.Park{Held: true, Before: c.progress}
-	case c.stream != nil || after <= 0 || p.config.Remote.Processing.Ordered():
+	case c.stream != nil || after <= 0:
 		return nil
 	case c.stays:
 		return &grpcout.Park{After: 1 << 62, Before: c.progress}
@@ -65,6 +65,9 @@ func (t *turn) waits(done callReturns) {
 	c.rests()
 	delete(t.calls, c.key)
 	t.load.end(c)
+	if c.row == nil && t.config.Remote.Processing.Ordered() {
+		t.takesPlace(row, t.lineOf(c.attempt))
+	}
 	joined, left := t.takeIn(row, c.key, c.parked)
 	t.load.parked.Add(-int64(len(joined)))
 	t.setRow(c.key, row)
@@ -98,6 +101,7 @@ func (t *turn) waitingRow(c *call, p grpcout.Progress, now time.Time) *rowpb.Row
 	}
 	if before, _ := t.row(c.key).(*rowpb.Row); c.row != nil && before.GetState() == rowpb.State_STATE_WAITING {
 		row.StartedMs, row.Waiting.Requests, row.Waiting.DeadlineMs = before.StartedMs, before.Waiting.Requests, before.Waiting.DeadlineMs
+		row.Waiting.InLine, row.Waiting.Line, row.Waiting.Place = before.Waiting.InLine, before.Waiting.Line, before.Waiting.Place
 		return row
 	}
 	row.Waiting.Requests = []*rowpb.Request{requestOf(c.attempt, nil)}
@@ -213,8 +217,10 @@ func (t *turn) decideWaiting(a *attempt, row *rowpb.Row, now time.Time) bool {
 
 // rowIsDue comes for a row that a mark is due of.
 type rowIsDue struct {
-	key  string
-	done func()
+	key   string
+	done  func()
+	relay relay
+	next  bool // it follows another one of its line
 }
 
 func (e rowIsDue) happen(t *turn) { t.due(e) }
@@ -222,8 +228,13 @@ func (e rowIsDue) happen(t *turn) { t.due(e) }
 // Retry has what a row waits for done, if that is due in its turn: another attempt, an answer, or the end of requests whose deadline has passed. inject
 // injects a payload into the claim of its partition. done is called when that is over; ok is false, and it is not, where the claim takes nothing any more. Safe for
 // concurrent use.
-func Retry(key string, inject func(key string, payload any) bool, done func()) (ok bool) {
-	return inject(key, rowIsDue{key, done})
+func Retry(key string, inject func(key string, payload any) bool, done func(), relay func(next string) bool) (ok bool) {
+	return inject(key, rowIsDue{key, done, relay, false})
+}
+
+// RetryNext is Retry for a row that follows another one of its line.
+func RetryNext(key string, inject func(key string, payload any) bool, done func(), relay func(next string) bool) (ok bool) {
+	return inject(key, rowIsDue{key, done, relay, true})
 }
 
 func (t *turn) due(e rowIsDue) {
@@ -235,10 +246,10 @@ func (t *turn) due(e rowIsDue) {
 	case row.State != rowpb.State_STATE_WAITING:
 		t.answerRow(t.takeOver(c, t.restore(e.key, row, 0), e.done), row)
 	case t.endLate(row, c, now, e.done):
-	case c != nil && c.row != nil || now.UnixMilli() < row.Waiting.NextMs:
+	case c != nil && c.row != nil || now.UnixMilli() < row.Waiting.NextMs || t.outOfTurn(e.key, row) || row.Waiting.IsBehind && !e.next:
 		e.done()
 	default:
-		t.callAgain(row, c, e.done, now)
+		t.callAgain(row, c, e, now)
 	}
 }
 
@@ -262,16 +273,16 @@ func (c *call) over(p *Partition) {
 }
 
 // callAgain makes the call of a row that is due.
-func (t *turn) callAgain(row *rowpb.Row, rested *call, done func(), now time.Time) {
+func (t *turn) callAgain(row *rowpb.Row, rested *call, e rowIsDue, now time.Time) {
 	key := t.delivery.Key()
 	a := t.restore(key, row, 0)
 	if a.astray != "" {
-		t.finish(row, t.takeOver(rested, a, done), &rowpb.Row{Status: int32(codes.Unimplemented), Message: a.astray}, "", now)
+		t.finish(row, t.takeOver(rested, a, e.done), &rowpb.Row{Status: int32(codes.Unimplemented), Message: a.astray}, "", now)
 		return
 	}
 	t.begin(a)
 	c := t.newCall(a, now)
-	c.row, c.done = row, done
+	c.row, c.done, c.relay = row, e.done, e.relay
 	c.progress = grpcout.Progress{
 		Attempts: int(row.Attempts), Elapsed: time.Duration(row.Waiting.ElapsedMs) * time.Millisecond, Limit: time.Duration(row.Waiting.PauseMs) * time.Millisecond,
 		Status: codes.Code(row.Status), Message: row.Message,
@@ -357,6 +368,7 @@ func (t *turn) keepRequests(row, before *rowpb.Row, c *call, class string) {
 		}
 	}
 	t.setRow(c.key, row)
+	t.lineMoves(before.Waiting, c)
 	t.delivery.Then(c.key, rowAnswers{c})
 }
 
@@ -509,6 +521,9 @@ func (e requestsLeave) happen(t *turn) {
 			t.setRow(c.key, e.last)
 		} else {
 			t.deleteRow(c.key) // the service saw nothing of it
+		}
+		if len(row.Waiting.Requests) == 0 {
+			t.lineMoves(row.Waiting, c)
 		}
 	}
 	gone := len(row.GetWaiting().GetRequests()) == 0

@@ -13,7 +13,7 @@ const maxIdle = 512
 // copies its own several times on the way down through gRPC, which is a tenth of a call. Safe for concurrent use, but for wait.
 type workers struct {
 	call  func(context.Context, *call) // makes it, and injects its result
-	calls chan job // nobody waits to send
+	calls chan job                     // nobody waits to send
 	over  chan struct{}
 	idle  atomic.Int32
 	all   sync.WaitGroup

@@ -465,7 +465,14 @@ type Waiting struct {
 	// Whether an operator has given it up.
 	GivenUp bool `protobuf:"varint,7,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	// The earliest deadline of the requests in Unix milliseconds; 0: they have none.
-	DeadlineMs    int64 `protobuf:"varint,8,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	DeadlineMs int64 `protobuf:"varint,8,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	// With processing.order: the line in which the first request stands (its record key, or nothing for that of the partition), and its place there.
+	InLine bool   `protobuf:"varint,9,opt,name=in_line,json=inLine,proto3" json:"in_line,omitempty"`
+	Line   []byte `protobuf:"bytes,10,opt,name=line,proto3" json:"line,omitempty"`
+	Place  int64  `protobuf:"varint,11,opt,name=place,proto3" json:"place,omitempty"`
+	// Others are before it in its line: no attempt was made. behind is the key of the last of them when it came.
+	IsBehind      bool   `protobuf:"varint,12,opt,name=is_behind,json=isBehind,proto3" json:"is_behind,omitempty"`
+	Behind        []byte `protobuf:"bytes,13,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +561,41 @@ func (x *Waiting) GetDeadlineMs() int64 {
 		return x.DeadlineMs
 	}
 	return 0
+}
+
+func (x *Waiting) GetInLine() bool {
+	if x != nil {
+		return x.InLine
+	}
+	return false
+}
+
+func (x *Waiting) GetLine() []byte {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+func (x *Waiting) GetPlace() int64 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Waiting) GetIsBehind() bool {
+	if x != nil {
+		return x.IsBehind
+	}
+	return false
+}
+
+func (x *Waiting) GetBehind() []byte {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
 }
 
 // A request as it was read.
@@ -755,7 +797,7 @@ const file_row_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12!\n" +
-	"\ftimestamp_ms\x18\x04 \x01(\x03R\vtimestampMs\"\x91\x02\n" +
+	"\ftimestamp_ms\x18\x04 \x01(\x03R\vtimestampMs\"\x89\x03\n" +
 	"\aWaiting\x12;\n" +
 	"\brequests\x18\x01 \x03(\v2\x1f.kafkagrpc.processor.v1.RequestR\brequests\x12\x17\n" +
 	"\anext_ms\x18\x02 \x01(\x03R\x06nextMs\x12\x19\n" +
@@ -767,7 +809,13 @@ const file_row_proto_rawDesc = "" +
 	"deadLetter\x12\x19\n" +
 	"\bgiven_up\x18\a \x01(\bR\agivenUp\x12\x1f\n" +
 	"\vdeadline_ms\x18\b \x01(\x03R\n" +
-	"deadlineMs\"\x90\x02\n" +
+	"deadlineMs\x12\x17\n" +
+	"\ain_line\x18\t \x01(\bR\x06inLine\x12\x12\n" +
+	"\x04line\x18\n" +
+	" \x01(\fR\x04line\x12\x14\n" +
+	"\x05place\x18\v \x01(\x03R\x05place\x12\x1b\n" +
+	"\tis_behind\x18\f \x01(\bR\bisBehind\x12\x16\n" +
+	"\x06behind\x18\r \x01(\fR\x06behind\"\x90\x02\n" +
 	"\aRequest\x126\n" +
 	"\x06source\x18\x01 \x01(\v2\x1e.kafkagrpc.processor.v1.SourceR\x06source\x12\x1b\n" +
 	"\tread_from\x18\x02 \x01(\tR\breadFrom\x12\x10\n" +

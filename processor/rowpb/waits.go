@@ -1,6 +1,10 @@
 package rowpb
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"crypto/sha256"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // Waits is what an encoded row waits for.
 type Waits struct {
@@ -10,7 +14,23 @@ type Waits struct {
 	Answers bool   // not for an attempt: there is a result, and requests that may not have it
 	// The earliest deadline of its requests, in Unix milliseconds; 0: none.
 	Deadline int64
+
+	Line   string // the lane of its line; "": it stands in none
+	Place  int64  // there
+	Behind bool   // others are before it: no attempt is due
 }
+
+// Lane is the name of a line of requests for those who look for the rows in it. Lines with long keys have that of a hash.
+func Lane(line string) string {
+	if len(line) > 1<<10 {
+		sum := sha256.Sum256([]byte(line))
+		line = "\x00" + string(sum[:])
+	}
+	return LanesOfLines + line
+}
+
+// LanesOfLines is how all of them begin.
+const LanesOfLines = "line\x00"
 
 const (
 	stateField    protowire.Number = 2
@@ -19,6 +39,10 @@ const (
 	waitingField  protowire.Number = 24
 	nextField     protowire.Number = 2 // of Waiting
 	deadlineField protowire.Number = 8
+	inLineField   protowire.Number = 9
+	lineField     protowire.Number = 10
+	placeField    protowire.Number = 11
+	behindField   protowire.Number = 12
 )
 
 // WaitsOf reads only what an encoded row waits for; ok is false where it waits for nothing, or cannot be read.
@@ -41,14 +65,26 @@ func WaitsOf(row []byte) (w Waits, ok bool) {
 		return Waits{}, false
 	}
 	w.Answers = State(state) != State_STATE_WAITING
-	good = eachField(waiting, func(field protowire.Number, number uint64, _ []byte) {
+	inLine, line := false, []byte(nil)
+	good = eachField(waiting, func(field protowire.Number, number uint64, bytes []byte) {
 		switch field {
 		case nextField:
 			w.Next = int64(number)
 		case deadlineField:
 			w.Deadline = int64(number)
+		case inLineField:
+			inLine = number != 0
+		case lineField:
+			line = bytes
+		case placeField:
+			w.Place = int64(number)
+		case behindField:
+			w.Behind = number != 0
 		}
 	})
+	if inLine && !w.Answers {
+		w.Line = Lane(string(line))
+	}
 	return w, good
 }
 
