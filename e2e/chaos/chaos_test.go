@@ -78,7 +78,7 @@ func TestOnEmbeddedKafka(t *testing.T) {
 
 func TestOnKafka(t *testing.T) {
 	s := scenario{
-		plan: faults.Plan{Instances: 2, Kills: 3, Rolling: 1, BrokerCrashes: 1, Calm: 2 * time.Second},
+		plan: faults.Plan{Instances: 2, Kills: 3, Rolling: 1, BrokerCrashes: 1, Outages: 1, OutageFor: 5 * time.Second, Calm: 2 * time.Second},
 		rate: 150, slow: 0.02, slowFor: time.Second, successes: 100, calm: 2 * time.Second,
 	}
 	if full(t) {

@@ -64,6 +64,7 @@ type indexed struct {
 	replies    map[string][]history.Event // by attempt, in the order seen
 	settled    map[string]time.Time       // by attempt: when its reply or dead letter was written first
 	looped     map[string]time.Time       // by attempt
+	waits      map[string]time.Time       // by attempt: when a row had it first
 	executions map[string][]execution     // by key, in order
 	rows       map[string][]history.Event // by key, in order
 	answers    map[string][]history.Event // replies by key, in order
@@ -79,7 +80,7 @@ type execution struct {
 func index(events []history.Event) *indexed {
 	h := &indexed{
 		events:  events,
-		replies: map[string][]history.Event{}, settled: map[string]time.Time{}, looped: map[string]time.Time{},
+		replies: map[string][]history.Event{}, settled: map[string]time.Time{}, looped: map[string]time.Time{}, waits: map[string]time.Time{},
 		executions: map[string][]execution{}, rows: map[string][]history.Event{}, answers: map[string][]history.Event{},
 		deadlines: map[string]time.Time{},
 	}
@@ -93,6 +94,8 @@ func index(events []history.Event) *indexed {
 			}
 		case history.Looped:
 			earliest(h.looped, e)
+		case history.Waits:
+			earliest(h.waits, e)
 		case history.Begin:
 			h.executions[e.Key] = append(h.executions[e.Key], execution{begin: e})
 		case history.End:

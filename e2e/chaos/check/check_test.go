@@ -121,6 +121,14 @@ func TestCheckers(t *testing.T) {
 		{"replied before the row", change(4, func(e *history.Event) { e.Written = at(29) }), []string{check.DurableFirst}},
 		{"committed past a call in flight", change(5, func(e *history.Event) { e.At = at(45) }), []string{check.GapFree}},
 		{"committed far past", change(5, func(e *history.Event) { e.Offset = 3 }), []string{check.GapFree}},
+		{"committed past a call that waits in its row", func(e []history.Event) []history.Event {
+			e[5].At = at(45)
+			return append(e, history.Event{At: at(44), Kind: history.Waits, Key: "k", Attempt: "a1", Topic: "table", Offset: 9, Written: at(43)})
+		}, nil},
+		{"committed past before it waits in its row", func(e []history.Event) []history.Event {
+			e[5].At = at(45)
+			return append(e, history.Event{At: at(47), Kind: history.Waits, Key: "k", Attempt: "a1", Topic: "table", Offset: 9, Written: at(46)})
+		}, []string{check.GapFree}},
 		{"committed past before it was looped", change(20, func(e *history.Event) { e.At = at(5003) }), []string{check.GapFree}},
 		{"loop committed past a call in flight", change(25, func(e *history.Event) { e.At = at(5045) }), []string{check.GapFree}},
 		{"re-executed after an orderly stop", change(11, func(e *history.Event) { e.Fault = history.Terminate }), []string{check.Orderly}},

@@ -13,7 +13,7 @@ type topicPartition struct {
 	partition int32
 }
 
-// gapFree: below a committed offset every request is answered, or handed to the loop topic, at the time when the
+// gapFree: below a committed offset every request is answered, or handed to the loop topic or to a row in which it waits, at the time when the
 // commit is seen. It is committed a little before that, so the program is never blamed for less.
 func (h *indexed) gapFree() []Violation {
 	requests := map[topicPartition][]history.Event{}
@@ -38,7 +38,7 @@ func (h *indexed) gapFree() []Violation {
 			r := requests[p][0]
 			requests[p] = requests[p][1:]
 			checked++
-			if before(h.settled, r.Attempt, commit.At) || r.Kind == history.Sent && before(h.looped, r.Attempt, commit.At) {
+			if before(h.settled, r.Attempt, commit.At) || before(h.waits, r.Attempt, commit.At) || r.Kind == history.Sent && before(h.looped, r.Attempt, commit.At) {
 				continue
 			}
 			out = append(out, Violation{GapFree, r.Key, fmt.Sprintf("%d was committed for %s/%d while attempt %s at %d was unanswered",

@@ -35,6 +35,8 @@ const (
 	DeadLetter Kind = "dead-letter"
 	// Row is a record of the changelog: Key, State, Status, Body, Topic, Partition, Offset, Written.
 	Row Kind = "row"
+	// Waits is a request that is in a row of the changelog, until it has a result: Key, Attempt, Topic, Partition, Offset, Written.
+	Waits Kind = "waits"
 	// Commit is a committed offset that has changed: Topic, Partition, Offset.
 	Commit Kind = "commit"
 	// Fault is one that has ended: Fault, Instance (empty: all of them are concerned), From, To.

@@ -146,6 +146,19 @@ func (w *Observer) row(k *kgo.Record, e history.Event) error {
 	if err != nil {
 		return err
 	}
+	for _, r := range row.GetWaiting().GetRequests() {
+		var own []wire.Header
+		for _, h := range r.Headers {
+			own = append(own, wire.Header{Name: string(h.Name), Value: h.Value})
+		}
+		request, err := w.contract.DecodeRequest(own, k.Timestamp)
+		if err != nil {
+			return err
+		}
+		waits := e
+		waits.Kind, waits.Key, waits.Attempt = history.Waits, string(k.Key), request.Call
+		w.recorder.Record(waits)
+	}
 	e.Kind, e.Key = history.Row, string(k.Key)
 	switch row.State {
 	case rowpb.State_STATE_FINAL:
