@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 // Sender writes records; a kafka.Producer is one.
 type Sender interface {
-	Send(r wire.Record, done func(offset int64, err error))
+	SendPinned(r wire.Record, pin *wire.Pin, done func(offset int64, err error))
 }
 
 // NewProducer is a producer for the replay of letters to these request topics.
@@ -139,14 +140,19 @@ func (r *Replay) letter(ctx context.Context, l Letter, result *Result) error {
 			return err
 		}
 	}
-	if err := r.send(sent.Again()...); kafka.Rejected(err) {
+	// To where it was: whoever wrote it may have chosen a partition otherwise than by its key, and calls that are made in order stand in line there.
+	var pin *wire.Pin
+	if bytes.Equal(sent.Key, l.Key) && (sent.Key == nil) == (l.Key == nil) {
+		pin = wire.PinTo(l.Cause.Partition)
+	}
+	if err := r.send(pin, sent.Again()...); kafka.Rejected(err) {
 		result.Failed++
 		r.say("%s cannot be replayed: %v", l.Position(), err)
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("replaying %s: %w", l.Position(), err)
 	}
-	if err := r.send(MarkOf(l, time.Now())); err != nil {
+	if err := r.send(nil, MarkOf(l, time.Now())); err != nil {
 		return fmt.Errorf("%s was replayed to %s but could not be marked, so that a second replay sends it again: %w",
 			l.Position(), l.Cause.Topic, err)
 	}
@@ -172,11 +178,11 @@ func (r *Replay) refuses(l Letter) string {
 
 // send waits for the acknowledgements, also when the context ends: a letter that is on its way must be marked. The
 // producer bounds the wait.
-func (r *Replay) send(records ...wire.Record) error {
+func (r *Replay) send(pin *wire.Pin, records ...wire.Record) error {
 	var errs []error
 	for _, record := range records {
 		acknowledged := make(chan error, 1)
-		r.Sender.Send(record, func(_ int64, err error) { acknowledged <- err })
+		r.Sender.SendPinned(record, pin, func(_ int64, err error) { acknowledged <- err })
 		errs = append(errs, <-acknowledged)
 	}
 	return errors.Join(errs...)

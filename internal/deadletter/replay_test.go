@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -124,13 +125,13 @@ type sender struct {
 	then func(n int)
 }
 
-func (s *sender) Send(r wire.Record, done func(int64, error)) {
+func (s *sender) SendPinned(r wire.Record, pin *wire.Pin, done func(int64, error)) {
 	s.n++
 	if err := s.fail[s.n]; err != nil {
 		done(-1, err)
 		return
 	}
-	s.Producer.Send(r, done)
+	s.Producer.SendPinned(r, pin, done)
 	if s.then != nil {
 		s.then(s.n)
 	}
@@ -374,5 +375,84 @@ func TestEditedLetterIsSentAndMarked(t *testing.T) {
 	}
 	if found, err := b.open().Newest(t.Context(), deadletter.Query{}); err != nil || found.Replayed != 1 {
 		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// A record goes to the partition that it was in, where those lie that it is to be in order with; under another key, to that of the key.
+func TestReplayToThePartitionOfBefore(t *testing.T) {
+	t.Parallel()
+	k, err := embedded.StartKafka(embedded.KafkaOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	const partitions = 8
+	for topic, n := range map[string]int32{letters: 1, "requests": partitions} {
+		if err := k.Cluster().CreateTopic(topic, n, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cluster := kafka.Cluster{Brokers: k.Brokers()}
+	reader, err := kafka.NewReader(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	producer, err := deadletter.NewProducer(cluster, []string{"requests", letters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(producer.Close(), reader.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	b := &bench{t, reader, producer}
+	want := map[string]int32{}
+	letter := func(key []byte, partition int32, value string, in int32) {
+		c := cause
+		c.Partition = partition
+		r := deadletter.New(wire.Record{Key: key, Value: []byte(value)}, c)
+		r.Topic = letters
+		b.send(r)
+		want[value] = in
+	}
+	for p := range int32(partitions) {
+		letter(nil, p, fmt.Sprint("no key ", p), p)
+		letter([]byte("k"), p, fmt.Sprint("a key ", p), p)
+	}
+	letter(nil, partitions, "a partition that is gone", wire.Partition(nil, partitions))
+	other := (wire.Partition([]byte("edited"), partitions) + 1) % partitions
+	letter([]byte("k"), other, "edited", wire.Partition([]byte("edited"), partitions))
+	topic := b.open()
+	r := deadletter.Replay{
+		Topic: topic, Inputs: []string{"requests"}, Sender: b.producer, Out: io.Discard,
+		Edit: func(_ context.Context, l deadletter.Letter) (deadletter.Letter, error) {
+			if string(l.Value) == "edited" {
+				l.Key = []byte("edited")
+			}
+			return l, nil
+		},
+	}
+	if result, err := r.Run(t.Context(), topic.All()); err != nil || result.Replayed != len(want) {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	spans, err := b.reader.Spans("requests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int32{}
+	for _, s := range spans {
+		err := b.reader.Read(t.Context(), "requests", s, func(r wire.Record) error {
+			if r.Value != nil { // not the end of a request
+				got[string(r.Value)] = s.Partition
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// partitioner puts equal keys into one partition, the one that the wire contract names, and a null key anywhere.
+// partitioner puts equal keys into one partition, the one that the wire contract names, and a null key anywhere, unless it is pinned.
 type partitioner struct {
 	client *kgo.Client
 	keyed  map[string]int32 // by topic, how many partitions have keys; 0: all that there are
@@ -28,11 +28,14 @@ type topicPartitioner struct {
 
 // RequiresConsistency makes franz-go count the partitions without a leader too: a key keeps its partition while
 // that one is down. A record without a key avoids it.
-func (topicPartitioner) RequiresConsistency(r *kgo.Record) bool { return r.Key != nil }
+func (topicPartitioner) RequiresConsistency(r *kgo.Record) bool { return !anywhere(r) }
+
+// anywhere reports whether nothing says where a record is to be.
+func anywhere(r *kgo.Record) bool { return r.Key == nil && r.Context.(*sending).pin.Partition() < 0 }
 
 // Partition is called for one record of the topic at a time.
 func (p topicPartitioner) Partition(r *kgo.Record, partitions int) int {
-	if r.Key == nil {
+	if anywhere(r) {
 		return rand.IntN(partitions)
 	}
 	s, there := r.Context.(*sending), p.there(int32(partitions))
