@@ -94,6 +94,56 @@ func TestOnKafka(t *testing.T) {
 	verify(t, kafka.Brokers(), kafka, s)
 }
 
+// Calls that are made one after another stay so. The short form has one order on each Kafka.
+func TestOrderOnEmbeddedKafka(t *testing.T) {
+	orders := []scenario{byKey}
+	if full(t) {
+		orders = append(orders, byPartition)
+	}
+	for _, s := range orders {
+		t.Run(s.order, func(t *testing.T) {
+			s.plan = faults.Plan{Instances: 2, Kills: 3, Rolling: 1, Outages: 1, OutageFor: 2 * time.Second, Calm: time.Second}
+			s.rate, s.successes, s.calm = 200, 50, time.Second
+			if full(t) {
+				s.plan = faults.Plan{
+					Instances: 3, Kills: 100, Rolling: 3, Outages: 1, Zombies: 1,
+					OutageFor: 15 * time.Second, ZombieFor: 15 * time.Second, Calm: 2 * time.Second,
+				}
+				s.successes, s.calm = 500, 5*time.Second
+			}
+			verify(t, kfake(t), nil, s)
+		})
+	}
+}
+
+func TestOrderOnKafka(t *testing.T) {
+	orders := []scenario{byPartition}
+	if full(t) {
+		orders = append(orders, byKey)
+	}
+	for _, s := range orders {
+		t.Run(s.order, func(t *testing.T) {
+			s.plan = faults.Plan{Instances: 2, Kills: 2, BrokerCrashes: 1, Calm: time.Second}
+			s.rate, s.successes, s.calm = 150, 50, time.Second
+			if full(t) {
+				s.plan = faults.Plan{
+					Instances: 3, Kills: 25, Rolling: 2, BrokerCrashes: 2, BrokerRestarts: 1, Outages: 1, Zombies: 1,
+					OutageFor: 30 * time.Second, ZombieFor: 15 * time.Second, Calm: 2 * time.Second,
+				}
+				s.successes, s.calm = 500, 5*time.Second
+			}
+			kafka := realkafka.Start(t, realkafka.Options{})
+			verify(t, kafka.Brokers(), kafka, s)
+		})
+	}
+}
+
+// Slow calls hold those behind them, and must leave a partition time for all.
+var (
+	byKey       = scenario{order: "key", slow: 0.02, slowFor: time.Second}
+	byPartition = scenario{order: "partition", slow: 0.01, slowFor: 500 * time.Millisecond}
+)
+
 // verify runs a scenario that must keep every invariant.
 func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) {
 	t.Helper()
@@ -157,21 +207,23 @@ func replan(p *faults.Plan, text string) error {
 func TestPlantedDefectsAreFound(t *testing.T) {
 	full(t)
 	for _, c := range []struct {
-		tag  string
-		plan faults.Plan
-		want []string // checkers that must complain; others may
+		tag   string
+		plan  faults.Plan
+		order string
+		want  []string // checkers that must complain; others may
 	}{
-		{"defect_commit_early", faults.Plan{Kills: 3}, []string{check.GapFree, check.Answered}},
-		{"defect_reply_first", faults.Plan{Kills: 1}, []string{check.DurableFirst}},
-		{"defect_forget_row", faults.Plan{Kills: 1}, []string{check.OneAnswer}},
-		{"defect_ignore_row", faults.Plan{Kills: 1}, []string{check.Once, check.OneAnswer, check.Orderly}},
-		{"defect_no_drain", faults.Plan{Rolling: 1}, []string{check.Orderly}},
-		{"defect_torn_reply", faults.Plan{Kills: 1}, []string{check.Whole}},
+		{"defect_commit_early", faults.Plan{Kills: 3}, "", []string{check.GapFree, check.Answered}},
+		{"defect_reply_first", faults.Plan{Kills: 1}, "", []string{check.DurableFirst}},
+		{"defect_forget_row", faults.Plan{Kills: 1}, "", []string{check.OneAnswer}},
+		{"defect_ignore_row", faults.Plan{Kills: 1}, "", []string{check.Once, check.OneAnswer, check.Orderly}},
+		{"defect_no_drain", faults.Plan{Rolling: 1}, "", []string{check.Orderly}},
+		{"defect_torn_reply", faults.Plan{Kills: 1}, "", []string{check.Whole}},
+		{"defect_no_line", faults.Plan{Kills: 1}, "key", []string{check.InOrder}},
 	} {
 		t.Run(c.tag, func(t *testing.T) {
 			c.plan.Instances, c.plan.Calm = 2, time.Second
 			events := run(t, kfake(t), nil, scenario{
-				tag: c.tag, plan: c.plan, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 8 * time.Second,
+				tag: c.tag, plan: c.plan, order: c.order, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 8 * time.Second,
 			})
 			count := map[string]int{}
 			for _, v := range check.All(events, check.Options{}) {

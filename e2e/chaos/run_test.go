@@ -42,6 +42,7 @@ const (
 	partitions = 8
 	patience   = 90 * time.Second // for what must happen once the faults are over, unless a scenario has less
 	again      = 300              // keys that are asked for once more when everything is answered
+	recordKeys = 200              // of ordered calls
 )
 
 //go:embed testdata
@@ -50,6 +51,7 @@ var testdata embed.FS
 // scenario is one run.
 type scenario struct {
 	tag       string // build tag of a planted defect
+	order     string // processing.order; "": none
 	plan      faults.Plan
 	rate      int
 	slow      float64
@@ -124,7 +126,7 @@ func run(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) []
 	}()
 	w.load = load.New(client, load.Options{
 		Topic: requestTopic, ReplyTo: replyTopic, Partitions: partitions, Service: "grpc.examples.echo.Echo", Method: "UnaryEcho",
-		Rate: s.rate, Duplicates: 0.17, Rekeyed: 0.1, Deadlines: 0.15, Seed: seed,
+		Rate: s.rate, Duplicates: 0.17, Rekeyed: 0.1, Deadlines: 0.15, Seed: seed, Order: s.order, Keys: recordKeys,
 	}, w.recorder)
 
 	loading, stopLoad := context.WithCancel(t.Context())
@@ -196,12 +198,19 @@ func (w *world) newInstances(dir string, brokers []string) {
 	w.t.Helper()
 	files, err := fs.Sub(testdata, "testdata")
 	must(w.t, errors.Join(err, os.CopyFS(filepath.Join(dir, "config"), files)))
+	configuration := filepath.Join(dir, "config", "zilla.yaml")
+	if order := w.scenario.order; order != "" {
+		text, err := os.ReadFile(configuration)
+		must(w.t, err)
+		ordered := strings.Replace(string(text), "processing:\n", "processing:\n        order: "+order+"\n", 1)
+		must(w.t, os.WriteFile(configuration, []byte(ordered), 0o600))
+	}
 	for n := range w.scenario.plan.Instances {
 		host, port, err := net.SplitHostPort(w.service.Address(n))
 		must(w.t, err)
 		i := &faults.Instance{
 			Name: strconv.Itoa(n), Binary: binary(w.t, w.scenario.tag),
-			Args:  []string{"-c", filepath.Join(dir, "config", "zilla.yaml"), "--brokers", strings.Join(brokers, ",")},
+			Args:  []string{"-c", configuration, "--brokers", strings.Join(brokers, ",")},
 			Env:   []string{"SERVICE_HOST=" + host, "SERVICE_PORT=" + port},
 			State: filepath.Join(dir, fmt.Sprintf("state-%d", n)), LogFile: filepath.Join(dir, fmt.Sprintf("instance-%d.log", n)),
 		}

@@ -13,5 +13,6 @@ const (
 	ForgetRow        // a result is answered and not stored
 	IgnoreRow        // a stored result is not looked at: its key is executed again
 	NoDrain          // the end of a session cuts the calls in flight
+	NoLine           // with processing.order, a call does not wait for those before it
 	TornReply        // the message of a reply is written twice, as by a crash, and nothing says so
 )

@@ -6,6 +6,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"kafkagrpc/internal/defect"
 	"kafkagrpc/topology"
 )
 
@@ -103,7 +104,7 @@ func (p *Partition) inLine(of *attempt, is func(*attempt) bool) *attempt {
 
 // decideInTurn decides an attempt, at once where nothing is before it in its line.
 func (t *turn) decideInTurn(a *attempt) {
-	if a.before == nil {
+	if a.before == nil || defect.Planted == defect.NoLine {
 		t.decide(a)
 		return
 	}

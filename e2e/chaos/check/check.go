@@ -24,6 +24,7 @@ const (
 	DurableFirst = "durable-first"
 	GapFree      = "gap-free"
 	Orderly      = "orderly"
+	InOrder      = "in-order"
 	Progress     = "progress"
 )
 
@@ -50,7 +51,7 @@ type Options struct {
 // All runs every checker.
 func All(events []history.Event, o Options) []Violation {
 	h := index(events)
-	return slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.whole(), h.durableFirst(), h.gapFree(), h.orderly(), h.progress(o))
+	return slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.whole(), h.durableFirst(), h.gapFree(), h.orderly(), h.inOrder(), h.progress(o))
 }
 
 // slack is what observations of the service and of the changelog may lie apart though they are of one machine: the
@@ -69,12 +70,14 @@ type indexed struct {
 	rows       map[string][]history.Event // by key, in order
 	answers    map[string][]history.Event // replies by key, in order
 	deadlines  map[string]time.Time       // by attempt that has one
+	lines      map[string][]execution     // by line, in order; of ordered calls alone
 	faults     []history.Event
 }
 
 type execution struct {
 	begin history.Event
 	end   *history.Event // nil: it had not ended
+	sent  *history.Event // of its attempt; nil: Kafka did not acknowledge it
 }
 
 func index(events []history.Event) *indexed {
@@ -82,13 +85,14 @@ func index(events []history.Event) *indexed {
 		events:  events,
 		replies: map[string][]history.Event{}, settled: map[string]time.Time{}, looped: map[string]time.Time{}, waits: map[string]time.Time{},
 		executions: map[string][]execution{}, rows: map[string][]history.Event{}, answers: map[string][]history.Event{},
-		deadlines: map[string]time.Time{},
+		deadlines: map[string]time.Time{}, lines: map[string][]execution{},
 	}
-	ends := map[string]*history.Event{}
+	ends, sent := map[string]*history.Event{}, map[string]*history.Event{}
 	for i, e := range events {
 		switch e.Kind {
 		case history.Sent:
 			h.sent = append(h.sent, e)
+			sent[e.Attempt] = &events[i]
 			if !e.Deadline.IsZero() {
 				h.deadlines[e.Attempt] = e.Deadline
 			}
@@ -114,12 +118,21 @@ func index(events []history.Event) *indexed {
 	}
 	for _, all := range h.executions {
 		for i := range all {
-			all[i].end = ends[all[i].begin.Execution]
+			all[i].end, all[i].sent = ends[all[i].begin.Execution], sent[all[i].begin.Attempt]
+			if s := all[i].sent; s != nil && s.Line != "" {
+				line := fmt.Sprintf("%s of %s/%d", s.Line, s.Topic, s.Partition)
+				h.lines[line] = append(h.lines[line], all[i])
+			}
 		}
-		slices.SortStableFunc(all, func(a, b execution) int { return a.begin.At.Compare(b.begin.At) })
+		slices.SortStableFunc(all, byBegin)
+	}
+	for _, all := range h.lines {
+		slices.SortStableFunc(all, byBegin)
 	}
 	return h
 }
+
+func byBegin(a, b execution) int { return a.begin.At.Compare(b.begin.At) }
 
 func earliest(times map[string]time.Time, e history.Event) {
 	if t, ok := times[e.Attempt]; !ok || e.Written.Before(t) {
@@ -173,6 +186,7 @@ type Figures struct {
 	Late                               int            // attempts that were answered after their deadline, with that
 	RepeatedReplies                    int            // a further reply to an attempt, equal to its first
 	Torn                               int            // replies with messages that were written again
+	Lines, Waited                      int            // of ordered calls: lines, and executions of those that had to wait in them
 	Faults                             map[string]int
 }
 
@@ -211,6 +225,14 @@ func Count(events []history.Event) Figures {
 			}
 		}
 	}
+	f.Lines = len(h.lines)
+	for _, all := range h.lines {
+		for i := 1; i < len(all); i++ {
+			if all[i].waited(all[i-1]) {
+				f.Waited++
+			}
+		}
+	}
 	return f
 }
 
@@ -218,6 +240,9 @@ func (f Figures) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d requests, %d of them duplicates, for %d keys; %d answered, %d of them too late for their deadline; %d executions; %d repeated identical replies; %d that a crash had cut; %d commits seen",
 		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Late, f.Executions, f.RepeatedReplies, f.Torn, f.Commits)
+	if f.Lines > 0 {
+		fmt.Fprintf(&b, "; %d lines, in which %d calls had to wait", f.Lines, f.Waited)
+	}
 	for _, k := range sortedKeys(f.Reexecuted) {
 		fmt.Fprintf(&b, "; re-executed after %s: %d", k, f.Reexecuted[k])
 	}

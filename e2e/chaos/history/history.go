@@ -20,7 +20,7 @@ type Kind string
 
 const (
 	// Sent is a request that Kafka has acknowledged: Key, Attempt, Topic, Partition, Offset, Written; Duplicate where
-	// the key was sent before, and Deadline where it has one.
+	// the key was sent before, Deadline where it has one, and Line where calls are ordered.
 	Sent Kind = "sent"
 	// Looped is the copy of a request on the loop topic: Key, Attempt, Topic, Partition, Offset, Written.
 	Looped Kind = "looped"
@@ -81,6 +81,7 @@ type Event struct {
 	Repeated int `json:"repeated,omitempty"` // records of messages that were there already
 
 	Deadline time.Time `json:"deadline,omitzero"`
+	Line     string    `json:"line,omitempty"` // names those of a partition whose calls are to be made one after another
 
 	Topic     string    `json:"topic,omitempty"`
 	Partition int32     `json:"partition,omitempty"`

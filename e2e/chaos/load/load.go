@@ -28,6 +28,11 @@ type Options struct {
 	Rekeyed         float64 // of all keys, those that another partition owns than that of their record
 	Deadlines       float64 // of all requests, those with a deadline; one of eight of them a short one
 	Seed            uint64
+
+	// Of ordered calls: processing.order of who answers, and how many record keys there are. Without an order each request is written under its
+	// correlation id.
+	Order string
+	Keys  int
 }
 
 // recent is how many keys are remembered for duplicates: those of some ten seconds, and older ones by chance.
@@ -55,6 +60,7 @@ type Load struct {
 type request struct {
 	key     string // of the caller
 	rekeyed bool
+	record  string // key of its records; "": their correlation id
 	message []byte
 }
 
@@ -123,6 +129,9 @@ func (l *Load) one(ctx context.Context) {
 		rekeyed: l.random.Float64() < l.options.Rekeyed,
 		message: []byte(fmt.Sprintf("request %d %s", l.next, strings.Repeat(".", l.size()))),
 	}
+	if l.options.Order != "" {
+		r.record = fmt.Sprintf("line%d", l.random.IntN(l.options.Keys))
+	}
 	if len(l.keys) == recent {
 		// The places of old keys are taken by chance, so that some stay for long.
 		i := l.random.IntN(recent / 2)
@@ -178,7 +187,14 @@ func (l *Load) send(ctx context.Context, r request, duplicate bool) {
 			{Name: service.KeyMetadata, Value: key}, {Name: service.AttemptMetadata, Value: attempt},
 		},
 	}, nil))
-	record := kgo.Record{Topic: l.options.Topic, Partition: wire.Partition([]byte(id), l.options.Partitions), Key: []byte(id), Headers: headers}
+	under, line := id, ""
+	switch l.options.Order {
+	case "key":
+		under, line = r.record, r.record
+	case "partition":
+		under, line = r.record, "all"
+	}
+	record := kgo.Record{Topic: l.options.Topic, Partition: wire.Partition([]byte(under), l.options.Partitions), Key: []byte(under), Headers: headers}
 	message, end := record, record
 	message.Value = r.message
 	at := time.Now()
@@ -189,7 +205,7 @@ func (l *Load) send(ctx context.Context, r request, duplicate bool) {
 		}
 		l.recorder.Record(history.Event{
 			At: at, Kind: history.Sent, Key: key, Attempt: attempt, Duplicate: duplicate,
-			Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp, Deadline: deadline,
+			Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp, Deadline: deadline, Line: line,
 		})
 	})
 	if l.random.IntN(4) == 0 {
