@@ -461,6 +461,88 @@ func TestStreamsInLine(t *testing.T) {
 	b.has(scrape, queuedRequests(0))
 }
 
+// An open stream holds its line no longer than until half of what may be in flight waits for it: its own end could not be read. Streams that fewer
+// wait for, and what waits for other calls, have nothing to do with that.
+func TestOpenStreamThatTooManyWaitFor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, ordered(topology.OrderKey), func(r *topology.Remote) { r.Processing.MaxInFlight = 20 })
+	_, scrape := b.watched()
+	b.started()
+	opened := func(id, key string) wire.Request {
+		r := bidi(id, id)
+		first := message(r, "1")
+		first.Key = []byte(key)
+		b.produce(first)
+		b.reply(r, "1")
+		return r
+	}
+	behind := func(key string, from, n int) {
+		for i := from; i < from+n; i++ {
+			text := fmt.Sprintf("%s/%d", key, i)
+			b.produce(under([]byte(key), attempt(text, text), text)...)
+		}
+	}
+	ends := func(r wire.Request, key string) {
+		last := end(r)
+		last.Key = []byte(key)
+		b.produce(last)
+		b.results(1)[r.Call].check(t, codes.OK, "")
+	}
+	// Behind a call of one message, there may be as many as there is room for.
+	gate := make(chan struct{})
+	b.sequenced(firstPart, func(_ context.Context, text string) error {
+		if firstPart(text) == "busy" {
+			<-gate
+		}
+		return nil
+	})
+	other := opened("other", "b")
+	behind("busy", 0, 13)
+	b.has(scrape, queuedRequests(12))
+	close(gate)
+	b.results(13)
+	few := opened("few", "a")
+	behind("a", 0, 4)
+	behind("b", 0, 6)
+	b.has(scrape, queuedRequests(10))
+	queued := whole(bidi("queued", "queued"), "x")
+	for i := range queued {
+		queued[i].Key = []byte("b")
+	}
+	b.produce(queued...)
+	got := b.results(8)
+	got["other"].check(t, codes.ResourceExhausted, "more than 10 records, half of processing.max-in-flight, waited")
+	got["queued"].check(t, codes.OK, "", "x")
+	b.has(scrape, queuedRequests(4))
+	ends(few, "a")
+	b.results(4)
+	last := end(other)
+	last.Key = []byte("b")
+	b.produce(last) // concerns nobody any more
+	// The messages of a stream that waits are in flight, too.
+	head := opened("head", "a")
+	waits := bidi("waits", "waits")
+	for n := range 10 {
+		m := message(waits, fmt.Sprint(n))
+		m.Key = []byte("a")
+		b.produce(m)
+	}
+	b.has(scrape, queuedRequests(1))
+	m := message(waits, "more")
+	m.Key = []byte("a")
+	last = end(waits)
+	last.Key = []byte("a")
+	b.produce(m, last)
+	got = b.results(2)
+	got["head"].check(t, codes.ResourceExhausted, "raise max-in-flight")
+	got["waits"].check(t, codes.OK, "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "more")
+	m = end(head)
+	m.Key = []byte("a")
+	b.produce(m)
+	b.committed()
+	b.has(scrape, queuedRequests(0))
+}
+
 func numbered(r wire.Request, n int) wire.Request {
 	r.Number = wire.Nth(n)
 	return r

@@ -34,6 +34,15 @@ var (
 	errSecond = &ending{status: codes.Internal, message: "the service answered more than one message to a method that answers one"}
 )
 
+// overstayed is for an open stream behind which more wait in line than may.
+func overstayed(limit int64) *ending {
+	return &ending{
+		status: codes.ResourceExhausted,
+		message: fmt.Sprintf("the stream was open while more than %d records, half of processing.max-in-flight, waited for it and other streams in their lines (processing.order): "+
+			"end streams sooner, raise max-in-flight, or give streams a binding without an order; use another idempotency key", limit),
+	}
+}
+
 // missing is for a stream whose next message Kafka did not take, but one behind it: that would be another request.
 func missing(n int) *ending {
 	return &ending{

@@ -19,13 +19,17 @@ import (
 // owner of the partition reads it again.
 
 // line is the first and the last attempt of one; the others are between them.
-type line struct{ first, last *attempt }
+type line struct {
+	first, last *attempt
+	records     int // of all of them, in flight
+}
 
 // place is that of an attempt in its line. The zero value is none.
 type place struct {
 	line          string // its key
 	in            bool
 	before, after *attempt
+	records       int // the first one, and those that came of a stream while it waited
 }
 
 // lineOf is the key of the line in which requests with a record key stand.
@@ -52,6 +56,8 @@ func (p *Partition) join(a *attempt) {
 		a.before, l.last.after = l.last, a
 	}
 	l.last = a
+	a.records = 1
+	l.records++
 	p.lines[a.line] = l
 }
 
@@ -62,6 +68,7 @@ func (p *Partition) leaveLine(a *attempt) {
 	}
 	l, before, after := p.lines[a.line], a.before, a.after
 	a.in, a.before, a.after = false, nil, nil
+	l.records -= a.records
 	if after != nil {
 		after.before = before
 	} else {
@@ -122,8 +129,42 @@ func (t *turn) queue(a *attempt, behind string) {
 		s.fill()
 	}
 	t.load.queued.Add(1)
+	t.relieve()
 	if a.process != nil && a.process.IsRecording() {
 		a.process.AddEvent("waits in line", trace.WithAttributes(attribute.String("kafka_grpc.behind", behind)))
+	}
+}
+
+// lengthen counts a further record of a stream that waits.
+func (t *turn) lengthen(a *attempt) {
+	a.records++
+	l := t.lines[a.line]
+	l.records++
+	t.lines[a.line] = l
+	t.relieve()
+}
+
+// relieve ends the open stream that most wait for, where too many wait for open streams: an open stream ends by a further record, and none is read while as much is
+// in flight as may be. As with open streams themselves, half of that is left for others.
+func (t *turn) relieve() {
+	var most *attempt
+	behind, longest := 0, 0
+	for _, a := range t.open {
+		if !a.in || a.before != nil {
+			continue
+		}
+		if c := t.calls[a.key]; c != nil && c.attempt == a && c.ended.Load() != nil {
+			return // what waits for it goes on soon
+		}
+		n := t.lines[a.line].records - a.records
+		behind += n
+		if n > longest {
+			most, longest = a, n
+		}
+	}
+	if limit := half(t.config.Remote.Processing.MaxInFlight, topology.DefaultMaxInFlight); int64(behind) > limit {
+		t.happens(most, backlogGrows, overstayed(limit))
+		t.letGo(most)
 	}
 }
 

@@ -78,7 +78,7 @@ const (
 	cancelComes
 	holeShows    // its next message is missing, and one behind it is there
 	silenceLasts // neither side said anything for processing.stream-idle
-	backlogGrows // too many offsets behind its first record cannot be committed
+	backlogGrows // too many offsets behind its first record cannot be committed, or too many wait behind it in its line
 )
 
 // reaction is what is done about it.

@@ -110,6 +110,9 @@ func (t *turn) follow(a *attempt, record *attempt) {
 		s.messages++
 		if t.happens(a, messageComes, nil) == passOn {
 			s.inbox.push(message, t.holdFor(a))
+			if a.reply == replyQueued {
+				t.lengthen(a)
+			}
 		}
 		return
 	}
