@@ -56,7 +56,7 @@ func TestSharesOfInstances(t *testing.T) {
 // However the rows are spread, pages that follow one another have each of them once, in order.
 func TestPagesOfPartitions(t *testing.T) {
 	t.Parallel()
-	const rows = 97
+	const rows, shared = 97, 10 // each tenth key is in all partitions
 	for _, partitions := range []int{1, 2, 5} {
 		for _, limit := range []int{1, 7, 30, 97, 200} {
 			for _, reads := range []int{3, 1000} { // rows that one page of a partition reads
@@ -70,7 +70,10 @@ func TestPagesOfPartitions(t *testing.T) {
 					var parts []page
 					for part := range partitions {
 						p := page{fresh: Freshness{AsOf: time.Unix(int64(100-part), 0), Lag: 1}}
-						for n := part; n < rows; n += partitions {
+						for n := range rows {
+							if n%partitions != part && n%shared != 0 {
+								continue
+							}
 							key := fmt.Sprintf("key-%03d", n)
 							if key <= l.after {
 								continue
@@ -91,7 +94,7 @@ func TestPagesOfPartitions(t *testing.T) {
 						parts = append(parts, p)
 					}
 					out, err := l.merge(parts)
-					if err != nil || len(out.entries) > limit || out.fresh.Lag != int64(partitions) || out.fresh.AsOf.Unix() != int64(101-partitions) {
+					if err != nil || len(out.entries) >= limit+partitions || out.fresh.Lag != int64(partitions) || out.fresh.AsOf.Unix() != int64(101-partitions) {
 						t.Fatalf("%d entries, %v, %v", len(out.entries), out.fresh, err)
 					}
 					for _, e := range out.entries {
@@ -104,8 +107,12 @@ func TestPagesOfPartitions(t *testing.T) {
 				}
 				var want []string
 				for n := range rows {
+					times := 1
+					if n%shared == 0 {
+						times = partitions
+					}
 					if n%3 != 0 {
-						want = append(want, fmt.Sprintf("key-%03d", n))
+						want = append(want, slices.Repeat([]string{fmt.Sprintf("key-%03d", n)}, times)...)
 					}
 				}
 				if !slices.Equal(got, want) {

@@ -202,7 +202,8 @@ func (t *Table) list(ctx context.Context, request *viewspb.ListRequest, only []i
 	return out, nil
 }
 
-// read answers a page of the rows of stores.
+// read answers a page of the rows of stores. It does not end between rows of one key, of which each partition may have its own where calls are ordered: cursors
+// name keys.
 func (l listing) read(ctx context.Context, d describer, stores []*tablestore.Store) (out page, err error) {
 	it, err := iterate(stores, l.filter.prefix, l.after)
 	if err != nil {
@@ -210,21 +211,24 @@ func (l listing) read(ctx context.Context, d describer, stores []*tablestore.Sto
 	}
 	defer it.release()
 	begun, read := time.Now(), 0
+	last, full := "", false
 	for it.next() {
 		key := string(it.key())
 		if !strings.HasPrefix(key, l.filter.prefix) {
 			return out, nil
 		}
+		if full && key != last {
+			out.next = encodeListCursor(l.query, last)
+			return out, nil
+		}
+		last = key
 		out.scanned++
 		read += len(it.value())
 		if row := parseRow(it.value()); !row.expired(begun) && l.filter.passes(row) {
 			out.entries = append(out.entries, d.summary(key, row))
 		}
 		spent := out.scanned >= pageRows || read >= pageBytes || out.scanned%256 == 0 && (time.Since(begun) > pageTime || ctx.Err() != nil)
-		if len(out.entries) == l.limit || spent {
-			out.next = encodeListCursor(l.query, key)
-			return out, nil
-		}
+		full = full || spent || len(out.entries) == l.limit
 	}
 	return out, it.err
 }
@@ -254,8 +258,14 @@ func (l listing) merge(pages []page) (out page, err error) {
 		out.entries = slices.DeleteFunc(out.entries, func(e *viewspb.Entry) bool { return keyOf(e) > upTo })
 	}
 	if len(out.entries) > l.limit {
-		out.entries = out.entries[:l.limit]
-		upTo, more = keyOf(out.entries[l.limit-1]), true
+		last := keyOf(out.entries[l.limit-1])
+		n := l.limit
+		for n < len(out.entries) && keyOf(out.entries[n]) == last { // as in read
+			n++
+		}
+		if n < len(out.entries) {
+			out.entries, upTo, more = out.entries[:n], last, true
+		}
 	}
 	if more {
 		out.next = encodeListCursor(l.query, upTo)

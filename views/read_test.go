@@ -248,6 +248,33 @@ func TestCursorSurvivesARestart(t *testing.T) {
 	}
 }
 
+// With an order of calls each partition may have a row of one key. No page ends between them.
+func TestRowsOfOneKeyAreOnOnePage(t *testing.T) {
+	t.Parallel()
+	const partitions = 4
+	b := newBench(t, partitions)
+	b.config = func(c *views.Config) { c.Ordered = true }
+	value, err := proto.Marshal(aRow())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for n := range 10 {
+		for p := range int32(partitions) {
+			if key := fmt.Sprint("key-", n); n%2 == 0 || p == 1 {
+				want = append(want, key)
+				b.produce(&kgo.Record{Topic: topic, Partition: p, Key: []byte(key), Value: value})
+			}
+		}
+	}
+	i := b.started()
+	for _, limit := range []int{1, 2, 3, 4, 5, 24, 25, 100} {
+		if got := i.keys(t, fmt.Sprint("limit=", limit)); !slices.Equal(got, want) {
+			t.Errorf("pages of %d have\n%q, want\n%q", limit, got, want)
+		}
+	}
+}
+
 // One page costs no more than so many rows or bytes, also where nothing passes; the cursor has the rest.
 func TestPageThatFindsNothing(t *testing.T) {
 	t.Parallel()
