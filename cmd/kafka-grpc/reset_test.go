@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkagrpc/wire"
 )
 
 const resetGroup = "example-west_kafka_grpc_remote_server"
@@ -181,6 +183,46 @@ func TestResetTellsWhatIsExecutedAgain(t *testing.T) {
 	})
 	if n := b.echo.Calls(); n != 8 {
 		t.Errorf("%d calls, want none more than 8", n)
+	}
+}
+
+// With an order of calls each partition has its own result of a key, and what has no place in the order is never executed.
+func TestResetCountsWhatIsExecutedAgainInOrder(t *testing.T) {
+	t.Parallel()
+	b := newLettersBench(t)
+	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const options = "    entry: north_kafka_cache_client\n    options:\n"
+	changed := bytes.Replace(text, []byte(options), []byte(options+"      processing: {order: key}\n"), 1)
+	if err := os.WriteFile(b.file, changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var keys [2]string // of a record in each partition
+	for n := 0; keys[0] == "" || keys[1] == ""; n++ {
+		key := fmt.Sprint("key ", n)
+		keys[wire.Partition([]byte(key), 2)] = key
+	}
+	stop := b.run(b.file)
+	produce := func(key []byte, id string) {
+		r := requestRecord(id, "echo-responses")
+		r.Key = key
+		r.Headers = slices.DeleteFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "grpc:deadline" })
+		b.produce(r)
+	}
+	produce(nil, "no key")
+	produce(nil, "no key either")
+	for _, id := range []string{"a", "a", "b"} {
+		produce([]byte(keys[0]), id)
+	}
+	produce([]byte(keys[1]), "a")
+	eventually(t, func() (string, bool) { return fmt.Sprintf("%d calls", b.echo.Calls()), b.echo.Calls() == 3 })
+	stop()
+	b.left()
+	const want = "topic echo-requests: up to 3 requests are executed again at the next start\n"
+	if code, out := b.reset("--dry-run", "--table"); code != 0 || !strings.Contains(out, want) {
+		t.Errorf("exit code %d, no %q in:\n%s", code, want, out)
 	}
 }
 

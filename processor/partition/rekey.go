@@ -75,7 +75,8 @@ func (b *Binding) PassOn(record wire.Record, send func(wire.Record, *wire.Pin, f
 }
 
 // ExecutedAgain reports whether a record of a request or loop topic whose offset is forgotten causes a call when it is read once more, and
-// of which key. Rows that answer it are not looked at: known is up to which age they do, 0 where there are none.
+// of which key; where calls are ordered, each partition has its own of a name. Rows that answer it are not looked at: known is up to which age they do, 0 where
+// there are none.
 func ExecutedAgain(remote topology.Remote, record wire.Record, known time.Duration, now time.Time) (key string, again bool) {
 	at := sourceOf(record)
 	if record.Topic == remote.Loop {
@@ -96,7 +97,16 @@ func ExecutedAgain(remote topology.Remote, record wire.Record, known time.Durati
 	if record.Value == nil || a.request.CorrelationID == "" || a.late(now) || known > 0 && age <= known || most > 0 && age > most {
 		return "", false
 	}
-	return remote.Contract.TableKey(a.request), true
+	key = remote.Contract.TableKey(a.request)
+	switch remote.Processing.Order {
+	case "":
+		return key, true
+	case topology.OrderKey:
+		if record.Key == nil {
+			return "", false // refused
+		}
+	}
+	return fmt.Sprintf("%d/%s", at.partition, key), true
 }
 
 // looped is the record for the loop topic: as it was, under its table key, with its own key and position in headers behind
