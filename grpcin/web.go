@@ -79,12 +79,11 @@ func (w *web) allows(r *http.Request) bool {
 	if origin == "" {
 		return true // no browser, or no page of another origin
 	}
-	if u, err := url.Parse(origin); err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
-		return true
-	}
 	if w.allowed.SameOrigin {
-		return false
+		u, err := url.Parse(origin)
+		return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 	}
+	// Nor one of the address that the browser asks, where others are listed: a name of somebody else may stand for it.
 	is := func(allowed string) bool { return strings.EqualFold(allowed, origin) }
 	return len(w.allowed.Origins) == 0 || slices.ContainsFunc(w.allowed.Origins, is)
 }

@@ -264,7 +264,7 @@ func TestPagesThatMayCall(t *testing.T) {
 		{"all", "https://evil.example.com", func(b *topology.Browsers) { b.Origins = nil }, 200, "x-tenant"},
 		{"its own alone", page, func(b *topology.Browsers) { b.SameOrigin, b.Origins = true, nil }, 403, ""},
 		{"its own", "same", func(b *topology.Browsers) { b.SameOrigin, b.Origins = true, nil }, 200, "x-tenant"},
-		{"its own beside others", "same", nil, 200, "x-tenant"},
+		{"its own, and others are listed", "same", nil, 403, ""},
 		{"few headers", page, func(b *topology.Browsers) { b.Headers, b.Expose = []string{"x-other"}, []string{"x-shown"} }, 200, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
