@@ -20,6 +20,9 @@ func (s *Server) pass(stream grpc.ServerStream, c *call, r wire.Record) error {
 	if err := s.begin(stream, c, r); err != nil {
 		return err
 	}
+	if why := s.unfit(c.route.Replies, r.Key, r.Value); why != "" {
+		return s.malformed(c, r, errors.New(why))
+	}
 	return stream.SendMsg(&r.Value)
 }
 
@@ -80,6 +83,9 @@ func (s *Server) end(stream grpc.ServerStream, c *call, w *waiter, r wire.Record
 		return status.Error(end.Status, text)
 	}
 	if ok {
+		if why := s.unfit(c.route.Replies, message.Key, message.Value); why != "" {
+			return s.malformed(c, message, errors.New(why))
+		}
 		return stream.SendMsg(&message.Value)
 	}
 	return nil

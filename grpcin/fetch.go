@@ -151,6 +151,10 @@ func (f *fetching) give(r wire.Record) error {
 	if r.Value == nil || !f.route.Fetch.Takes(r) {
 		return nil
 	}
+	if why := f.server.unfit(f.route.Replies, r.Key, r.Value); why != "" {
+		f.server.warn(f.call, "a record is left out of what a call reads", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "reason", why)
+		return nil
+	}
 	id := wire.EncodeProgress(f.next)
 	const overhead = 16 // of the field
 	message := append(make([]byte, 0, len(r.Value)+len(id)+overhead), r.Value...)

@@ -3,6 +3,7 @@ package grpcin
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -52,8 +53,9 @@ func newOutbound(sender Sender, intake *intake, topic string, key []byte, header
 	return o
 }
 
-// send writes one record, null for the caller's half-close. It reports false when the call has ended.
-func (o *outbound) send(value []byte) bool {
+// send writes one record, null for the caller's half-close, with headers of its own behind those of the call. It reports false when the call has
+// ended.
+func (o *outbound) send(value []byte, own ...wire.Header) bool {
 	o.sending.Lock()
 	defer o.sending.Unlock()
 	o.mu.Lock()
@@ -70,6 +72,9 @@ func (o *outbound) send(value []byte) bool {
 	headers := o.headers
 	if o.numbers {
 		headers = wire.Numbered(headers, wire.Nth(o.messages))
+	}
+	if len(own) > 0 {
+		headers = slices.Concat(headers, own)
 	}
 	o.messages++
 	o.intake.add(len(value))
@@ -143,9 +148,10 @@ func (o *outbound) room(size int) bool {
 func (o *outbound) acknowledged() bool { return o.until(func() bool { return o.records == 0 }) }
 
 // receive writes a record for each message of the caller until its half-close, for which it returns nil once all
-// are acknowledged. It also returns nil when the call has ended otherwise; an error is one of the caller's side.
-func (o *outbound) receive(stream grpc.ServerStream, each func()) error {
-	for {
+// are acknowledged. It also returns nil when the call has ended otherwise; an error is one of the caller's side. each is told of each message, and
+// answers the headers of its record.
+func (o *outbound) receive(stream grpc.ServerStream, each func(message []byte, first bool) ([]wire.Header, error)) error {
+	for first := true; ; first = false {
 		if err := o.intake.room(stream.Context()); err != nil {
 			return err
 		}
@@ -158,8 +164,11 @@ func (o *outbound) receive(stream grpc.ServerStream, each func()) error {
 		if err != nil {
 			return err
 		}
-		each()
-		if !o.room(len(message)) || !o.send(message) {
+		own, err := each(message, first)
+		if err != nil {
+			return err
+		}
+		if !o.room(len(message)) || !o.send(message, own...) {
 			return nil
 		}
 	}

@@ -17,7 +17,12 @@ func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
 	done := make(chan error, 1)
 	if c.sends {
 		// It ends soon after the handler, which ends its stream.
-		s.receivers.Go(func() { done <- c.out.receive(stream, c.touch) })
+		s.receivers.Go(func() {
+			done <- c.out.receive(stream, func(message []byte, first bool) ([]wire.Header, error) {
+				c.touch()
+				return s.prepare(c, message, first)
+			})
+		})
 		return done
 	}
 	var room reservation
@@ -28,11 +33,15 @@ func (s *Server) receive(stream grpc.ServerStream, c *call) <-chan error {
 		message, err = receiveOne(stream)
 		defer c.out.intake.received(&room) // when the message counts itself
 	}
+	var own []wire.Header
+	if err == nil {
+		own, err = s.prepare(c, message, true)
+	}
 	if err != nil {
 		done <- err
 		return done
 	}
-	c.out.send(message)
+	c.out.send(message, own...)
 	if c.answers {
 		// A half-close whose message Kafka refuses would open a call without one. Of a method that is known as unary it
 		// is no call, so that both may be in one batch.

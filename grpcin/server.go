@@ -49,6 +49,14 @@ type Reader interface {
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(wire.Record) error) error
 }
 
+// Models checks keys and values. Safe for concurrent use.
+type Models interface {
+	// Check says why a key or value does not fit, without it.
+	Check(by *topology.Model, value []byte) error
+	// Extract answers a field of a message as text; nil: it is not there.
+	Extract(e topology.Extraction, message []byte) ([]byte, error)
+}
+
 // Options of a server. Listener, Senders, Readers and Calls are needed.
 type Options struct {
 	Listener topology.Listener
@@ -64,6 +72,9 @@ type Options struct {
 	// Rejected tells errors of a Sender that sending again would not cure (INTERNAL), and TooLarge those of a record that its
 	// topic does not take (RESOURCE_EXHAUSTED), from an unreachable Kafka (UNAVAILABLE). Default: all are of the last kind.
 	Rejected, TooLarge func(error) bool
+
+	// Models checks what routes say of records, and finds the fields that they put into them. Needed where one says something.
+	Models Models
 
 	Drain time.Duration // what calls in flight get when the server stops, default 10s
 	// MaxWait is how long a call without a deadline waits: a unary one for its answer, a stream for the next message

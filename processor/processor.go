@@ -40,6 +40,8 @@ type Config struct {
 
 	// Codecs answers what reads and writes the values of the plain events of a route; needed where the remote has such routes.
 	Codecs partition.Codecs
+	// Check says why a key or value does not fit what its topic asks for; needed where a route says that one does.
+	Check func(by *topology.Model, value []byte) error
 
 	// Budget bounds what all processors of the process have in flight together; default one of its own.
 	Budget *consumergroup.Budget
@@ -146,7 +148,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	var err error
 	if p.binding, err = partition.NewBinding(partition.Config{
 		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Paces: c.Paces, Limits: p.limits, Partitions: p.partitions.Load,
-		Telemetry: c.Telemetry, Log: c.Log, Codecs: c.Codecs,
+		Telemetry: c.Telemetry, Log: c.Log, Codecs: c.Codecs, Check: c.Check,
 	}); err != nil {
 		return nil, err
 	}

@@ -21,9 +21,13 @@ func (c *compiler) loadCatalogs() Methods {
 			all[name], from[name] = m, s.name.value
 		}
 	}
+	others := c.otherSubjects()
 	for _, catalog := range c.doc.Catalogs {
 		roots := c.catalogRoots(catalog.value.roots)
 		for _, s := range catalog.value.subjects {
+			if others[subjectKey{catalog.name.value, s.name.value}] {
+				continue // no proto
+			}
 			add(s, c.compileSubject(catalog.name.value, roots, s))
 		}
 	}
@@ -177,8 +181,9 @@ func (c *compiler) compileSubject(catalog string, roots []string, s entry[subjec
 		c.report.warn(at, "subject `%s`: %s: %s; it is left out, as nothing of the services needs it", s.name.value, f.where, f.what)
 	}
 	c.protos.add(file)
+	c.files[subjectKey{catalog, s.name.value}] = file
 	methods := methodsOf(file)
-	if len(methods) == 0 {
+	if len(methods) == 0 && !s.value.quiet {
 		c.report.warn(at, "subject `%s` gives no method: there is no service with one in `%s`", s.name.value, path)
 	}
 	return methods

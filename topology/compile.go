@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bufbuild/protocompile/linker"
+
 	"kafkagrpc/internal/keystore"
 )
 
@@ -33,7 +35,13 @@ type compiler struct {
 	registries     map[string]*Registry  // by catalog
 	registriesUsed map[string]bool
 	registryProtos []ProtoOfRegistry
-	unread         bool // protos of registries are not asked for
+	files          map[subjectKey]linker.File // of protos
+	models         map[*modelValues]*Model    // nil: it is wrong, which is reported
+	topicsUsed     map[*cacheTopic]bool       // records pass it
+	requests       map[*cacheTopic]bool       // which a remote reads
+	transforms     map[*cacheTopic]bool       // are made
+	misfits        map[*cacheTopic]bool       // are reported
+	unread         bool                       // protos of registries are not asked for
 
 	keystores map[string]*keystore.Store // by vault; nil: cannot be used, which is reported
 	trusted   map[string]*keystore.Store // the same
@@ -50,6 +58,8 @@ func (c *compiler) compile(file string) *Topology {
 	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
 	c.protos = newProtos()
 	c.callers = c.callerGuards()
+	c.files, c.models = map[subjectKey]linker.File{}, map[*modelValues]*Model{}
+	c.topicsUsed, c.requests, c.transforms, c.misfits = map[*cacheTopic]bool{}, map[*cacheTopic]bool{}, map[*cacheTopic]bool{}, map[*cacheTopic]bool{}
 	c.graph = newGraph(c.report, c.doc)
 	c.graph.check()
 	registries := c.loadRegistries()
@@ -70,6 +80,7 @@ func (c *compiler) compile(file string) *Topology {
 		}
 	}
 	c.unreachedBrowsers()
+	c.unusedTopics()
 	c.unusedRegistries()
 	t.Guards = t.usedGuards(c.callers)
 	t.Telemetry = c.telemetry()
@@ -129,10 +140,12 @@ func (c *compiler) binding(b *binding) {
 			}
 		}
 	case *kafkaCache:
+		c.cacheTopicsOf(b)
 		if b.kind == "kafka cache_server" {
 			c.report.warn(b.at, "%s caches nothing: topics are read and written directly", b.place)
 		}
 	case *kafkaClient:
+		c.cacheTopicsOf(b)
 		c.cluster(b, spec)
 	}
 }

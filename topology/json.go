@@ -15,7 +15,7 @@ import (
 // JSON describes the topology for programs, indented. Keys are kebab-case and stable, durations are Go durations, sizes are in
 // bytes, lists are never null, and no key material is in it.
 func (t *Topology) JSON() ([]byte, error) {
-	return json.MarshalIndent(object{
+	all := object{
 		{"file", t.File},
 		{"namespace", t.Namespace},
 		{"listeners", each(t.Listeners, listenerJSON)},
@@ -27,7 +27,23 @@ func (t *Topology) JSON() ([]byte, error) {
 		{"registries", optional(each(t.Registries, registryJSON))},
 		{"metrics", optional(each(t.Telemetry.Recorded, recordedJSON))},
 		{"warnings", each(t.Warnings, problemJSON)},
-	}, "", "  ")
+	}
+	if models := t.Models(); len(models) > 0 {
+		all = append(all, member{"records", each(models, topicModelJSON)})
+	}
+	return json.MarshalIndent(all, "", "  ")
+}
+
+func topicModelJSON(t *TopicModel) object {
+	model := func(m *Model) any { return m.String() }
+	all := object{{"topic", t.Topic}, {"key", optional(each(t.Keys, model))}, {"value", optional(each(t.Values, model))}}
+	if t.Key != nil {
+		all = append(all, member{"extract-key", t.Key.Text})
+	}
+	if len(t.Headers) > 0 {
+		all = append(all, member{"extract-headers", each(t.Headers, func(e Extraction) object { return object{{"name", e.Header}, {"from", e.Text}} })})
+	}
+	return all
 }
 
 func listenerJSON(l Listener) object {

@@ -7,7 +7,12 @@ import (
 
 // Mermaid draws the topology as a Mermaid flowchart: ports, topics, groups and targets.
 func (t *Topology) Mermaid() string {
-	m := &mermaid{ids: map[string]string{}}
+	m := &mermaid{ids: map[string]string{}, models: map[string]string{}}
+	for _, model := range t.Models() {
+		if m.models[model.Topic] == "" {
+			m.models[model.Topic] = model.text()
+		}
+	}
 	for _, l := range t.Listeners {
 		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.Browsers.from()+l.from())
 		for _, r := range l.Routes {
@@ -52,11 +57,16 @@ func (t *Topology) Mermaid() string {
 type mermaid struct {
 	nodes, edges []string
 	ids          map[string]string
+	models       map[string]string // by topic
 }
 
 // topic is the node of a topic; the same name on another cluster is another topic.
 func (m *mermaid) topic(c *Cluster, name string) string {
-	return m.node(`[("%s")]`, name+" @ "+c.Binding)
+	label := name + " @ " + c.Binding
+	if model := m.models[name]; model != "" {
+		label += ": " + model
+	}
+	return m.node(`[("%s")]`, label)
 }
 
 func (m *mermaid) node(shape, label string) string {

@@ -191,10 +191,12 @@ func (c *compiler) topicRoutes(b *binding) []NorthRoute {
 		if topic.ok && replies[topic.value] && r.With.Capability.value != "fetch" {
 			c.report.problem(topic.position, "%s: `%s` is also a reply topic of %s; requests and replies need topics of their own", topic.place, topic.raw, b.place)
 		}
-		k := c.oneCluster(c.graph.next(b, exit), topic.text, replyTo.text)
+		cache := c.graph.next(b, exit)
+		k := c.oneCluster(cache, topic.text, replyTo.text)
 		fetch, callers := c.fetchOf(b, &spec.Routes[i])
 		overrides, more := c.overrides(r.With.Overrides, contract)
 		callers = append(callers, more...)
+		requests, answers := c.passing(cache, r.With.Topic.text, r.With.ReplyTo.text, r.With.Key.text, fetch != nil, contract)
 		if key := r.With.Key; key.depends(c) {
 			callers = append(callers, CallerValue{Header: -1, Parts: key.parts, at: key.text})
 		}
@@ -203,6 +205,7 @@ func (c *compiler) topicRoutes(b *binding) []NorthRoute {
 				Binding: b.name, Methods: []MethodPattern{when.method}, Metadata: when.metadata, Cluster: k,
 				Topic: topic.value, ReplyTo: replyTo.value, Contract: contract,
 				Key: r.With.Key.value, Overrides: overrides, Guarded: c.demands(r.Guarded), Callers: callers, Fetch: fetch,
+				Requests: requests, Replies: answers,
 			})
 		}
 	}

@@ -78,6 +78,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 		}
 		grpc := client.spec.(*grpcClient)
 		for _, w := range route.When {
+			requests, replies := c.remoteRecords(spec, w, event)
 			before, ways := len(all), 0
 			for _, f := range c.follow(client, grpc.Routes, grpc.Exit) {
 				target, ok := c.target(grpc.Options.Target, *route, f.to)
@@ -108,6 +109,7 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 						Topic: w.Topic.value, ReplyTo: w.ReplyTo.value,
 						Key: w.key(), Headers: w.headers(),
 						Methods: []MethodPattern{taken, when.method}, Metadata: when.metadata, GRPC: client.name, Target: target, Event: c.eventOf(event, route, w),
+						Requests: requests, Replies: replies,
 					})
 				}
 			}
@@ -117,6 +119,21 @@ func (c *compiler) remoteRoutes(b *binding, spec *kafkaGRPC) []RemoteRoute {
 		}
 	}
 	return all
+}
+
+// remoteRecords says what requests, or plain events, and their replies have to be like.
+func (c *compiler) remoteRecords(spec *kafkaGRPC, w kafkaGRPCWhen, event *Event) (requests, replies *TopicModel) {
+	entry := c.graph.bindings[spec.Entry.value]
+	if entry == nil || !slices.Contains(entries, entry.kind) {
+		return nil, nil
+	}
+	for _, topic := range c.onWay(entry, w.Topic.value) {
+		c.requests[topic] = true
+	}
+	if event == nil {
+		return c.records(entry, w.Topic.text, nil), c.records(entry, w.ReplyTo.text, nil)
+	}
+	return c.records(entry, w.Topic.text, &event.Request), c.records(entry, w.ReplyTo.text, &event.Reply)
 }
 
 // key is the record key that a route wants, nil for any.

@@ -94,6 +94,7 @@ type subject struct {
 
 	fetched *RegistryProto // from the registry of a catalog
 	catalog string
+	quiet   bool // it need not have methods
 }
 
 type filesystemCatalog struct {

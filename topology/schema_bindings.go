@@ -357,9 +357,9 @@ func (g *grpcKafka) leaps() (text, []leap) { return g.Exit, leapsOf(g.Routes) }
 type kafkaCache struct {
 	common
 	Options struct {
-		Merged    anything `yaml:"merged" idle:"nothing is cached"`
-		Bootstrap anything `yaml:"bootstrap" idle:"nothing is cached"`
-		Topics    anything `yaml:"topics" idle:"nothing is cached"`
+		Merged    anything     `yaml:"merged" idle:"nothing is cached"`
+		Bootstrap anything     `yaml:"bootstrap" idle:"nothing is cached"`
+		Topics    []cacheTopic `yaml:"topics" doc:"what the records of topics have to be like"`
 	} `yaml:"options"`
 	Routes []behind[topicWhen] `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text                `yaml:"exit" doc:"the binding that follows where no route matches"`
@@ -380,7 +380,7 @@ type kafkaClient struct {
 		Authorization named[kafkaAuthorization] `yaml:"authorization" doc:"the same with the credentials of a guard, by its name"`
 		Rack          text                      `yaml:"client-rack" doc:"as broker.rack of the brokers to read from; without it, the leaders"`
 		Merged        anything                  `yaml:"merged" idle:"nothing is cached"`
-		Topics        anything                  `yaml:"topics" idle:"nothing is cached"`
+		Topics        []cacheTopic              `yaml:"topics" doc:"what the records of topics have to be like"`
 	} `yaml:"options"`
 	Routes []onward `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`

@@ -36,6 +36,9 @@ func (t *Topology) Text() string {
 	if len(t.Registries) > 0 {
 		section("schema registries", each(t.Registries, func(r *Registry) []string { return []string{r.Catalog, r.URL, r.security()} }))
 	}
+	if models := t.Models(); len(models) > 0 {
+		section("records", each(models, func(m *TopicModel) []string { return []string{m.Topic, m.text()} }))
+	}
 	for _, r := range t.Remotes {
 		section("remote "+r.Binding, r.rows())
 	}

@@ -119,6 +119,8 @@ type NorthRoute struct {
 
 	Fetch   *Fetch        // of a route that reads its topic, which writes nothing; nil: of one that writes requests
 	Callers []CallerValue // what of Key and Overrides depends on who calls: see Fill
+
+	Requests, Replies *TopicModel // what the records of the topics have to be like; nil: anything
 }
 
 // Matches reports whether the route takes a method, given as "package.Service/Method", of a call with the metadata that it wants.
@@ -198,6 +200,8 @@ type RemoteRoute struct {
 	GRPC     string          // name of the grpc client binding
 	Target   Target
 	Event    *Event // nil: the route is one of requests of the contract
+
+	Requests, Replies *TopicModel // what the records of the topics have to be like; nil: anything
 }
 
 // Matches reports whether the route takes a request record of a method, given as "package.Service/Method".

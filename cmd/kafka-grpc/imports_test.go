@@ -36,7 +36,7 @@ var rules = []rule{
 	{"internal/statedir", "internal/tablestore", "", "a folder on a disk; it knows nothing of what others keep in it"},
 	{"internal/gokalog", "internal/loglimit", "goka sarama", "what goka and sarama log, brought into ours"},
 	{"internal/consumergroup", "internal/defect", "sarama", "holds offsets; it knows nothing of what records mean"},
-	{"topology", "wire internal/keystore internal/texttable", "", "what a file means; it opens no socket and knows no client of Kafka"},
+	{"topology", "wire internal/keystore internal/payload internal/texttable", "", "what a file means, with whether its schemas are some; it opens no socket and knows no client of Kafka"},
 	{"internal/guard", "topology", "", "who calls; what a caller may do, and how calls come, is not its business"},
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
 	{"internal/schemaregistry", "topology internal/payload internal/restart", "franz", "schemas by their ids, with the client of registries that franz-go has; it knows nothing of Kafka, and of what is written with them"},

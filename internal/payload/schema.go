@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
@@ -29,6 +30,10 @@ type Schema struct {
 	avro  *avroType
 	proto *descriptorpb.FileDescriptorProto
 	wrong error
+
+	jsonOnce  sync.Once // as most values of JSON are not validated
+	json      *jsonschema.Schema
+	jsonWrong error
 }
 
 // Check says why the schema cannot be used, as an *Error, or nil.

@@ -297,7 +297,7 @@ func TestFollowing(t *testing.T) {
 		}
 	}
 	f.SeedSchema("replies-value", 2, 8, sr.Schema{Schema: text})
-	next("replies have another schema", 8)
+	next("there is another schema", 8)
 	var asked atomic.Int32
 	often := make(chan struct{})
 	f.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {

@@ -36,7 +36,7 @@ func (r *Registry) Find(ctx context.Context, ref topology.SchemaRef) (*payload.S
 	return r.schema(ctx, s.ID, s.Schema)
 }
 
-// Followed is a schema that values are written with: the one that a reference names at the moment.
+// Followed is a schema that values are written with, or validated by: the one that a reference names at the moment.
 type Followed struct {
 	registry *Registry
 	ref      topology.SchemaRef
@@ -45,7 +45,7 @@ type Followed struct {
 	current  atomic.Pointer[payload.Schema]
 }
 
-// Follow finds the schema that an encoding of a message names: one that can hold it.
+// Follow finds the schema that an encoding of a message names: one that can hold it. Without a message it is one that values are validated by.
 func (r *Registry) Follow(ctx context.Context, e topology.Encoding, message protoreflect.FullName) (*Followed, error) {
 	f := &Followed{registry: r, ref: e.Schema, format: formats[e.Name], message: message}
 	_, err := f.look(ctx)
@@ -65,7 +65,15 @@ func (f *Followed) look(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := s.Holds(f.format, f.message); err != nil {
+	if f.message == "" {
+		if s.Format != f.format {
+			return false, fmt.Errorf("%s of %s is of %s, not of %s", f.ref, f.registry.name, s.Format, f.format)
+		}
+		err = s.CanValidate()
+	} else {
+		err = s.Holds(f.format, f.message)
+	}
+	if err != nil {
 		return false, fmt.Errorf("%s of %s: %w", f.ref, f.registry.name, err)
 	}
 	before := f.current.Swap(s)
@@ -92,11 +100,11 @@ func (f *Followed) Run(ctx context.Context, maxAge time.Duration, log *slog.Logg
 		case ctx.Err() != nil:
 			return
 		case err != nil && !stale:
-			log.Warn("the schema of replies cannot be looked up again; the last one stays", "schema", f.ref.String(), "id", f.Schema().ID, "error", err)
+			log.Warn("a schema cannot be looked up again; the last one stays", "schema", f.ref.String(), "id", f.Schema().ID, "error", err)
 		case err == nil && stale:
-			log.Info("the schema of replies can be looked up again", "schema", f.ref.String(), "id", f.Schema().ID)
+			log.Info("a schema can be looked up again", "schema", f.ref.String(), "id", f.Schema().ID)
 		case changed:
-			log.Info("replies have another schema", "schema", f.ref.String(), "id", f.Schema().ID)
+			log.Info("there is another schema", "schema", f.ref.String(), "id", f.Schema().ID)
 		}
 		stale = err != nil
 	}

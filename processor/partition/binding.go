@@ -23,6 +23,7 @@ type Config struct {
 	Partitions func() int32             // of the group's table. Safe for concurrent use
 	Telemetry  *telemetry.Telemetry
 	Codecs     Codecs
+	Check      func(by *topology.Model, value []byte) error // says why a key or value does not fit
 	Log        *slog.Logger
 }
 

@@ -211,6 +211,11 @@ func (t *turn) complete(done callReturns) {
 	}
 	if e := done.cause; e != nil {
 		next.lost = e.lost
+		if e.unfit != nil && c.event == nil {
+			cause := c.source.cause(e.unfit.Error())
+			cause.Code, cause.Attempts, cause.Partial = codes.Internal, done.result.Attempts, c.partial()
+			next.letter = &keptLetter{cause, classModel}
+		}
 	}
 	if done.result.Attempts == 0 {
 		// The service saw nothing of it: there is no result to keep.

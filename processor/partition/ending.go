@@ -21,6 +21,8 @@ type ending struct {
 	lost error
 	// An operator wants no further attempt.
 	givenUp bool
+	// A message of the reply does not fit its topic: the request becomes a dead letter, too.
+	unfit error
 }
 
 func (e *ending) Error() string { return e.message }

@@ -88,6 +88,10 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 		t.deadLetter(a, a.source.cause(keyless), classKey)
 		return
 	}
+	if err := t.fitsModel(route.Requests, a.record.Key, a.record.Value); err != nil {
+		t.deadLetter(a, a.source.cause(err.Error()), classModel)
+		return
+	}
 	t.join(a)
 	if a.event.decoder.Ready(a.record.Value) {
 		message, err := a.event.decoder.Decode(t.delivery.Context(), a.record.Value)
@@ -336,25 +340,5 @@ func (e *eventReader) field(path []protoreflect.FieldDescriptor) ([]byte, error)
 		}
 		e.parsed = m
 	}
-	at := e.parsed
-	for i, f := range path {
-		if !at.Has(f) {
-			return nil, nil
-		}
-		v := at.Get(f)
-		if i < len(path)-1 {
-			at = v.Message()
-			continue
-		}
-		switch f.Kind() {
-		case protoreflect.BytesKind:
-			return v.Bytes(), nil
-		case protoreflect.EnumKind:
-			if name := f.Enum().Values().ByNumber(v.Enum()); name != nil {
-				return []byte(name.Name()), nil
-			}
-		}
-		return []byte(fmt.Sprint(v.Interface())), nil
-	}
-	return nil, nil
+	return payload.FieldText(e.parsed, path), nil
 }

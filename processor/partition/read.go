@@ -65,6 +65,12 @@ func (t *turn) read() {
 	if t.outOfPlace(a, unary) {
 		return
 	}
+	if !null {
+		if err := t.fitsModel(a.route.Requests, a.record.Key, a.record.Value); err != nil {
+			t.unfit(a, unary, err)
+			return
+		}
+	}
 	if left := a.request.LeftOut; left.Count > 0 && !null {
 		t.repeats(slog.LevelWarn, "left out", "metadata of a request is left out of its call", a, "left_out", left.Count, "first", left.First)
 	}

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -30,6 +31,11 @@ func (t *turn) replyMessages(a *attempt, o outcome) {
 func (t *turn) emit(a *attempt, o outcome, end bool) (ended bool) {
 	records, err := t.replyRecords(a, o, end)
 	if err != nil {
+		if errors.As(err, new(*unfitReply)) && a.event == nil { // an event that failed is kept anyway
+			cause := a.source.cause(err.Error())
+			cause.Code, cause.Attempts, cause.Partial = codes.Internal, o.attempts, a.partial()
+			t.deadLetter(a, cause, classModel)
+		}
 		o, end = outcome{status: codes.Internal, message: err.Error(), attempts: o.attempts}, true
 		records, _ = t.replyRecords(a, o, end) // without a message
 	}
@@ -90,7 +96,7 @@ func (b *Binding) replyOf(a *attempt, m wire.Metadata) wire.Reply {
 
 // replyMessage is the record of the nth message of a reply. Safe for concurrent use.
 func (b *Binding) replyMessage(a *attempt, m wire.Metadata, n int, message []byte) (wire.Record, error) {
-	value, err := a.replyValue(message)
+	value, err := b.replyValue(a, message)
 	return wire.Record{Key: a.replyKey(), Value: value, Headers: b.messageHeaders(a, m, n)}, err
 }
 
@@ -110,7 +116,7 @@ func (b *Binding) replyRecords(a *attempt, o outcome, end bool) (_ []wire.Record
 	}
 	var whole []byte // of a unary reply to an event
 	if a.event != nil && a.stream == nil && len(o.messages) > 0 {
-		if whole, err = a.replyValue(o.messages[0]); err != nil {
+		if whole, err = b.replyValue(a, o.messages[0]); err != nil {
 			return nil, err
 		}
 		o.messages = nil
@@ -152,7 +158,7 @@ func (a *attempt) replyKey() []byte {
 }
 
 // replyValue is a message as the value of a record, never null: that would be an end. Safe for concurrent use.
-func (a *attempt) replyValue(message []byte) ([]byte, error) {
+func (b *Binding) replyValue(a *attempt, message []byte) ([]byte, error) {
 	if a.event != nil {
 		var err error
 		if message, err = a.event.encoder.Encode(message); err != nil {
@@ -161,6 +167,11 @@ func (a *attempt) replyValue(message []byte) ([]byte, error) {
 	}
 	if message == nil {
 		message = []byte{}
+	}
+	if a.route != nil {
+		if err := b.fitsModel(a.route.Replies, a.replyKey(), message); err != nil {
+			return nil, &unfitReply{err}
+		}
 	}
 	return message, nil
 }
@@ -172,3 +183,11 @@ func (t *turn) unreplied(a *attempt, end bool, status codes.Code, message string
 		a.spans.remove(a)
 	}
 }
+
+// unfitReply is why a message of a service does not fit the reply topic.
+type unfitReply struct{ error }
+
+func (u *unfitReply) Error() string {
+	return "the reply of the service cannot be written: " + u.error.Error()
+}
+func (u *unfitReply) Unwrap() error { return u.error }

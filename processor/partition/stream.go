@@ -106,6 +106,10 @@ func (t *turn) follow(a *attempt, record *attempt) {
 		case order < 0:
 			return // its producer wrote it twice
 		}
+		if err := t.fitsModel(a.route.Requests, record.record.Key, message); err != nil {
+			t.unfitLater(a, record, err)
+			return
+		}
 		s.fingerprint.add(message)
 		s.messages++
 		if t.happens(a, messageComes, nil) == passOn {

@@ -91,6 +91,9 @@ func (f *streaming) receive(header metadata.MD, message []byte) error {
 	record, err := f.replyMessage(f.call.attempt, m, f.reply.count, message)
 	if err != nil {
 		e := &ending{status: codes.Internal, message: err.Error()}
+		if errors.As(err, new(*unfitReply)) {
+			e.unfit = err
+		}
 		f.call.cancel(e)
 		return e
 	}

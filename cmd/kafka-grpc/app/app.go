@@ -46,6 +46,8 @@ type App struct {
 	admin      *admin.Server // nil where there is none
 	state      *statedir.Dir // nil where the topology has no remotes
 	processors []*processor.Processor
+	models     *models
+	codecs     *codecs
 	servers    []*grpcin.Server
 	listening  atomic.Pointer[[]net.Addr] // of the servers, once all are open
 	idle       atomic.Pointer[string]     // why it does not serve; "": it does
@@ -65,6 +67,7 @@ func Start(ctx context.Context, c Config) (*App, error) {
 		a.startAdmin, // before the others, so that it says what they wait for
 		a.keepTokens,
 		a.openState,
+		a.startModels,
 		a.startProcessors,
 		a.startViews,
 		a.startListeners,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"kafkagrpc/internal/payload"
 	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/schemaregistry"
@@ -23,7 +25,7 @@ type codecs struct {
 	registries map[*topology.Registry]*schemaregistry.Registry
 }
 
-func (a *App) codecs(start context.Context) *codecs {
+func (a *App) newCodecs(start context.Context) *codecs {
 	return &codecs{app: a, start: start, registries: map[*topology.Registry]*schemaregistry.Registry{}}
 }
 
@@ -66,19 +68,10 @@ func (c *codecs) encoder(event topology.Event) (payload.Encoder, error) {
 	e := event.Reply
 	var schema func() *payload.Schema
 	if e.Registry != nil {
-		r, err := c.registry(e.Registry)
-		if err != nil {
+		var err error
+		if schema, err = c.follow(e, event.Output.FullName()); err != nil {
 			return nil, err
 		}
-		followed, err := r.Follow(c.start, e, event.Output.FullName())
-		if err != nil {
-			return nil, err
-		}
-		c.app.run(c.start, func(ctx context.Context) error {
-			followed.Run(ctx, e.Registry.MaxAge, c.app.c.Log)
-			return nil
-		})
-		schema = followed.Schema
 	}
 	switch framed := schema != nil; {
 	case e.Name == topology.EncodingAvro:
@@ -93,6 +86,23 @@ func (c *codecs) encoder(event topology.Event) (payload.Encoder, error) {
 		return payload.NewJSON(event.Output, payload.IgnoreUnknown), nil
 	}
 	return nil, fmt.Errorf("no encoding is called %q", e.Name)
+}
+
+// follow looks up the schema that an encoding names, now and again.
+func (c *codecs) follow(e topology.Encoding, message protoreflect.FullName) (func() *payload.Schema, error) {
+	r, err := c.registry(e.Registry)
+	if err != nil {
+		return nil, err
+	}
+	followed, err := r.Follow(c.start, e, message)
+	if err != nil {
+		return nil, err
+	}
+	c.app.run(c.start, func(ctx context.Context) error {
+		followed.Run(ctx, e.Registry.MaxAge, c.app.c.Log)
+		return nil
+	})
+	return followed.Schema, nil
 }
 
 // registry is that of a catalog, opened once. It has to answer within a bounded wait: what starts together with it may be there first.

@@ -36,12 +36,12 @@ func (a *App) startProcessors(ctx context.Context) error {
 	}
 	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
 	a.onStop(client.Close)
-	budget, paces, codecs := processor.NewBudget(a.c.Topology.Remotes...), processor.NewPaces(a.c.Topology.Remotes...), a.codecs(ctx)
+	budget, paces := processor.NewBudget(a.c.Topology.Remotes...), processor.NewPaces(a.c.Topology.Remotes...)
 	for _, remote := range a.c.Topology.Remotes {
 		p, err := processor.New(ctx, processor.Config{
 			Remote: remote, Methods: a.c.Topology.Methods, Client: client, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
 			Budget: budget, Paces: paces, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
-			Codecs: codecs.of,
+			Codecs: a.codecs.of, Check: a.models.Check,
 		})
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)

@@ -41,6 +41,19 @@ func registry(ctx context.Context, t *topology.Topology, of *topology.Registry) 
 			all = append(all, Finding{"proto", fmt.Sprintf("%s of %s", p.Ref, of.Catalog), OK, fmt.Sprintf("schema %d, with its imports", p.ID)})
 		}
 	}
+	for _, m := range t.AllModels() {
+		if m.Registry != of {
+			continue
+		}
+		f := Finding{"schema", fmt.Sprintf("%s of %s", m.Schema, of.Catalog), OK, ""}
+		s, err := r.Follow(ctx, topology.Encoding{Name: m.Name, Registry: of, Schema: m.Schema}, "")
+		if err != nil {
+			f.Result, f.Detail = Failed, err.Error()
+		} else {
+			f.Detail = fmt.Sprintf("%s schema %d", s.Schema().Format, s.Schema().ID)
+		}
+		all = append(all, f)
+	}
 	seen := map[string]bool{}
 	for _, remote := range t.Remotes {
 		for _, route := range remote.Routes {
