@@ -93,6 +93,24 @@ func TestProtosOfRegistriesThatCannotBeHad(t *testing.T) {
 	if len(loaded.Warnings) != 3 || !strings.Contains(loaded.Warnings[0].String(), "8:68: `catalog.registry[0].subject` of binding `grpc0`: the methods of subject orders are not known here") {
 		t.Errorf("warnings %v", loaded.Warnings)
 	}
+	events := strings.Replace(registryProtos, "bindings:\n", `bindings:
+  cache0: {type: kafka, kind: cache_client, exit: cache1}
+  cache1: {type: kafka, kind: cache_server, exit: kafka0}
+  kafka0: {type: kafka, kind: client, options: {servers: ["kafka:9092"]}, exit: tcp2}
+  tcp2: {type: tcp, kind: client}
+  remote0:
+    type: kafka-grpc
+    kind: remote_server
+    entry: cache0
+    exit: grpc1
+    routes: [{when: [{topic: events, reply-to: replies}], with: {method: shop.v1.Orders/Do, idempotency-key: "${message.value.id}", reply: {catalog: {registry: [{strategy: record}]}}}}]
+`, 1)
+	if loaded, err = topology.Load(write(t, "events.yaml", events), topology.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if text := loaded.Text(); !strings.Contains(text, "shop.v1.Orders/Do -> http://orders:8080") || !strings.Contains(text, "`shop.v1.Orders/Do` is not checked") {
+		t.Errorf("a method that is not known yet:\n%s", text)
+	}
 	for name, tt := range map[string]struct {
 		answer topology.RegistryProto
 		err    error

@@ -13,8 +13,10 @@ import (
 	"kafkagrpc/topology"
 )
 
-// protoPause is the rest before a registry is asked for a proto again.
-const protoPause = 500 * time.Millisecond
+const (
+	protoPause = 500 * time.Millisecond // before a registry is asked for a proto again
+	protoOnce  = 3 * time.Second        // that it may take when it is asked once
+)
 
 // Proto asks for a proto with all that it imports.
 func (r *Registry) Proto(ctx context.Context, ref topology.SchemaRef) (p topology.RegistryProto, err error) {
@@ -83,21 +85,23 @@ func (p *protoImports) add(ctx context.Context, references []sr.SchemaReference)
 	return nil
 }
 
-// Protos answers the protos of registries, for topology.Options. A registry that cannot be asked is waited for, all of them for so long.
+// Protos answers the protos of registries, for topology.Options. A registry that cannot be asked is waited for. After one was waited for in vain the
+// others are asked once, until one answers. For one caller at a time.
 func Protos(ctx context.Context, patience time.Duration, log *slog.Logger) func(*topology.Registry, topology.SchemaRef) (topology.RegistryProto, error) {
-	until := time.Now().Add(patience)
+	left := patience
 	return func(of *topology.Registry, ref topology.SchemaRef) (topology.RegistryProto, error) {
 		r, err := Open(of)
 		if err != nil {
 			return topology.RegistryProto{}, err
 		}
 		defer r.Close()
-		within, cancel := context.WithDeadline(ctx, until)
+		within, cancel := context.WithTimeout(ctx, max(left, protoOnce))
 		defer cancel()
 		var last error
 		for waiting := false; ; waiting = true {
 			p, err := r.Proto(within, ref)
 			if err == nil || errors.As(err, new(*protoError)) {
+				left = patience
 				return p, err
 			}
 			if within.Err() == nil || last == nil {
@@ -106,7 +110,8 @@ func Protos(ctx context.Context, patience time.Duration, log *slog.Logger) func(
 			if !waiting && log != nil {
 				log.Warn("a schema registry cannot be asked for protos yet: trying again", "error", err)
 			}
-			if within.Err() != nil || !restart.Pause(within, protoPause) {
+			if left == 0 || within.Err() != nil || !restart.Pause(within, protoPause) {
+				left = 0
 				return p, last
 			}
 		}

@@ -105,6 +105,13 @@ func TestProtosAreWaitedFor(t *testing.T) {
 	if _, err := get(of, topology.SchemaRef{Subject: "none"}); err == nil {
 		t.Error("an unknown subject is there")
 	}
+	f.Close()
+	short := schemaregistry.Protos(t.Context(), 4*time.Second, nil)
+	for range 2 { // the second one is not waited for
+		if _, err := short(of, topology.SchemaRef{Subject: "orders"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("away: %v", err)
+		}
+	}
 	gone := &topology.Registry{Catalog: "gone", URL: "http://127.0.0.1:1"}
 	_, err := schemaregistry.Protos(t.Context(), time.Millisecond, nil)(gone, topology.SchemaRef{Subject: "orders"})
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {

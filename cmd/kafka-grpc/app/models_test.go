@@ -78,7 +78,7 @@ func TestModelsOfTopics(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.ConsumeTopics("requests", "x-remote0-dead-letters"),
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.ConsumeTopics("requests", "replies", "x-remote0-dead-letters"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.UnknownTopicRetries(-1))
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestModelsOfTopics(t *testing.T) {
 		"dead letter of requests: the reply of the service cannot be written: the value does not fit model string of topic replies: it has 43 characters, more than 30": 1,
 		"dead letter of events: the value does not fit model json of topic events: $: it does not fit `required` of the schema":                                         1,
 		"dead letter of events: the key does not fit model int32 of topic events: it is no whole number of 32 bits in text":                                             1,
-		"request hi there with hi there": 1, "end of hi there": 1,
+		"request hi there with hi there": 1, "end of hi there": 1, "answer with status 3": 1,
 	}
 	for len(got) < len(want) {
 		fetched := client.PollFetches(ctx)
@@ -179,7 +179,11 @@ func TestModelsOfTopics(t *testing.T) {
 				}
 				return value
 			}
-			switch {
+			switch { // of replies, there is one to each request
+			case r.Topic == "replies":
+				if id := header("zilla:correlation-id"); r.Value == nil && strings.HasPrefix(id, "too long behind-") {
+					got["answer with status "+header("zilla:status")]++
+				}
 			case r.Topic != "requests":
 				if header("kafkagrpc.error.class") != "model" {
 					t.Errorf("a dead letter of class %s", header("kafkagrpc.error.class"))
