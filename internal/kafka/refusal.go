@@ -77,6 +77,7 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 	case errors.As(err, &noToken):
 		return "the client has no token to show", false
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
+		c.SASL.Tokens.doubt()
 		return "it does not take the token of the client; check who issues it, for whom, and until when, and what the broker wants of it", true
 	case errors.As(err, &authority):
 		return "nobody whom the tls client binding trusts has signed its certificate; check `trust` and `trustcacerts`", true

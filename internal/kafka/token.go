@@ -49,6 +49,7 @@ type Tokens struct {
 	attempt  time.Time     // when the source may be asked again after an error
 	pause    time.Duration // what was waited for that
 	renewing error         // why Keep could not renew it at the last attempt
+	doubted  bool          // a broker has refused it, and the source has not been asked since
 }
 
 func newTokens(source string, fetch func(context.Context) (string, time.Time, error)) *Tokens {
@@ -167,7 +168,21 @@ func (t *Tokens) Get(ctx context.Context) (string, error) {
 	if token, err, ok := t.known(); ok {
 		return token, err
 	}
-	return t.ask(ctx)
+	token, err := t.ask(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil && t.good(time.Now()) {
+		return t.token, nil // which is better than none
+	}
+	return token, err
+}
+
+// doubt is told that a broker refuses the token: its issuer may have other keys, or the client other rights. Where it is not new, another one is
+// asked for.
+func (t *Tokens) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubted = t.doubted || t.token != "" && time.Since(t.got) > tokenPauses
 }
 
 // known is what can be said without asking the source.
@@ -176,7 +191,7 @@ func (t *Tokens) known() (string, error, bool) {
 	defer t.mu.Unlock()
 	now := time.Now()
 	switch {
-	case t.good(now):
+	case t.good(now) && (!t.doubted || now.Before(t.attempt)):
 		return t.token, nil, true
 	case t.err != nil && now.Before(t.attempt):
 		return "", t.err, true
@@ -212,7 +227,7 @@ func (t *Tokens) ask(ctx context.Context) (string, error) {
 		t.err, t.attempt = why, now.Add(t.pause)
 		return "", why
 	}
-	t.token, t.got, t.expires, t.err, t.pause = token, now, expires, nil, 0
+	t.token, t.got, t.expires, t.err, t.pause, t.doubted = token, now, expires, nil, 0, false
 	return token, nil
 }
 

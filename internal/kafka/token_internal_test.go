@@ -93,6 +93,43 @@ func TestTokensAreRenewedInTime(t *testing.T) {
 	})
 }
 
+// A token that a broker refuses is asked for again, unless it is new; it is shown as long as there is no other.
+func TestTokensThatBrokersRefuse(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: time.Hour}
+		tokens := newTokens("the source", s.fetch)
+		c := Cluster{SASL: &SASL{Mechanism: sarama.SASLTypeOAuth, Tokens: tokens}}
+		expect := func(token string, asked int32) {
+			t.Helper()
+			if got, err := tokens.Get(t.Context()); got != token || err != nil || s.asked.Load() != asked {
+				t.Errorf("%q, %v, asked %d times, want %q, %d", got, err, s.asked.Load(), token, asked)
+			}
+		}
+		refuse := func(after time.Duration) {
+			t.Helper()
+			time.Sleep(after)
+			if why, final := c.refusal(sarama.ErrSASLAuthenticationFailed); !final || !strings.Contains(why, "token") {
+				t.Errorf("%s, %v", why, final)
+			}
+		}
+		expect("token-a", 1)
+		refuse(time.Second)
+		expect("token-a", 1)
+		refuse(time.Minute)
+		expect("token-b", 2)
+		expect("token-b", 2)
+		s.down.Store(true)
+		refuse(time.Minute)
+		expect("token-b", 3)
+		expect("token-b", 3)
+		s.down.Store(false)
+		time.Sleep(time.Second)
+		expect("token-d", 4)
+		expect("token-d", 4)
+	})
+}
+
 // Whoever needs a token while one is asked for waits for that.
 func TestTokensAreAskedForOnce(t *testing.T) {
 	t.Parallel()
