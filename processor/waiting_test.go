@@ -570,3 +570,81 @@ func TestWaitingRowsMoveWithTheirPartitions(t *testing.T) {
 		}
 	}
 }
+
+// More requests for one key than a row takes wait in memory, with their offsets.
+func TestMoreDuplicatesThanARowTakes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Hour, time.Hour, 1000*time.Hour
+	})
+	_, scrape := b.watched()
+	i := b.started()
+	up := b.service.down()
+	const fit, more = 100, 7
+	b.produce(message(attempt("k", "0"), "one"))
+	b.committed()
+	var records []wire.Record
+	for n := 1; n < fit+more; n++ {
+		records = append(records, message(attempt("k", strconv.Itoa(n)), "one"))
+	}
+	b.produce(records...)
+	b.has(scrape, fmt.Sprintf(`kafka_grpc_requests_parked{group="test-remote"} %d`, more))
+	if row := i.row(t, "k"); len(row.Waiting.Requests) != fit {
+		t.Errorf("%d requests are in the row", len(row.Waiting.Requests))
+	}
+	up()
+	if err := i.RetryNow(t.Context(), request("k").CorrelationID, 0); err != nil {
+		t.Fatal(err)
+	}
+	for id, got := range b.results(fit + more) {
+		if got.Status != codes.OK {
+			t.Errorf("%s: %v", id, got)
+		}
+	}
+	b.committed()
+	b.has(scrape, `kafka_grpc_requests_parked{group="test-remote"} 0`)
+	b.wantExecuted("one", "one")
+}
+
+// What becomes of a request that waits is in the trace of its caller, and in the metrics.
+func TestWaitingRequestsAreTraced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) { r.Processing.RetryMaxElapsed = time.Hour })
+	spans, scrape := b.watched()
+	b.started()
+	up := b.service.down()
+	r := attempt("k", "a")
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	r.Trace = wire.Trace{Parent: "00-" + trace + "-b7ad6b7169203331-01"}
+	b.produce(message(r, "one"))
+	b.committed()
+	b.has(scrape, `kafka_grpc_waiting_requests{group="test-remote"} 1`)
+	b.service.wait(t, 3)
+	up()
+	if got := b.results(1)["a"]; !strings.Contains(got.Trace.Parent, trace) {
+		t.Errorf("the reply is of trace %q", got.Trace.Parent)
+	}
+	b.has(scrape, `kafka_grpc_waiting_requests{group="test-remote"} 0`, `kafka_grpc_waiting_oldest_age_seconds{group="test-remote"} 0`,
+		`kafka_grpc_waiting_retries_total{method="UnaryEcho",result="answered",service="`+service+`"} 1`)
+	waited, linked, results := 0, 0, map[string]int{}
+	for _, s := range spans.GetSpans() {
+		if s.Name != "process "+requests {
+			continue
+		}
+		if got := s.SpanContext.TraceID().String(); got != trace {
+			t.Errorf("a span is of trace %s", got)
+		}
+		linked += len(s.Links)
+		for _, a := range s.Attributes {
+			switch a.Key {
+			case "kafka_grpc.waited":
+				waited++
+			case "kafka_grpc.result":
+				results[a.Value.AsString()]++
+			}
+		}
+	}
+	if n := len(b.service.received()); waited != n-1 || linked != n-1 || results["executed"] != 1 || results["waiting"] != n-1 {
+		t.Errorf("of %d attempts %d spans say that they waited, with %d links, and their results are %v", n, waited, linked, results)
+	}
+}

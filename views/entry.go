@@ -88,6 +88,7 @@ func (d describer) summary(key string, r row) *viewspb.Entry {
 	e.Waiting = int32(len(r.pb.GetWaiting().GetRequests()))
 	if r.pb.State == rowpb.State_STATE_WAITING {
 		e.NextTry, e.RetriedUntil = moment(r.pb.Waiting.GetNextMs()), moment(r.pb.Waiting.GetUntilMs())
+		e.Behind, _ = textKey(string(r.pb.Waiting.GetBehind()))
 	}
 	e.MessageCount = int32(len(r.pb.Messages))
 	for _, m := range r.pb.Messages {

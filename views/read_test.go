@@ -399,3 +399,36 @@ func TestBadInputIsNamed(t *testing.T) {
 		t.Errorf("afterwards there are %q", keys)
 	}
 }
+
+// A key that waits tells until when, and behind what, and nothing of its requests.
+func TestKeyThatWaits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	next, until := time.Now().Add(time.Minute).Truncate(time.Millisecond), time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	b.put("a", aRow(func(r *rowpb.Row) {
+		r.State, r.Status, r.Message, r.Messages, r.ExpiresMs, r.FinishedMs = rowpb.State_STATE_WAITING, 14, "down", nil, 0, 0
+		r.Waiting = &rowpb.Waiting{
+			Requests: []*rowpb.Request{{Value: []byte("the secret")}, {}}, NextMs: next.UnixMilli(), UntilMs: until.UnixMilli(),
+			InLine: true, IsBehind: true, Behind: []byte("b"),
+		}
+	}))
+	b.put("b", aRow())
+	i := b.started()
+	var got struct {
+		Entry struct {
+			State, Status, Behind string
+			NextTry, RetriedUntil time.Time
+			Waiting               int
+		}
+	}
+	_, body := i.get(t, "/v1/keys/a", &got)
+	if e := got.Entry; e.State != "waiting" || e.Status != "UNAVAILABLE" || e.Behind != "b" || !e.NextTry.Equal(next) || !e.RetriedUntil.Equal(until) || e.Waiting != 2 {
+		t.Errorf("%s", body)
+	}
+	if strings.Contains(body, "secret") {
+		t.Errorf("the request is shown: %s", body)
+	}
+	if keys := i.keys(t, "state=waiting"); !slices.Equal(keys, []string{"a"}) {
+		t.Errorf("the keys that wait are %q", keys)
+	}
+}

@@ -69,6 +69,9 @@ func printStory(out io.Writer, r *viewspb.GetResponse) error {
 	if e.Waiting > 0 {
 		line("waiting", "%d", e.Waiting)
 	}
+	if e.Behind != "" {
+		line("behind", "%s", texttable.Text(e.Behind))
+	}
 	if e.NextTry != nil {
 		line("next try", "%s", momentOf(e.NextTry))
 		line("retried until", "%s", momentOf(e.RetriedUntil))

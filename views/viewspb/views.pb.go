@@ -1206,7 +1206,9 @@ type Entry struct {
 	NextTry      *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=next_try,json=nextTry,proto3" json:"next_try,omitempty"`
 	RetriedUntil *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=retried_until,json=retriedUntil,proto3" json:"retried_until,omitempty"`
 	// Requests that wait for a result of the key, or for its replies.
-	Waiting       int32 `protobuf:"varint,26,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting int32 `protobuf:"varint,26,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// With processing.order, of a key that waits without an attempt: the key that was the last before it in its line when it came.
+	Behind        string `protobuf:"bytes,27,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1421,6 +1423,13 @@ func (x *Entry) GetWaiting() int32 {
 		return x.Waiting
 	}
 	return 0
+}
+
+func (x *Entry) GetBehind() string {
+	if x != nil {
+		return x.Behind
+	}
+	return ""
 }
 
 type Metadata struct {
@@ -1719,7 +1728,7 @@ const file_views_proto_rawDesc = "" +
 	"\tFreshness\x12/\n" +
 	"\x05as_of\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\x12\x15\n" +
 	"\x06age_ms\x18\x02 \x01(\x03R\x05ageMs\x12\x10\n" +
-	"\x03lag\x18\x03 \x01(\x03R\x03lag\"\xcd\a\n" +
+	"\x03lag\x18\x03 \x01(\x03R\x03lag\"\xe5\a\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x17\n" +
 	"\araw_key\x18\x02 \x01(\fR\x06rawKey\x12\x14\n" +
@@ -1749,7 +1758,8 @@ const file_views_proto_rawDesc = "" +
 	"\rmessage_bytes\x18\x17 \x01(\x03R\fmessageBytes\x125\n" +
 	"\bnext_try\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\anextTry\x12?\n" +
 	"\rretried_until\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\fretriedUntil\x12\x18\n" +
-	"\awaiting\x18\x1a \x01(\x05R\awaiting\"i\n" +
+	"\awaiting\x18\x1a \x01(\x05R\awaiting\x12\x16\n" +
+	"\x06behind\x18\x1b \x01(\tR\x06behind\"i\n" +
 	"\bMetadata\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x1b\n" +
