@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -414,7 +415,7 @@ func TestEndOfARequestInLine(t *testing.T) {
 // A stream is one call. What comes of one that waits is kept for its turn.
 func TestStreamsInLine(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 1, ordered(topology.OrderKey), func(r *topology.Remote) { r.Processing.StreamIdle = 2 * time.Second })
+	b := newBench(t, 1, ordered(topology.OrderKey), func(r *topology.Remote) { r.Processing.StreamIdle = 4 * time.Second })
 	_, scrape := b.watched()
 	b.started()
 	open := b.service.gate()
@@ -437,10 +438,19 @@ func TestStreamsInLine(t *testing.T) {
 	b.results(1)["hole"].check(t, codes.Unavailable, "message 1 of the request is missing")
 	all(under(nil, attempt("last", "last"), "last")...)
 	b.has(scrape, queuedRequests(3))
-	time.AfterFunc(3*time.Second, open) // a stream that waits for its turn is not idle
-	b.results(1)["first"].check(t, codes.OK, "", "first")
-	b.reply(ping, "1")
-	b.reply(ping, "2")
+	time.AfterFunc(6*time.Second, open) // a stream that waits for its turn is not idle
+	// The next call begins when the one before it has ended, and not only when that is answered: in another partition its replies may come first.
+	replied := map[string][]string{}
+	for _, r := range b.read(4) {
+		reply, err := wire.DefaultContract().DecodeReply(r.Headers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replied[reply.Call] = append(replied[reply.Call], fmt.Sprintf("%v %s", reply.Status, r.Value))
+	}
+	if diff := cmp.Diff(map[string][]string{"first": {"OK first", "OK "}, "ping": {"OK 1", "OK 2"}}, replied); diff != "" {
+		t.Fatal(diff)
+	}
 	all(message(ping, "3"))
 	b.reply(ping, "3")
 	b.has(scrape, queuedRequests(2))
@@ -482,12 +492,6 @@ func TestOpenStreamThatTooManyWaitFor(t *testing.T) {
 			b.produce(under([]byte(key), attempt(text, text), text)...)
 		}
 	}
-	ends := func(r wire.Request, key string) {
-		last := end(r)
-		last.Key = []byte(key)
-		b.produce(last)
-		b.results(1)[r.Call].check(t, codes.OK, "")
-	}
 	// Behind a call of one message, there may be as many as there is room for.
 	gate := make(chan struct{})
 	b.sequenced(firstPart, func(_ context.Context, text string) error {
@@ -514,9 +518,11 @@ func TestOpenStreamThatTooManyWaitFor(t *testing.T) {
 	got["other"].check(t, codes.ResourceExhausted, "more than 10 records, half of processing.max-in-flight, waited")
 	got["queued"].check(t, codes.OK, "", "x")
 	b.has(scrape, queuedRequests(4))
-	ends(few, "a")
-	b.results(4)
-	last := end(other)
+	last := end(few)
+	last.Key = []byte("a")
+	b.produce(last)
+	b.results(5)[few.Call].check(t, codes.OK, "")
+	last = end(other)
 	last.Key = []byte("b")
 	b.produce(last) // concerns nobody any more
 	// The messages of a stream that waits are in flight, too.

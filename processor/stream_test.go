@@ -351,7 +351,7 @@ func TestStreamIsRetriedUntilItsReplyBegins(t *testing.T) {
 
 func TestStreamThatNeverEnds(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.StreamIdle = 300 * time.Millisecond })
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.StreamIdle = 2 * time.Second })
 	i := b.started()
 	ended := make(chan struct{})
 	b.service.serves(func(stream grpc.ServerStream) error {
