@@ -77,4 +77,7 @@ func (d *Dir) InstanceID() (string, error) {
 }
 
 // Close gives the folder up.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	// Explicitly: between fork and exec, a child of this process has the file open, too, and would keep the lock.
+	return errors.Join(syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
+}
