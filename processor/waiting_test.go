@@ -648,3 +648,22 @@ func TestWaitingRequestsAreTraced(t *testing.T) {
 		t.Errorf("of %d attempts %d spans say that they waited, with %d links, and their results are %v", n, waited, linked, results)
 	}
 }
+
+// A stop does not wait for what waits for its service: its row is there for the next owner.
+func TestStopWhileRowsWaitForTheirService(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, func(r *topology.Remote) {
+		r.Processing.RetryParkAfter = time.Millisecond
+		r.Processing.BreakerFailures, r.Processing.BreakerOpen = 1, time.Hour
+		r.Processing.Drain = 2 * patience
+	})
+	_, scrape := b.watched()
+	i := b.started()
+	b.service.failing(1)
+	b.produce(message(attempt("0", "0"), "0"))
+	b.committed()
+	b.has(scrape, `kafka_grpc_calls_in_flight{group="test-remote"} 1`) // it is to probe the service
+	i.stop()
+	b.ready(b.start(i.dir))
+	b.results(1)["0"].check(t, codes.OK, "", "re: 0")
+}

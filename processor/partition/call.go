@@ -36,6 +36,8 @@ type call struct {
 	leaving  []source         // of the requests in the row, those that have answers of their own
 	done     func()           // tells that what the row was due for is over; nil: nobody
 	relay    relay            // of who has found the row; nil: nobody
+
+	attempted *consumergroup.Hold // of the delivery of a row, from its attempt on; nil before. The call's own
 }
 
 // start calls the service on a goroutine of its own. The hold keeps the request's offset.
@@ -62,6 +64,9 @@ func (p *Partition) newCall(a *attempt, now time.Time) *call {
 func (p *Partition) launch(c *call, hold *consumergroup.Hold) {
 	// Not goka's context, which ends with the session while the claim still drains.
 	ctx := p.config.Telemetry.WithBinding(c.traced(c.delivery.Context()), c.route.GRPC)
+	if c.row != nil {
+		ctx = context.WithValue(ctx, rowCall{}, c)
+	}
 	if deadline := c.request.Deadline; deadline.IsZero() {
 		ctx, c.stop = context.WithCancel(ctx)
 	} else {
@@ -95,8 +100,13 @@ func (b *Binding) make(ctx context.Context, c *call) {
 	c.hold.Charge(resultSize(done.result))
 	done.cause = c.endingOf(ctx, done.result)
 	b.config.Telemetry.Metrics.Took(c.method, telemetry.StageCall, time.Since(c.started))
-	if !c.hold.Inject(c.key, done) {
+	injected := c.hold.Inject(c.key, done)
+	release(c.attempted)
+	if !injected {
 		c.abandon(errGivenUp)
+		if c.row != nil {
+			return // its row waits for the next owner
+		}
 		b.repeats(slog.LevelInfo, "lost", "the result of a call came after its partition was given up: the request is delivered again",
 			c.attempt, "status", wire.StatusName(done.result.Status))
 		b.replies.give(done.reply)

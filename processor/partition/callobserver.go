@@ -18,8 +18,15 @@ type CallObserver struct {
 	Group   string
 }
 
+// rowCall is the key of the call of a row in its context. A drain waits for it once its attempt has begun, and not before: the next owner of the partition
+// finds its row.
+type rowCall struct{}
+
 // Attempt implements grpcout.Observer.
 func (CallObserver) Attempt(ctx context.Context, _ string, n int, probe bool) context.Context {
+	if c, is := ctx.Value(rowCall{}).(*call); is {
+		c.attempted = c.delivery.Hold()
+	}
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
 	}

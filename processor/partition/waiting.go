@@ -290,7 +290,7 @@ func (t *turn) callAgain(row *rowpb.Row, rested *call, e rowIsDue, now time.Time
 	if rested != nil {
 		c.parked = rested.parked
 	}
-	t.launch(c, t.delivery.Hold())
+	t.launch(c, t.delivery.Await())
 }
 
 // concludes writes the result of a call whose request is in its row, for all requests there.
