@@ -34,6 +34,7 @@ type call struct {
 	resting  bool             // nothing is in flight: the request waits in its row
 	busy     bool             // what is in the row is being answered
 	leaving  []source         // of the requests in the row, those that have answers of their own
+	beside   int              // bytes that a result needs beside it in the row
 	done     func()           // tells that what the row was due for is over; nil: nobody
 	relay    relay            // of who has found the row; nil: nobody
 
@@ -203,6 +204,10 @@ func (t *turn) complete(done callReturns) {
 		if e.message != "" {
 			done.result.Message = e.message
 		}
+	}
+	if c.row != nil {
+		before, _ := t.row(c.key).(*rowpb.Row)
+		c.beside = besides(before)
 	}
 	row := t.newRow(c, done, time.Now())
 	t.replies.give(done.reply)

@@ -39,7 +39,7 @@ func (e *command) happen(t *turn) {
 	key := t.delivery.Key()
 	row, _ := t.row(key).(*rowpb.Row)
 	c := t.calls[key]
-	if row.GetState() != rowpb.State_STATE_WAITING || row.Waiting == nil || c != nil && c.busy {
+	if row.GetState() != rowpb.State_STATE_WAITING || len(row.GetWaiting().GetRequests()) == 0 || c != nil && c.busy {
 		e.err = ErrNotWaiting
 		return
 	}

@@ -30,7 +30,7 @@ func (t *turn) decide(a *attempt) {
 		t.settle(a, outcome{status: codes.DataLoss, message: "the stored result of this idempotency key cannot be read"})
 		return
 	}
-	if row.GetWaiting() != nil && t.decideWaiting(a, row, now) {
+	if len(row.GetWaiting().GetRequests()) > 0 && t.decideWaiting(a, row, now) {
 		return
 	}
 	inFlight := t.calls[a.key]

@@ -82,11 +82,7 @@ func (b *Binding) newRow(c *call, done callReturns, finished time.Time) *rowpb.R
 	row.Attempts = uint32(result.Attempts)
 	row.FinishedMs = finished.UnixMilli()
 	row.ExpiresMs = finished.Add(b.config.Remote.Expiry).UnixMilli()
-	beside := 0
-	if c.row != nil {
-		beside = maxWaiterBytes
-	}
-	limit := b.rowLimit(beside)
+	limit := b.rowLimit(c.beside)
 	if s := c.stream; s != nil {
 		row.Streamed = done.reply.flows
 		row.HalfClosed = c.came == requestEnded

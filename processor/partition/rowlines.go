@@ -36,7 +36,8 @@ func (t *turn) hasLines() bool {
 	return t.lined
 }
 
-// ends are the first and the last row of a line, and the place of the last.
+// ends are the first and the last row of a line, and the place of the last. The store writes what it has in memory for that, so it is only asked where there may be
+// some.
 func (t *turn) ends(line string) (first, last string, place int64, ok bool) {
 	first, last, place, ok, err := t.rows.Ends(rowpb.Lane(line))
 	if err != nil {

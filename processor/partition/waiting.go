@@ -119,7 +119,8 @@ func millis(at time.Time) int64 {
 
 // fits reports whether a waiting row can be written, and a result beside its requests.
 func (b *Binding) fits(row *rowpb.Row, key string) bool {
-	return proto.Size(row)+len(key)+recordOverhead <= b.config.Limits.Of(b.config.Remote.Table) && besides(row) <= maxWaiterBytes
+	limit := b.config.Limits.Of(b.config.Remote.Table)
+	return proto.Size(row)+len(key)+maxIdentity+recordOverhead <= limit && besides(row) <= min(maxWaiterBytes, limit/4)
 }
 
 // besides is what a result needs room for beside the requests of its row: all but their messages, which it can do without.
@@ -241,7 +242,7 @@ func (t *turn) due(e rowIsDue) {
 	row, _ := t.row(e.key).(*rowpb.Row)
 	c, now := t.calls[e.key], time.Now()
 	switch {
-	case row.GetWaiting() == nil || c != nil && (c.busy || c.row == nil && !c.resting):
+	case len(row.GetWaiting().GetRequests()) == 0 || c != nil && (c.busy || c.row == nil && !c.resting):
 		e.done() // its time has passed, or its step is being taken
 	case row.State != rowpb.State_STATE_WAITING:
 		t.answerRow(t.takeOver(c, t.restore(e.key, row, 0), e.done), row)
@@ -362,30 +363,33 @@ func (t *turn) keepRequests(row, before *rowpb.Row, c *call, class string) {
 	if len(row.Waiting.Requests) == 0 {
 		row.Waiting = nil
 	}
-	if proto.Size(row)+len(c.key)+recordOverhead > t.config.Limits.Of(t.config.Remote.Table) {
+	limit := t.config.Limits.Of(t.config.Remote.Table) - len(c.key) - recordOverhead
+	if proto.Size(row) > limit {
 		for _, r := range row.GetWaiting().GetRequests() {
 			r.Value, r.HasValue, r.Message = nil, false, nil
 		}
 	}
-	t.setRow(c.key, row)
+	kept := row
+	if proto.Size(row) > limit { // the table takes less than when they came: a crash loses their replies
+		kept = proto.CloneOf(row)
+		kept.Waiting = nil
+	}
+	t.setRow(c.key, kept)
 	t.lineMoves(before.Waiting, c)
-	t.delivery.Then(c.key, rowAnswers{c})
+	t.delivery.Then(c.key, rowAnswers{c, row})
 }
 
 // rowAnswers comes when a result is acknowledged for which requests wait in its row.
-type rowAnswers struct{ call *call }
-
-func (e rowAnswers) happen(t *turn) {
-	if row, _ := t.row(e.call.key).(*rowpb.Row); row.GetWaiting() != nil {
-		t.answerRow(e.call, row)
-		return
-	}
-	t.rowAnswered(e.call)
+type rowAnswers struct {
+	call *call
+	row  *rowpb.Row
 }
+
+func (e rowAnswers) happen(t *turn) { t.answerRow(e.call, e.row) }
 
 // answerRow answers all requests of a row that has their result.
 func (t *turn) answerRow(c *call, row *rowpb.Row) {
-	for i := range row.Waiting.Requests {
+	for i := range row.GetWaiting().GetRequests() {
 		a := c.attempt
 		if i > 0 || !sourceIn(row.Waiting.Requests[0]).same(a.source) {
 			a = t.restore(c.key, row, i)
