@@ -178,6 +178,7 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Errorf("the row is %s", row)
 	}
 	d.do(d.dir, "kafka-grpc keys list")
+	d.do(d.dir, "kafka-grpc keys retry")
 	d.do(d.dir, "curl -s '127.0.0.1:7190/v1/keys?status")
 	d.do(d.dir, "grpcurl -plaintext -d '{\"filter\"")
 	// Until the watchers have seen a change, as they may still be connecting.
