@@ -25,7 +25,7 @@ import (
 
 // guardedFile takes calls of those who have a token with a role, and tells services who they are.
 const guardedFile = `name: guarded
-telemetry: {exporters: {out: {type: stdout}}}
+telemetry: {exporters: {out: {type: stdout}, scraped: {type: prometheus}}}
 guards:
   people:
     type: jwt
@@ -147,6 +147,12 @@ func TestGuardedCallsReachKafkaWithATokenOnly(t *testing.T) {
 			}
 		}
 		return all, records
+	}
+	metrics := getBody(t, ctx, adminAddr(t, out)+"/metrics")
+	for reason, n := range map[string]int{"missing": 1, "malformed": 1, "issuer": 1, "audience": 1, "signature": 1, "unknown_key": 1, "algorithm": 2, "expired": 1, "not_yet_valid": 1, "too_large": 1, "role": 1, "attribute": 1} {
+		if want := fmt.Sprintf(`kafka_grpc_calls_refused_total{guard="people",reason="%s"} %d`, reason, n); !strings.Contains(metrics, want) {
+			t.Errorf("the metrics have no %s", want)
+		}
 	}
 	if all, n := headers(); n > 0 {
 		t.Fatalf("of calls that were refused there are %d records: %s", n, all)
