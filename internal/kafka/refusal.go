@@ -140,7 +140,9 @@ func (c Cluster) unreachable(err error, config *sarama.Config) error {
 			break
 		}
 		_, _, answer := greet(address, config)
-		why, _ = c.refusal(answer)
+		if why, _ = c.refusal(answer); why != "" {
+			err = answer
+		}
 	}
 	if why != "" {
 		return fmt.Errorf("cannot reach Kafka at %s: %s: %w", at, why, err)
