@@ -109,8 +109,9 @@ func TestStopWhileManyWaitForTheirTurn(t *testing.T) {
 	b.service.wait(t, 1)
 	b.has(scrape, waitingCalls(b.remote.Group, calls-1))
 	i.stop()
-	if got := len(b.service.received()); got != 1 {
-		t.Errorf("%d calls were made", got)
+	made := len(b.service.received())
+	if made > 2 { // the turn of the first, when its partition gives it up, may be that of one of the other partition, until that gives it up, too
+		t.Errorf("%d calls were made", made)
 	}
 	open()
 	b.ready(b.start(i.dir))
@@ -122,7 +123,8 @@ func TestStopWhileManyWaitForTheirTurn(t *testing.T) {
 	for _, call := range b.service.received() {
 		times[call.message]++
 	}
-	if twice := slices.Sorted(maps.Values(times)); len(twice) != calls || twice[calls-1] != 2 || twice[calls-2] != 1 {
+	often := slices.Sorted(maps.Values(times))
+	if len(often) != calls || often[calls-1] != 2 || often[calls-made] != 2 || often[calls-made-1] != 1 {
 		t.Errorf("calls were made so often: %v", times)
 	}
 	b.committed()
