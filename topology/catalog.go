@@ -73,6 +73,9 @@ func (c *compiler) catalogRoots(roots []text) []string {
 		folder := c.path(root.value)
 		switch info, err := os.Stat(folder); {
 		case err != nil:
+			if c.options.Read != nil {
+				c.options.Read(folder, nil, err)
+			}
 			c.report.cause(err, root.position, "%s cannot be used: %v", root.place, err)
 		case !info.IsDir():
 			c.report.problem(root.position, "%s: `%s` is no folder", root.place, root.raw)
@@ -128,7 +131,7 @@ func (c *compiler) catalogRefs(refs named[[]subjectRef]) {
 func (c *compiler) compileSubject(catalog string, roots []string, s entry[subject]) Methods {
 	var at position
 	var source []byte
-	p := &protoFiles{nameOf: c.nameOf}
+	p := &protoFiles{nameOf: c.nameOf, read: func(path string) ([]byte, error) { return c.options.read(path, readRegular) }}
 	name, path := s.name.value+".proto", s.name.value+".proto"
 	switch {
 	case s.value.fetched != nil:
@@ -145,7 +148,7 @@ func (c *compiler) compileSubject(catalog string, roots []string, s entry[subjec
 		path = c.path(s.value.path.value)
 		at = s.value.path.position
 		var err error
-		if source, err = readRegular(path); err != nil {
+		if source, err = c.options.read(path, readRegular); err != nil {
 			c.report.cause(err, at, "cannot read the proto of subject `%s`: %v", s.name.value, err)
 			return nil
 		}

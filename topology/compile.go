@@ -18,6 +18,7 @@ type compiler struct {
 	dir     string // relative paths start here
 	doc     *document
 	texts   map[any]text // of the decoder
+	said    map[place]mention
 	graph   *graph
 	methods Methods
 	protos  Protos
@@ -66,7 +67,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.methods = c.loadCatalogs()
 
 	t := &Topology{
-		File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos, Registries: registries, RegistryProtos: c.registryProtos,
+		File: file, Namespace: c.doc.Name.value, Methods: c.methods, Protos: c.protos, Registries: registries, RegistryProtos: c.registryProtos, said: c.said,
 	}
 	runs := false
 	for b := range c.graph.each {

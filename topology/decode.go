@@ -25,6 +25,7 @@ type decoder struct {
 	report *report
 	lookup func(string) (string, bool)
 	texts  map[any]text // what the file says of options, by the address of the field
+	said   map[place]mention
 }
 
 // text is a scalar of the file.
@@ -61,6 +62,7 @@ type anything struct{}
 func (anything) decode(*decoder, ast.Node, position, place) {}
 
 func (d *decoder) value(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
+	d.say(p, mention{position: at})
 	if l, ok := into.Addr().Interface().(located); ok {
 		l.locate(at, p)
 	}
@@ -107,6 +109,9 @@ func (d *decoder) scalar(n ast.Node, into scalar, p place, tag reflect.StructTag
 	if !t.ok {
 		return
 	}
+	if _, topic := into.(*topicName); topic {
+		d.say(p, mention{t.position, t.value})
+	}
 	if wrong := into.parse(t.value); wrong != "" {
 		d.report.problem(t.position, "%s %s, not `%s`", p, wrong, t.raw)
 		t.ok = false
@@ -132,7 +137,20 @@ func (d *decoder) text(n ast.Node, p place) text {
 		return t
 	}
 	t.value, t.ok = d.expand(t.position, p, t.raw)
+	d.say(p, mention{position: t.position})
 	return t
+}
+
+// mention is where the file says something, be it a key or a value.
+type mention struct {
+	position
+	topic string // that it names
+}
+
+func (d *decoder) say(p place, m mention) {
+	if d.said != nil {
+		d.said[p] = m
+	}
 }
 
 func (d *decoder) list(n ast.Node, at position, into reflect.Value, p place, tag reflect.StructTag) {
@@ -176,6 +194,7 @@ func (d *decoder) fields(pairs []pair, at position, fields []field, p place) {
 		f := fields[i]
 		found[f.head()] = true
 		if f.key != f.head() {
+			d.say(inner, mention{position: pair.key.position})
 			if pairs, ok := d.pairs(pair.value, inner); ok {
 				d.fields(pairs, pair.key.position, within(fields, f.head()), inner)
 			}

@@ -10,8 +10,8 @@ import (
 )
 
 // readStore opens a store of a format, "" for either. A panic of a decoder is an error of the file.
-func readStore(path, format, password string) (store *keystore.Store, err error) {
-	data, err := readRegular(path)
+func readStore(path, format, password string, read func(string) ([]byte, error)) (store *keystore.Store, err error) {
+	data, err := read(path)
 	if err != nil {
 		return nil, &unreadable{err}
 	}
@@ -83,7 +83,7 @@ func (c *compiler) openStore(opened map[string]*keystore.Store, name string, v *
 	if !s.Store.ok || s.Password.given && !s.Password.ok || s.Type.given && !s.Type.ok {
 		return nil
 	}
-	store, err := readStore(c.path(s.Store.value), s.Type.value, s.Password.value)
+	store, err := readStore(c.path(s.Store.value), s.Type.value, s.Password.value, func(path string) ([]byte, error) { return c.options.read(path, readRegular) })
 	var before *unreadable
 	switch {
 	case errors.As(err, &before):

@@ -15,6 +15,19 @@ type Options struct {
 
 	// Protos asks a schema registry for a proto; nil: those of registries are left out, with a warning.
 	Protos func(*Registry, SchemaRef) (RegistryProto, error)
+
+	// Read is told of each file that is looked for, also where Load ends with an error: what is in it, or why it cannot be read. It is told
+	// of folders that are not there, too. nil: nobody is.
+	Read func(path string, data []byte, err error)
+}
+
+// read is what reader answers for a file, of which Read is told.
+func (o Options) read(path string, reader func(string) ([]byte, error)) ([]byte, error) {
+	data, err := reader(path)
+	if o.Read != nil {
+		o.Read(path, data, err)
+	}
+	return data, err
 }
 
 // Load reads a zilla.yaml, with the protos and keystores that it names, relative to the file's directory, and
@@ -38,7 +51,7 @@ func load(r *report, path string, o Options) *Topology {
 		o.LookupEnv = os.LookupEnv
 	}
 	checkOptions(r, o)
-	data, err := readBounded(path)
+	data, err := o.read(path, readBounded)
 	if err != nil {
 		r.cause(err, position{}, "cannot read the configuration: %v", err)
 		return nil
@@ -47,10 +60,10 @@ func load(r *report, path string, o Options) *Topology {
 	if !ok {
 		return nil
 	}
-	d := &decoder{report: r, lookup: o.LookupEnv, texts: map[any]text{}}
+	d := &decoder{report: r, lookup: o.LookupEnv, texts: map[any]text{}, said: map[place]mention{}}
 	doc := &document{}
 	d.mapping(root, nodePosition(root), valueOf(doc), place{})
-	c := &compiler{report: r, options: o, dir: filepath.Dir(path), doc: doc, texts: d.texts}
+	c := &compiler{report: r, options: o, dir: filepath.Dir(path), doc: doc, texts: d.texts, said: d.said}
 	return c.compile(path)
 }
 

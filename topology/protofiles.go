@@ -36,6 +36,7 @@ func (n *protoNames) of(identity string, names ...string) string {
 // protoFiles are the files that a subject is made of.
 type protoFiles struct {
 	nameOf  func(file, name string) string
+	read    func(path string) ([]byte, error)
 	folders []string      // where imports are looked for, first match wins
 	imports []ProtoImport // or those that there are
 	files   map[string]*protoFile
@@ -187,7 +188,7 @@ func (p *protoFiles) resolve(written string, chain []string) (string, error) {
 	}
 	for _, folder := range p.folders {
 		path := filepath.Join(folder, filepath.FromSlash(written))
-		source, err := readRegular(path)
+		source, err := p.read(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -107,7 +107,7 @@ func (r *renewal) read() (*ServerTLS, error) {
 }
 
 func (w *watchedStore) certificates() ([]tls.Certificate, error) {
-	store, err := readStore(w.path, w.format, w.password)
+	store, err := readStore(w.path, w.format, w.password, readRegular)
 	if err != nil {
 		return nil, fmt.Errorf("reading keystore %s again: %w", w.path, err)
 	}
@@ -136,7 +136,7 @@ func (w *watchedStore) pool(system bool) (*x509.CertPool, error) {
 	if w.path == "" {
 		return pool, nil
 	}
-	store, err := readStore(w.path, w.format, w.password)
+	store, err := readStore(w.path, w.format, w.password, readRegular)
 	if err != nil {
 		return nil, fmt.Errorf("reading trust store %s again: %w", w.path, err)
 	}

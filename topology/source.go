@@ -40,6 +40,9 @@ func readBounded(path string) ([]byte, error) {
 	return data, nil
 }
 
+// ReadFile reads a file as Load reads those that a configuration names.
+func ReadFile(path string) ([]byte, error) { return readRegular(path) }
+
 // readRegular is readBounded for the files that a configuration names: a pipe or a device among them would block.
 func readRegular(path string) ([]byte, error) {
 	info, err := os.Stat(path)

@@ -33,6 +33,8 @@ type Topology struct {
 	RegistryProtos []ProtoOfRegistry // that the catalogs are made of, too
 	Telemetry      Telemetry
 	Warnings       []Problem // sorted by position: keys without effect here, and what is likely a mistake
+
+	said map[place]mention
 }
 
 // Listener is one TCP port that accepts gRPC calls.
