@@ -16,10 +16,10 @@ type Breaker struct {
 // breaker is the breaker of one target. It has neither a goroutine nor a timer of its own: the first of those who
 // wait watches the clock.
 type breaker struct {
-	policy Breaker
-
 	mu         sync.Mutex // guards what follows
-	failures   int        // in a row, while closed
+	policy     Breaker
+	retired    bool // its target is not called any more
+	failures   int  // in a row, while closed
 	open       bool
 	since      time.Time // while open: when it has opened
 	generation int       // how often it has opened
@@ -83,6 +83,9 @@ func (b *breaker) enter(ctx context.Context, closing <-chan struct{}, park *park
 	}()
 	var parked <-chan time.Time
 	for b.open {
+		if b.retired {
+			return pass{}, 0, errStale
+		}
 		var alarm <-chan time.Time
 		if b.queue.Front() == place && !b.probing {
 			left := time.Until(b.until)
@@ -150,6 +153,29 @@ func (b *breaker) leave(p pass, v verdict) (did change, open bool) {
 		}
 	}
 	return unchanged, b.open
+}
+
+// setPolicy counts from now on.
+func (b *breaker) setPolicy(p Breaker) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.policy = p
+}
+
+// retire lets those go who wait, with errStale.
+func (b *breaker) retire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.retired = true
+	for e := b.queue.Front(); e != nil; e = e.Next() {
+		e.Value.(*waiter).signal()
+	}
+}
+
+func (b *breaker) isRetired() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.retired
 }
 
 // stale reports whether the breaker has opened since it gave a pass.

@@ -58,6 +58,7 @@ type Call struct {
 	Message  []byte      // protobuf; must not be changed any more
 	Pace     *Pace       // of a Caller's attempts; nil: none
 	Park     *Park       // of a Caller's calls; nil: they end when they have a result
+	Moved    Moved       // of a Caller's attempts; nil: the service stays where it is
 }
 
 // Result is how a call ended. Rich error details are in Trailer, as grpc-status-details-bin.
@@ -69,9 +70,10 @@ type Result struct {
 	Messages [][]byte // one where the status is OK, else none
 
 	// Of a Caller's calls.
-	Attempts  int  // that were made. 0: the service saw nothing of the call
-	Exhausted bool // the status is retryable, but no time was left for another attempt
-	Idle      bool // the last attempt was ended by [Policy.AttemptIdle]
+	Attempts  int    // that were made. 0: the service saw nothing of the call
+	Exhausted bool   // the status is retryable, but no time was left for another attempt
+	Idle      bool   // the last attempt was ended by [Policy.AttemptIdle]
+	Address   string // of the target of the last attempt
 
 	Parked *Progress // there is no result yet, but that of the last attempt: see [Park]
 }
@@ -86,9 +88,16 @@ type Client struct {
 	end             context.CancelFunc
 
 	mu       sync.Mutex // guards what follows
-	conns    map[path]*grpc.ClientConn
+	conns    map[path]*connection
+	kept     map[Target]bool // whose connections are kept when no call uses them; nil: all
 	closed   bool
 	inFlight sync.WaitGroup // grows under mu while not closed
+}
+
+// connection is that of a path, with how many calls use it.
+type connection struct {
+	*grpc.ClientConn
+	calls int
 }
 
 // path is what calls share a connection by.
@@ -115,7 +124,7 @@ func New(o Options) *Client {
 		o.Refresh = namesRefresh
 	}
 	life, end := context.WithCancel(context.Background())
-	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, life: life, end: end, conns: map[path]*grpc.ClientConn{}}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, life: life, end: end, conns: map[path]*connection{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -133,11 +142,12 @@ func (c *Client) Unary(ctx context.Context, t Target, call Call) Result {
 // second reply arrived, until then.
 func (c *Client) unary(ctx context.Context, t Target, call Call) (r Result, answered bool) {
 	ctx, odd := outgoing(ctx, call.Metadata)
-	conn, err := c.begin(path{t, odd})
+	p := path{t, odd}
+	conn, err := c.begin(p)
 	if err != nil {
 		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}, false
 	}
-	defer c.inFlight.Done()
+	defer c.leave(p, conn)
 
 	var reply []byte
 	err = conn.Invoke(ctx, "/"+call.Method, &call.Message, &reply, grpc.Header(&r.Header), grpc.Trailer(&r.Trailer))
@@ -193,8 +203,8 @@ func (c *Client) enter() bool {
 	return true
 }
 
-// begin gives the connection of a path. Without an error the caller must end with inFlight.Done.
-func (c *Client) begin(p path) (*grpc.ClientConn, error) {
+// begin gives the connection of a path. Without an error the caller must end with leave.
+func (c *Client) begin(p path) (*connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -202,14 +212,53 @@ func (c *Client) begin(p path) (*grpc.ClientConn, error) {
 	}
 	conn, ok := c.conns[p]
 	if !ok {
-		var err error
-		if conn, err = c.connect(p); err != nil {
+		made, err := c.connect(p)
+		if err != nil {
 			return nil, err
 		}
+		conn = &connection{ClientConn: made}
 		c.conns[p] = conn
 	}
+	conn.calls++
 	c.inFlight.Add(1)
 	return conn, nil
+}
+
+// leave ends what begin has begun.
+func (c *Client) leave(p path, conn *connection) {
+	defer c.inFlight.Done()
+	c.mu.Lock()
+	conn.calls--
+	unused := conn.calls == 0 && c.kept != nil && !c.kept[p.Target] && !c.closed
+	if unused {
+		delete(c.conns, p)
+	}
+	c.mu.Unlock()
+	if unused {
+		_ = conn.Close() // nothing is on it
+	}
+}
+
+// Keep closes the connections to targets that are not among these, now or when the calls end that use them. It counts for those that are
+// made later, too.
+func (c *Client) Keep(targets ...Target) {
+	kept := make(map[Target]bool, len(targets))
+	for _, t := range targets {
+		kept[t] = true
+	}
+	var unused []*connection
+	c.mu.Lock()
+	c.kept = kept
+	for p, conn := range c.conns {
+		if !kept[p.Target] && conn.calls == 0 {
+			delete(c.conns, p)
+			unused = append(unused, conn)
+		}
+	}
+	c.mu.Unlock()
+	for _, conn := range unused {
+		_ = conn.Close() // nothing is on it
+	}
 }
 
 func (c *Client) isClosed() bool {

@@ -3,6 +3,7 @@ package grpcout
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -21,9 +22,13 @@ type PaceLimits struct {
 // that come first go first. A nil one bounds nothing. Safe for concurrent use.
 type Pace struct {
 	name   string
-	places *semaphore.Weighted // of attempts that are under way; nil: any number
-	rate   *rate.Limiter       // nil: any
+	places places              // of attempts that are under way
+	rate   *rate.Limiter       // infinite where any number may begin
 	head   *semaphore.Weighted // one that waits for the rate. The others wait behind it: a place in the future that nobody takes up would be lost
+
+	mu     sync.Mutex      // guards what follows
+	bounds context.Context // ends when the bounds change
+	change context.CancelFunc
 }
 
 // NewPace makes a pace, which has no goroutines. It is nil where there is nothing to bound. The name is what messages and observers call it.
@@ -31,27 +36,40 @@ func NewPace(name string, l PaceLimits) *Pace {
 	if l.MaxInFlight <= 0 && l.Calls <= 0 {
 		return nil
 	}
-	p := &Pace{name: name}
-	if l.MaxInFlight > 0 {
-		p.places = semaphore.NewWeighted(int64(l.MaxInFlight))
-	}
-	if l.Calls > 0 {
-		p.rate = rate.NewLimiter(rate.Limit(float64(l.Calls)/l.Per.Seconds()), max(l.Burst, 1))
-		p.head = semaphore.NewWeighted(1)
-	}
+	p := &Pace{name: name, rate: rate.NewLimiter(l.rate()), head: semaphore.NewWeighted(1)}
+	p.places.set(l.MaxInFlight)
+	p.bounds, p.change = context.WithCancel(context.Background())
 	return p
 }
 
-// errStale ends a wait for a turn that the breaker would not let be used.
+// rate is how often attempts may begin.
+func (l PaceLimits) rate() (limit rate.Limit, burst int) {
+	if l.Calls <= 0 {
+		return rate.Inf, 0
+	}
+	return rate.Limit(float64(l.Calls) / l.Per.Seconds()), max(l.Burst, 1)
+}
+
+// Set changes the bounds. Those who wait are let in as the new ones allow; what is under way goes on, and counts.
+func (p *Pace) Set(l PaceLimits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	limit, burst := l.rate()
+	p.rate.SetLimit(limit)
+	p.rate.SetBurst(burst)
+	p.places.set(l.MaxInFlight)
+	p.change()
+	p.bounds, p.change = context.WithCancel(context.Background())
+}
+
+// errStale ends a wait for a turn that the breaker would not let be used, and one at a breaker whose target is not called any more.
 var errStale = errors.New("the breaker has opened")
 
 // enter waits for a turn until ctx ends, which must be given back with leave. It is not waited for where stale says that it is in vain, and
 // not where it would come after the deadline.
 func (p *Pace) enter(ctx context.Context, stale func() bool) error {
-	if p.places != nil {
-		if err := p.places.Acquire(ctx, 1); err != nil {
-			return err
-		}
+	if err := p.places.take(ctx); err != nil {
+		return err
 	}
 	err := p.begin(ctx, stale)
 	if err != nil {
@@ -62,23 +80,18 @@ func (p *Pace) enter(ctx context.Context, stale func() bool) error {
 
 // begin waits for the rate.
 func (p *Pace) begin(ctx context.Context, stale func() bool) error {
-	if p.rate != nil {
-		if err := p.head.Acquire(ctx, 1); err != nil {
-			return err
-		}
-		defer p.head.Release(1)
+	if err := p.head.Acquire(ctx, 1); err != nil {
+		return err
 	}
+	defer p.head.Release(1)
 	if stale() {
 		return errStale
 	}
-	if p.rate == nil {
-		return nil
-	}
-	if err := p.rate.Wait(ctx); err != nil {
-		if ctx.Err() == nil {
-			return context.DeadlineExceeded // it would be, by then
+	for changed := true; changed; {
+		var err error
+		if changed, err = p.awaitRate(ctx); err != nil {
+			return err
 		}
-		return ctx.Err()
 	}
 	if stale() {
 		return errStale
@@ -86,13 +99,29 @@ func (p *Pace) begin(ctx context.Context, stale func() bool) error {
 	return nil
 }
 
+// awaitRate waits for the rate, as long as the bounds do not change.
+func (p *Pace) awaitRate(ctx context.Context) (changed bool, err error) {
+	p.mu.Lock()
+	bounds := p.bounds
+	p.mu.Unlock()
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(bounds, cancel)()
+	switch err := p.rate.Wait(waiting); {
+	case err == nil:
+		return false, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case bounds.Err() != nil:
+		return true, nil
+	}
+	return false, context.DeadlineExceeded // it would be, by then
+}
+
 // tryEnter is enter where there is nothing to wait for.
 func (p *Pace) tryEnter() bool {
-	if p.places != nil && !p.places.TryAcquire(1) {
+	if !p.places.tryTake() {
 		return false
-	}
-	if p.rate == nil {
-		return true
 	}
 	if p.head.TryAcquire(1) {
 		defer p.head.Release(1)
@@ -106,8 +135,8 @@ func (p *Pace) tryEnter() bool {
 
 // leave ends a turn.
 func (p *Pace) leave() {
-	if p != nil && p.places != nil {
-		p.places.Release(1)
+	if p != nil {
+		p.places.give()
 	}
 }
 
@@ -124,7 +153,7 @@ func (c *Caller) turn(ctx context.Context, q queue, method string, b *breaker, p
 	if q.pace == nil {
 		return 0, nil
 	}
-	observer := c.policy.Observer
+	observer := c.policy.Load().Observer
 	if !q.pace.tryEnter() {
 		begun := time.Now()
 		done := observer.Waits(q.pace.name)

@@ -137,7 +137,7 @@ func TestDeadlineBeforeTheTurn(t *testing.T) {
 		"after an attempt": {
 			PaceLimits{Calls: 1, Per: time.Hour, Burst: 1}, []answer{unavailable}, 0, 0,
 			Result{
-				Status: codes.Unavailable, Attempts: 1, Exhausted: true,
+				Status: codes.Unavailable, Attempts: 1, Exhausted: true, Address: "service:1",
 				Message: "service:1: no turn came before the deadline at the pace of `client` (max-in-flight, rate); the last attempt: answer 0",
 			},
 		},

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -72,7 +73,7 @@ type Retry struct {
 // Caller makes calls through a Client under one policy. It has a breaker for each target. Safe for concurrent use.
 type Caller struct {
 	client *Client
-	policy Policy
+	policy atomic.Pointer[Policy]
 	once   func(context.Context, Target, Call) (r Result, answered bool)                  // one attempt
 	stream func(context.Context, Target, Stream, *sent, func()) (r Result, answered bool) // one attempt
 
@@ -82,18 +83,45 @@ type Caller struct {
 
 // NewCaller makes a caller, which ends with its client.
 func NewCaller(c *Client, p Policy) *Caller {
+	caller := &Caller{client: c, once: c.unary, stream: c.stream, breakers: map[Target]*breaker{}}
+	caller.SetPolicy(p)
+	return caller
+}
+
+// SetPolicy is how attempts are made from now on, also those of calls that are under way.
+func (c *Caller) SetPolicy(p Policy) {
 	if p.Observer == nil {
 		p.Observer = unobserved{}
 	}
-	return &Caller{client: c, policy: p, once: c.unary, stream: c.stream, breakers: map[Target]*breaker{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policy.Store(&p)
+	for _, b := range c.breakers {
+		b.setPolicy(p.Breaker)
+	}
 }
+
+// Keep forgets the breakers of targets that are not among these. Calls that one of them holds go on, to where their service has moved.
+func (c *Caller) Keep(targets ...Target) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for t, b := range c.breakers {
+		if !slices.Contains(targets, t) {
+			delete(c.breakers, t)
+			b.retire()
+		}
+	}
+}
+
+// Moved answers where the service of a call is now. It is asked before each attempt, must be safe for concurrent use, and must not wait.
+type Moved func() Target
 
 // Unary is [Client.Unary], made again while its status is one of the policy's codes. It waits while the breaker of the
 // target is open, and before each attempt for its turn where the call has a [Pace]. The result is that of the last attempt. A deadline that passes
 // while the call waits is DEADLINE_EXCEEDED only where no attempt was made before. A call with a [Park] may end before it has a result. A context with a deadline must end soon after the call: what a service goes on
 // sending on an attempt ends with it.
 func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
-	return c.make(ctx, t, call.Method, queue{pace: call.Pace, park: call.Park.begin(time.Now())}, func(ctx context.Context, _ *visit) (Result, bool, bool) {
+	return c.make(ctx, t, call.Method, queue{pace: call.Pace, park: call.Park.begin(time.Now())}, call.Moved, func(ctx context.Context, t Target, _ *visit) (Result, bool, bool) {
 		r, answered := c.attempt(ctx, t, call)
 		return r, answered, true
 	})
@@ -101,8 +129,7 @@ func (c *Caller) Unary(ctx context.Context, t Target, call Call) Result {
 
 // make makes attempts until one of them counts. An attempt answers its result, whether the service has sent anything, and
 // whether another one may follow it. It may leave the breaker before its end, once it knows about the target.
-func (c *Caller) make(ctx context.Context, t Target, method string, q queue, attempt func(context.Context, *visit) (r Result, answered, again bool)) Result {
-	observer := c.policy.Observer
+func (c *Caller) make(ctx context.Context, t Target, method string, q queue, moved Moved, attempt func(context.Context, Target, *visit) (r Result, answered, again bool)) Result {
 	if !c.client.enter() {
 		return closedResult(t)
 	}
@@ -110,7 +137,7 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 	b := c.breaker(t)
 	begun := time.Now()
 	var uncounted time.Duration // of the time since begun
-	limit := q.park.pauseLimit(c.policy.Retry.Initial)
+	limit := q.park.pauseLimit(c.policy.Load().Retry.Initial)
 	r := q.park.before()
 	if pause := q.park.pause(); pause > 0 {
 		if err := sleep(ctx, pause, c.client.life.Done()); err != nil {
@@ -119,6 +146,13 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 		uncounted += pause // it was counted before
 	}
 	for {
+		policy := c.policy.Load()
+		observer := policy.Observer
+		if moved != nil {
+			if now := moved(); now != t || b.isRetired() {
+				t, b = now, c.breaker(now)
+			}
+		}
 		p, held, err := b.enter(ctx, c.client.life.Done(), q.park)
 		uncounted += held
 		if held > 0 {
@@ -126,6 +160,12 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 		}
 		if errors.Is(err, errParked) {
 			return q.park.parked(t, r, time.Since(begun)-uncounted+q.park.elapsed(), limit, 0)
+		}
+		if errors.Is(err, errStale) {
+			if moved == nil {
+				b = c.breaker(t)
+			}
+			continue
 		}
 		if err != nil {
 			return notMade(t, r, heldUntil(t, held), err)
@@ -141,9 +181,9 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 		tried, attempts := time.Now(), r.Attempts+1
 		v := &visit{caller: c, target: t, breaker: b, pass: p}
 		var answered, again bool
-		r, answered, again = attempt(observer.Attempt(ctx, method, attempts, p.probe), v)
+		r, answered, again = attempt(observer.Attempt(ctx, method, attempts, p.probe), t, v)
 		q.pace.leave()
-		r.Attempts = attempts
+		r.Attempts, r.Address = attempts, t.Address
 		observer.Attempted(method, t, r)
 		retryable := c.Retryable(r.Status)
 		open := v.leave(verdictOn(ctx, r, answered, retryable), r)
@@ -156,14 +196,17 @@ func (c *Caller) make(ctx context.Context, t Target, method string, q queue, att
 		}
 		var pause time.Duration
 		if !open { // else the breaker makes the pause
+			if limit == 0 {
+				limit = policy.Retry.Initial
+			}
 			pause = rand.N(max(limit, 1))
-			if limit *= 2; limit > c.policy.Retry.Max || limit < 0 {
-				limit = c.policy.Retry.Max
+			if limit *= 2; limit > policy.Retry.Max || limit < 0 {
+				limit = policy.Retry.Max
 			}
 		}
 		elapsed := now.Sub(begun) - uncounted + q.park.elapsed()
 		deadline, bounded := ctx.Deadline()
-		if pause >= c.policy.Retry.MaxElapsed-elapsed || bounded && !now.Add(pause).Before(deadline) {
+		if pause >= policy.Retry.MaxElapsed-elapsed || bounded && !now.Add(pause).Before(deadline) {
 			r.Exhausted = true
 			return r
 		}
@@ -199,7 +242,7 @@ func (v *visit) leave(verdict verdict, r Result) (open bool) {
 	v.left = true
 	did, open := v.breaker.leave(v.pass, verdict)
 	v.open = open
-	if changed := v.caller.policy.BreakerChanged; did != unchanged && changed != nil {
+	if changed := v.caller.policy.Load().BreakerChanged; did != unchanged && changed != nil {
 		changed(v.target, did == opened, r)
 	}
 	return open
@@ -209,10 +252,11 @@ func (c *Caller) attempt(ctx context.Context, t Target, call Call) (Result, bool
 	if _, bounded := ctx.Deadline(); bounded {
 		return c.once(ctx, t, call) // a context of its own would cost as much as the rest of this
 	}
-	if c.policy.AttemptTimeout <= 0 {
+	timeout := c.policy.Load().AttemptTimeout
+	if timeout <= 0 {
 		return c.unbounded(ctx, t, call)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.policy.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return c.once(ctx, t, call)
 }
@@ -224,7 +268,7 @@ var errIdle = errors.New("no answer came")
 func (c *Caller) unbounded(ctx context.Context, t Target, call Call) (Result, bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	limit := c.policy.AttemptIdle
+	limit := c.policy.Load().AttemptIdle
 	if limit > 0 {
 		defer time.AfterFunc(limit, func() { cancel(errIdle) }).Stop()
 	}
@@ -240,7 +284,7 @@ func (c *Caller) breaker(t Target) *breaker {
 	defer c.mu.Unlock()
 	b := c.breakers[t]
 	if b == nil {
-		b = &breaker{policy: c.policy.Breaker}
+		b = &breaker{policy: c.policy.Load().Breaker}
 		c.breakers[t] = b
 	}
 	return b
@@ -248,7 +292,7 @@ func (c *Caller) breaker(t Target) *breaker {
 
 // Retryable reports whether another attempt, or another call, may cure what a status says: a result with it is not final.
 func (c *Caller) Retryable(status codes.Code) bool {
-	return slices.Contains(c.policy.Retry.Codes, status)
+	return slices.Contains(c.policy.Load().Retry.Codes, status)
 }
 
 // Open are the targets whose calls have been made so far, and whether their breakers are open.

@@ -40,7 +40,7 @@ func TestCallerRetriesAgainstAService(t *testing.T) {
 	})
 	c := grpcout.NewCaller(newClient(t, grpcout.Options{}), policy)
 	r := c.Unary(t.Context(), s.target, grpcout.Call{Method: method, Message: []byte{1}})
-	if diff := cmp.Diff(grpcout.Result{Messages: [][]byte{{1}}, Attempts: 4}, r); diff != "" {
+	if diff := cmp.Diff(grpcout.Result{Messages: [][]byte{{1}}, Attempts: 4, Address: s.target.Address}, r); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 }

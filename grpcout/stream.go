@@ -35,6 +35,7 @@ type Stream struct {
 	// begins and ends to wait for it.
 	Pace    *Pace
 	Waiting func(bool)
+	Moved   Moved // nil: the service stays where it is
 }
 
 // replayBytes bounds the request messages of a stream that are kept for another attempt.
@@ -45,9 +46,9 @@ const replayBytes = 1 << 20
 // lets it in like other calls; the first message, or the end, tells about the target. Messages of the result are nil.
 func (c *Caller) Stream(ctx context.Context, t Target, s Stream) Result {
 	sent := &sent{next: s.Next}
-	return c.make(ctx, t, s.Method, queue{pace: s.Pace, waiting: s.Waiting}, func(ctx context.Context, v *visit) (Result, bool, bool) {
+	return c.make(ctx, t, s.Method, queue{pace: s.Pace, waiting: s.Waiting}, s.Moved, func(ctx context.Context, t Target, v *visit) (Result, bool, bool) {
 		// A silent stream says nothing of its target, and must not keep other calls waiting as the one probe.
-		silence := time.AfterFunc(max(c.policy.Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) })
+		silence := time.AfterFunc(max(c.policy.Load().Breaker.Open, time.Millisecond), func() { v.leave(unknown, Result{}) })
 		defer silence.Stop()
 		r, answered := c.stream(ctx, t, s, sent, func() { v.leave(worked, Result{}) })
 		return r, answered, !sent.committed.Load()
@@ -110,11 +111,12 @@ func (s *sent) keep(message []byte) {
 // anything.
 func (c *Client) stream(ctx context.Context, t Target, s Stream, sent *sent, begun func()) (r Result, answered bool) {
 	ctx, odd := outgoing(ctx, s.Metadata)
-	conn, err := c.begin(path{t, odd})
+	p := path{t, odd}
+	conn, err := c.begin(p)
 	if err != nil {
 		return Result{Status: codes.Unavailable, Message: t.Address + ": " + err.Error()}, false
 	}
-	defer c.inFlight.Done()
+	defer c.leave(p, conn)
 
 	var sending sync.WaitGroup
 	defer sending.Wait()

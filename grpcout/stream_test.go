@@ -90,7 +90,7 @@ func TestStreamMessagesFlowBothWaysWhileItIsOpen(t *testing.T) {
 			return nil
 		},
 	})
-	if diff := cmp.Diff(grpcout.Result{Header: metadata.Pairs("h", "1", "h", "2"), Trailer: metadata.Pairs("t-bin", "\xff"), Attempts: 1}, r); diff != "" {
+	if diff := cmp.Diff(grpcout.Result{Header: metadata.Pairs("h", "1", "h", "2"), Trailer: metadata.Pairs("t-bin", "\xff"), Attempts: 1, Address: s.target.Address}, r); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if n != rounds {

@@ -168,7 +168,7 @@ func TestTextOfAServiceComesBack(t *testing.T) {
 			}
 			got := grpcout.NewCaller(c, grpcout.Policy{}).Stream(withPatience(t), target, grpcout.Stream{Method: method, Next: requestOf("x").next})
 			want := tt.want
-			want.Attempts = 1
+			want.Attempts, want.Address = 1, target.Address
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("stream (-want +got):\n%s", diff)
 			}
