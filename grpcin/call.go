@@ -53,7 +53,7 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	if err != nil {
 		return err
 	}
-	method, known := s.options.Methods[name]
+	method, known := s.table.Load().methods[name]
 	c := &call{route: route, request: request, until: until, sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
 	s.observe(stream, c)
 	defer func() {
@@ -75,8 +75,9 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 
 // route is the first one that takes a call, and until when the caller may take it; zero: for ever.
 func (s *Server) route(ctx context.Context, name string) (_ topology.NorthRoute, until time.Time, err error) {
+	now := s.table.Load()
 	var a *asker
-	for _, r := range s.options.Listener.Routes {
+	for _, r := range now.Routes {
 		if !r.Matches(name) || len(r.Metadata) > 0 && !r.Takes(func(name string) []string { return metadata.ValueFromIncomingContext(ctx, name) }) {
 			continue
 		}
@@ -84,7 +85,7 @@ func (s *Server) route(ctx context.Context, name string) (_ topology.NorthRoute,
 			return r, time.Time{}, nil
 		}
 		if a == nil {
-			a = &asker{Server: s, ctx: ctx}
+			a = &asker{Server: s, table: now, ctx: ctx}
 		}
 		refusal := a.passes(r)
 		if refusal == nil {

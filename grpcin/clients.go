@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// forClients is a listener for clients of some addresses; others' connections are closed before anything is read.
+// forClients is a listener for the clients that a server takes; others' connections are closed before anything is read.
 type forClients struct {
 	net.Listener
 	server *Server
@@ -28,11 +28,15 @@ func (l forClients) Accept() (net.Conn, error) {
 
 // takes reports whether the listener is for a client.
 func (s *Server) takes(client net.Addr) bool {
+	clients := s.table.Load().Clients
+	if len(clients) == 0 {
+		return true
+	}
 	at, ok := client.(*net.TCPAddr)
 	if !ok {
 		return false
 	}
 	// On a listener for both versions, addresses of version 4 come as those of version 6.
 	address := at.AddrPort().Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(s.options.Listener.Clients, func(p netip.Prefix) bool { return p.Contains(address) })
+	return slices.ContainsFunc(clients, func(p netip.Prefix) bool { return p.Contains(address) })
 }

@@ -109,7 +109,7 @@ func echoed(ctx context.Context, p Passed) Outcome {
 
 // newDirectCall begins with what telemetry tells of the call. Its spans are those of the server and of the client.
 func (s *Server) newDirectCall(ctx context.Context, route topology.NorthRoute, name string) *call {
-	method, known := s.options.Methods[name]
+	method, known := s.table.Load().methods[name]
 	c := &call{route: route, request: nameOf(name), sends: !known || method.ClientStreams, answers: !known || method.ServerStreams}
 	c.since, c.offset = time.Now(), -1
 	md, _ := metadata.FromIncomingContext(ctx)

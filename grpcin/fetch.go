@@ -55,7 +55,7 @@ func (s *Server) fetch(stream grpc.ServerStream, route topology.NorthRoute, name
 	f := s.newFetching(stream, route, name)
 	f.until = until
 	defer func() { f.observeEnd(err) }()
-	if method, known := s.options.Methods[name]; known && !method.ServerStreams {
+	if method, known := s.table.Load().methods[name]; known && !method.ServerStreams {
 		return status.Errorf(codes.Unimplemented, "method %s answers with one message, and its route reads a topic, which has any number", name)
 	}
 	what, err := fetched(stream.Context(), route)

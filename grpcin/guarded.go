@@ -25,6 +25,7 @@ import (
 // asker asks guards who makes a call, each once. It is of one goroutine.
 type asker struct {
 	*Server
+	table *table
 	ctx   context.Context
 	asked []answer
 }
@@ -43,11 +44,11 @@ func (a *asker) caller(name string) (*guard.Caller, error) {
 		}
 	}
 	made := answer{guard: name}
-	i := slices.IndexFunc(a.options.Listener.Tokens, func(s topology.TokenSource) bool { return s.Guard == name })
+	i := slices.IndexFunc(a.table.Tokens, func(s topology.TokenSource) bool { return s.Guard == name })
 	if i < 0 {
-		made.caller, made.err = a.options.Guards.Certificate(name, certificateOf(a.ctx))
+		made.caller, made.err = a.table.guards.Certificate(name, certificateOf(a.ctx))
 	} else {
-		made.caller, made.err = a.options.Guards.Token(a.ctx, name, tokenOf(a.ctx, a.options.Listener.Tokens[i]))
+		made.caller, made.err = a.table.guards.Token(a.ctx, name, tokenOf(a.ctx, a.table.Tokens[i]))
 	}
 	a.asked = append(a.asked, made)
 	return made.caller, made.err
@@ -165,11 +166,12 @@ func certificateOf(ctx context.Context) *x509.Certificate {
 // withoutTokens is the metadata that a call's records may have: no tokens, which would count for as long as Kafka keeps them, and
 // nothing that a caller says of itself in place of its guard.
 func (s *Server) withoutTokens(m wire.Metadata, route topology.NorthRoute) wire.Metadata {
-	if len(s.options.Listener.Tokens) == 0 && len(route.Callers) == 0 {
+	tokens := s.table.Load().Tokens
+	if len(tokens) == 0 && len(route.Callers) == 0 {
 		return m
 	}
 	return slices.DeleteFunc(m, func(f wire.Field) bool {
-		for _, t := range s.options.Listener.Tokens {
+		for _, t := range tokens {
 			if f.Name == "cookie" && len(t.Cookies) > 0 || slices.ContainsFunc(t.Headers, func(p topology.TokenPlace) bool { return p.Name == f.Name }) {
 				return true
 			}
@@ -221,9 +223,9 @@ func (s *Server) guardReflection(service any, stream grpc.ServerStream, info *gr
 }
 
 func (s *Server) mayLook(ctx context.Context) error {
-	a := &asker{Server: s, ctx: ctx}
+	a := &asker{Server: s, table: s.table.Load(), ctx: ctx}
 	var first error
-	for _, r := range s.options.Listener.Routes {
+	for _, r := range a.table.Routes {
 		err := a.passes(r)
 		if err == nil {
 			return nil

@@ -19,6 +19,11 @@ import (
 	"kafkagrpc/wire/rawcodec"
 )
 
+// OwnServices are those that a server answers by itself: each that no route names when it is made.
+var OwnServices = []string{
+	grpc_health_v1.Health_ServiceDesc.ServiceName, reflectionv1.ServerReflection_ServiceDesc.ServiceName, reflectionv1alpha.ServerReflection_ServiceDesc.ServiceName,
+}
+
 // registerOwn adds the services that the server answers by itself: those that no route names.
 func (s *Server) registerOwn(to *grpc.Server) {
 	told := reflection.ServerOptions{Services: services{s}, DescriptorResolver: descriptors{s}}
@@ -34,20 +39,15 @@ func (s *Server) registerOwn(to *grpc.Server) {
 			reflectionv1alpha.RegisterServerReflectionServer(to, reflection.NewServer(told))
 		}},
 	} {
-		if !s.named(own.service.ServiceName) {
+		if !named(s.options.Listener.Routes, own.service.ServiceName) {
 			own.register()
 		}
 	}
 }
 
 // named reports whether a route names the service, so that its calls go to Kafka. A route for everything does not.
-func (s *Server) named(service string) bool {
-	for _, r := range s.options.Listener.Routes {
-		if r.Names(service) {
-			return true
-		}
-	}
-	return false
+func named(routes []topology.NorthRoute, service string) bool {
+	return slices.ContainsFunc(routes, func(r topology.NorthRoute) bool { return r.Names(service) })
 }
 
 // services are what reflection lists: those of the catalogs of which a route takes a method, and the server's own.
@@ -56,8 +56,9 @@ type services struct{ *Server }
 // GetServiceInfo implements [reflection.ServiceInfoProvider], which needs the names only.
 func (s services) GetServiceInfo() map[string]grpc.ServiceInfo {
 	all := s.server.GetServiceInfo()
-	for name := range s.options.Methods {
-		if !slices.ContainsFunc(s.options.Listener.Routes, func(r topology.NorthRoute) bool { return r.Matches(name) }) {
+	now := s.table.Load()
+	for name := range now.methods {
+		if !slices.ContainsFunc(now.Routes, func(r topology.NorthRoute) bool { return r.Matches(name) }) {
 			continue
 		}
 		if service := name[:strings.LastIndexByte(name, '/')]; s.known(service) {
@@ -68,7 +69,7 @@ func (s services) GetServiceInfo() map[string]grpc.ServiceInfo {
 }
 
 func (s services) known(service string) bool {
-	_, err := s.options.Protos.FindDescriptorByName(protoreflect.FullName(service))
+	_, err := s.table.Load().protos.FindDescriptorByName(protoreflect.FullName(service))
 	return err == nil
 }
 
@@ -76,14 +77,14 @@ func (s services) known(service string) bool {
 type descriptors struct{ *Server }
 
 func (d descriptors) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
-	if f, err := d.options.Protos.FindFileByPath(path); err == nil {
+	if f, err := d.table.Load().protos.FindFileByPath(path); err == nil {
 		return f, nil
 	}
 	return protoregistry.GlobalFiles.FindFileByPath(path)
 }
 
 func (d descriptors) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
-	if f, err := d.options.Protos.FindDescriptorByName(name); err == nil {
+	if f, err := d.table.Load().protos.FindDescriptorByName(name); err == nil {
 		return f, nil
 	}
 	return protoregistry.GlobalFiles.FindDescriptorByName(name)

@@ -20,6 +20,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -88,6 +89,7 @@ type Options struct {
 // Server serves one listener. It is safe for concurrent use.
 type Server struct {
 	options    Options
+	table      atomic.Pointer[table]
 	server     *grpc.Server
 	web        *web       // nil where browsers may not call
 	maxMessage int        // bytes
@@ -169,6 +171,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{options: o, logged: loglimit.NewKinds(logInterval), tracer: o.Telemetry.Tracers.Tracer("kafkagrpc/grpcin"), health: newHealthService(), leaving: make(chan struct{}), stopping: make(chan struct{})}
 	limits := o.Listener.Server.WithDefaults()
 	s.maxMessage = limits.MaxMessage
+	s.table.Store(&table{o.Listener, o.Methods, o.Protos, o.Guards})
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
@@ -192,9 +195,7 @@ func NewServer(o Options) (*Server, error) {
 			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
 		}),
 	}
-	if slices.ContainsFunc(o.Listener.Routes, func(r topology.NorthRoute) bool { return len(r.Guarded) > 0 }) {
-		options = append(options, grpc.StreamInterceptor(s.guardReflection))
-	}
+	options = append(options, grpc.StreamInterceptor(s.guardReflection))
 	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
 	}
@@ -213,14 +214,6 @@ func NewServer(o Options) (*Server, error) {
 	return s, nil
 }
 
-// ReadCertificates reads the certificates of the listener again if their stores have changed, as each new connection
-// does. What cannot be used is logged, and leaves them as they were.
-func (s *Server) ReadCertificates() {
-	if s.presented != nil {
-		s.presented.current()
-	}
-}
-
 // SetReady says whether calls can be answered, which health checks ask for. A server is not ready before, and from
 // the moment on in which it stops.
 func (s *Server) SetReady(ready bool) { s.health.set(ready) }
@@ -229,9 +222,7 @@ func (s *Server) SetReady(ready bool) { s.health.set(ready) }
 // drain time, and what is left ends with UNAVAILABLE. It returns when all handlers have: nil after such a stop,
 // else why it could not go on. A server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) (err error) {
-	if len(s.options.Listener.Clients) > 0 {
-		l = forClients{l, s}
-	}
+	l = forClients{l, s}
 	if s.web != nil {
 		l = forWeb{l}
 		forBrowsers := make(chan error, 1)

@@ -26,10 +26,11 @@ func newPresented(t *topology.ServerTLS, log *slog.Logger) *presented {
 // tlsConfig presents a listener's certificates. Where server names are listed, a client that asks for another
 // one is refused; one that asks for none, as clients do that connect to an address, is not.
 func (p *presented) tlsConfig() *tls.Config {
-	t, config := p.now, p.config.Clone()
+	config := p.config.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		listed := slices.ContainsFunc(t.ServerNames, func(name string) bool { return strings.EqualFold(name, hello.ServerName) })
-		if len(t.ServerNames) == 0 || hello.ServerName == "" || listed {
+		names := p.serverNames()
+		listed := slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, hello.ServerName) })
+		if len(names) == 0 || hello.ServerName == "" || listed {
 			return p.current(), nil
 		}
 		// A configuration without a certificate makes crypto/tls answer "unrecognized name"; an error would
@@ -37,6 +38,31 @@ func (p *presented) tlsConfig() *tls.Config {
 		return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}, nil
 	}
 	return config
+}
+
+func (p *presented) serverNames() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now.ServerNames
+}
+
+// replace is for connections from now on.
+func (p *presented) replace(t *topology.ServerTLS) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.now
+	p.now, p.config = t, configOf(t)
+	same := func(a, b tls.Certificate) bool { return slices.EqualFunc(a.Certificate, b.Certificate, slices.Equal) }
+	if !slices.EqualFunc(before.Certificates, t.Certificates, same) {
+		p.tell()
+	}
+}
+
+// tell logs what is presented. It is called under mu.
+func (p *presented) tell() {
+	for _, c := range p.now.Certificates {
+		p.log.Info("new connections get another certificate", "subject", c.Leaf.Subject.String(), "expires", c.Leaf.NotAfter)
+	}
 }
 
 // configOf presents the certificate that suits a client, else the first.
@@ -71,9 +97,7 @@ func (p *presented) current() *tls.Config {
 		p.log.Error("the certificates have changed and cannot be used, so new connections get the old ones", "error", err)
 	case next != nil:
 		p.now, p.config = next, configOf(next)
-		for _, c := range next.Certificates {
-			p.log.Info("new connections get another certificate", "subject", c.Leaf.Subject.String(), "expires", c.Leaf.NotAfter)
-		}
+		p.tell()
 	}
 	return p.config
 }

@@ -26,7 +26,8 @@ type Pace struct {
 	rate   *rate.Limiter       // infinite where any number may begin
 	head   *semaphore.Weighted // one that waits for the rate. The others wait behind it: a place in the future that nobody takes up would be lost
 
-	mu     sync.Mutex      // guards what follows
+	mu     sync.Mutex // guards what follows
+	limits PaceLimits
 	bounds context.Context // ends when the bounds change
 	change context.CancelFunc
 }
@@ -36,7 +37,7 @@ func NewPace(name string, l PaceLimits) *Pace {
 	if l.MaxInFlight <= 0 && l.Calls <= 0 {
 		return nil
 	}
-	p := &Pace{name: name, rate: rate.NewLimiter(l.rate()), head: semaphore.NewWeighted(1)}
+	p := &Pace{name: name, limits: l, rate: rate.NewLimiter(l.rate()), head: semaphore.NewWeighted(1)}
 	p.places.set(l.MaxInFlight)
 	p.bounds, p.change = context.WithCancel(context.Background())
 	return p
@@ -54,6 +55,10 @@ func (l PaceLimits) rate() (limit rate.Limit, burst int) {
 func (p *Pace) Set(l PaceLimits) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l == p.limits {
+		return
+	}
+	p.limits = l
 	limit, burst := l.rate()
 	p.rate.SetLimit(limit)
 	p.rate.SetBurst(burst)

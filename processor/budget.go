@@ -7,12 +7,19 @@ import (
 
 // NewBudget bounds what the processors of a process have in flight together: the smallest of what the remotes allow.
 func NewBudget(remotes ...topology.Remote) *consumergroup.Budget {
+	b := consumergroup.NewBudget(0, 0)
+	SetBudget(b, remotes...)
+	return b
+}
+
+// SetBudget makes a budget what NewBudget makes.
+func SetBudget(b *consumergroup.Budget, remotes ...topology.Remote) {
 	var calls, bytes int
 	for _, r := range remotes {
 		calls = smaller(calls, r.Processing.MaxInFlightTotal)
 		bytes = smaller(bytes, r.Processing.MaxInFlightTotalBytes)
 	}
-	return consumergroup.NewBudget(calls, int64(bytes))
+	b.Set(calls, int64(bytes))
 }
 
 // smaller is the smaller of two bounds, of which 0 is none.

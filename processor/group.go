@@ -42,6 +42,8 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 	p.mu.Lock()
 	p.group, p.changelog = r.group, r.changelog
 	p.mu.Unlock()
+	now := p.remote.Load().Processing // which may be another one by now
+	r.group.SetInFlight(now.MaxInFlight, now.MaxInFlightBytes)
 	processor, err := goka.NewProcessor(p.config.Remote.Cluster.Brokers, r.graph(), r.options(end)...)
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", p.config.Remote.Group, err)
@@ -65,7 +67,7 @@ func (r *run) memberConfig() *sarama.Config {
 
 // groupOptions are those of the group that goka sees.
 func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
-	processing := r.config.Remote.Processing
+	processing := r.remote.Load().Processing
 	drain := processing.Drain
 	if defect.Planted == defect.NoDrain {
 		drain = 1

@@ -3,12 +3,12 @@ package processor
 import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/processor/partition"
+	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
 
-// policy is how the remote's calls are made.
-func (p *Processor) policy() grpcout.Policy {
-	c := p.config.Remote.Processing
+// policy is how calls are made.
+func (p *Processor) policy(c topology.Processing) grpcout.Policy {
 	return grpcout.Policy{
 		Retry:          grpcout.Retry{Codes: c.RetryCodes, Initial: c.RetryInitial, Max: c.RetryMax, MaxElapsed: c.RetryMaxElapsed},
 		Breaker:        grpcout.Breaker{Failures: c.BreakerFailures, Open: c.BreakerOpen},

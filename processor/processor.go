@@ -1,7 +1,6 @@
 package processor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +74,8 @@ type Config struct {
 // Processor runs the consumer group of one remote binding. Its methods are safe for concurrent use; Run is
 // called once.
 type Processor struct {
-	config   Config // with its defaults
+	config   Config // with its defaults; its Remote is that of the start
+	remote   atomic.Pointer[topology.Remote]
 	binding  *partition.Binding
 	caller   *grpcout.Caller
 	missing  *outbox.MissingTopics
@@ -142,9 +142,9 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		changed: make(chan struct{}),
 	}
 	p.cluster.Limits = p.limits
-	p.retrying.calls = cmp.Or(c.Remote.Processing.MaxInFlightTotal, topology.DefaultMaxInFlightTotal)
-	p.retrying.bytes = cmp.Or(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
-	p.caller = grpcout.NewCaller(c.Client, p.policy())
+	p.remote.Store(&c.Remote)
+	p.retrying.set(c.Remote.Processing)
+	p.caller = grpcout.NewCaller(c.Client, p.policy(c.Remote.Processing))
 	var err error
 	if p.binding, err = partition.NewBinding(partition.Config{
 		Remote: c.Remote, Methods: c.Methods, Caller: p.caller, Paces: c.Paces, Limits: p.limits, Partitions: p.partitions.Load,
@@ -184,7 +184,7 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	if err := p.limits.Learn(topics, append(needs.Inputs, p.written(needs)...)...); err != nil {
 		return err
 	}
-	problems, warnings := partition.Limits(p.config.Remote, p.limits, p.written(needs))
+	problems, warnings := partition.Limits(*p.remote.Load(), p.limits, p.written(needs))
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (p *Processor) tend(ctx context.Context, group *consumergroup.Group, s *tab
 // the partition's owner.
 func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *tablestore.Store) (next time.Time) {
 	begun := time.Now()
-	next = begun.Add(p.config.Remote.Expiry)
+	next = begun.Add(p.remote.Load().Expiry)
 	if p.partition(s.Partition) == nil {
 		return begun
 	}

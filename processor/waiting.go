@@ -141,7 +141,7 @@ func (w *waitingRows) look(ctx context.Context, now time.Time) (next time.Durati
 		case calls && open[target]:
 			places = 1
 		case calls:
-			places = max(1, cmp.Or(w.processor.config.Remote.Processing.MaxInFlight, topology.DefaultMaxInFlight)/targets)
+			places = max(1, cmp.Or(w.processor.remote.Load().Processing.MaxInFlight, topology.DefaultMaxInFlight)/targets)
 		}
 		err := w.store.Marked(lane, func(at int64, key []byte, size int) bool {
 			if left := time.Duration(min(at-now.UnixMilli(), math.MaxInt32)) * time.Millisecond; left > 0 {
@@ -295,10 +295,17 @@ func (w *waitingRows) forget() {
 
 // retrying bounds the calls of rows in all partitions, as the budget does those of records. Safe for concurrent use.
 type retrying struct {
-	calls, bytes int // the bounds
-
 	mu                   sync.Mutex
+	calls, bytes         int // the bounds
 	usedCalls, usedBytes int
+}
+
+// set changes the bounds. What is under way goes on.
+func (r *retrying) set(p topology.Processing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = cmp.Or(p.MaxInFlightTotal, topology.DefaultMaxInFlightTotal)
+	r.bytes = cmp.Or(p.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)
 }
 
 // take counts a call in. The first one of a partition must be: no partition waits for another.

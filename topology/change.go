@@ -15,6 +15,9 @@ var live = map[string]bool{
 	"Listener.Clients":                 true,
 	"Listener.TLS":                     true, // but not whether there is any
 	"Listener.Routes":                  true, // but not their topics
+	"Listener.Tokens":                  true,
+	"Listener.Certificates":            true,
+	"Topology.Guards":                  true,
 	"Remote.Routes":                    true, // but not their topics
 	"Remote.Expiry":                    true,
 	"Remote.MaxResult":                 true,
@@ -29,13 +32,14 @@ var live = map[string]bool{
 	"Processing.RetryInitial":          true,
 	"Processing.RetryMax":              true,
 	"Processing.RetryMaxElapsed":       true,
+	"Processing.RetryParkAfter":        true,
 	"Processing.BreakerFailures":       true,
 	"Processing.BreakerOpen":           true,
 }
 
 // told are the keys of what no option declares.
 var told = map[string]string{
-	"Topology.Namespace": "name", "Topology.Telemetry": "telemetry", "Telemetry.Attributes": "telemetry.attributes", "Telemetry.Stdout": "telemetry.exporters",
+	"Topology.Namespace": "name", "Topology.Guards": "guards", "Topology.Telemetry": "telemetry", "Telemetry.Attributes": "telemetry.attributes", "Telemetry.Stdout": "telemetry.exporters",
 	"Telemetry.OTLP": "telemetry.exporters", "Telemetry.Prometheus": "telemetry.exporters", "Telemetry.Recorded": "telemetry.metrics",
 	"Listener.Host": "options.host", "Listener.Port": "options.port", "Listener.Clients": "routes", "Listener.Routes": "routes",
 	"Remote.Routes": "routes", "Remote.Contract": "options", "Processing.DeadLetter": "options.processing.dead-letter",
@@ -57,6 +61,9 @@ func (t *Topology) Compare(next *Topology, own ...string) Difference {
 	d.remotes(t, next)
 	d.clusters(t, next)
 	d.registryProtos(t, next)
+	if !same(reflect.ValueOf(t.AllModels()), reflect.ValueOf(next.AllModels())) {
+		d.report.problem(d.next.where(place{path: "bindings"}), "which models records of topics are checked by needs a restart")
+	}
 	d.report.sort()
 	return Difference{Changes: d.changes, Restart: d.report.problems}
 }
@@ -108,6 +115,8 @@ func (d *difference) changed(at place, field string) {
 		what = "the protos"
 	case "TLS":
 		what = "certificates or other TLS of " + at.owner
+	case "Tokens", "Certificates":
+		what = "where callers of " + at.owner + " are known from"
 	case "Routes":
 		what = "routes or services of " + at.owner
 	case "Clients":
@@ -188,7 +197,10 @@ func (d *difference) listeners(t, next *Topology) {
 			d.report.problem(d.next.where(at), "whether %s leads to a tls server needs a restart", at)
 			continue
 		}
-		ignored := map[string]bool{"Server": true, "GRPC": true}
+		ignored := map[string]bool{"Server": true, "GRPC": true, "Browsers": true}
+		if !same(reflect.ValueOf(pair[0].Browsers), reflect.ValueOf(pair[1].Browsers)) {
+			d.report.problem(d.next.where(at), "`options.access-control` of the http server behind %s needs a restart", at)
+		}
 		d.structs(reflect.ValueOf(pair[0]), reflect.ValueOf(pair[1]), at, "", ignored)
 		grpc := bindingPlace(pair[1].GRPC)
 		if pair[0].GRPC != pair[1].GRPC {
@@ -202,18 +214,18 @@ func (d *difference) listeners(t, next *Topology) {
 		}
 	}
 	// What is written and read for the calls of all listeners.
-	var writes, reads []string
+	var topics, replies []string
 	for _, r := range t.everyNorthRoute() {
 		if r.Target == nil {
-			writes, reads = append(writes, r.Cluster.Binding+" "+r.Topic), append(reads, replyName(r))
+			topics, replies = append(topics, routeTopic(r)), append(replies, replyName(r))
 		}
 	}
 	for _, r := range next.everyNorthRoute() {
 		switch at := bindingPlace(r.Binding); {
 		case r.Target != nil:
-		case !slices.Contains(writes, r.Cluster.Binding+" "+r.Topic):
+		case !slices.Contains(topics, routeTopic(r)):
 			d.topic(at, r.Topic)
-		case r.ReplyTo != "" && !slices.Contains(reads, replyName(r)):
+		case r.ReplyTo != "" && !slices.Contains(replies, replyName(r)):
 			d.topic(at, r.ReplyTo)
 		}
 	}
@@ -230,6 +242,14 @@ func (t *Topology) everyNorthRoute() (all []NorthRoute) {
 		all = append(all, l.Routes...)
 	}
 	return all
+}
+
+// routeTopic is the topic of a route, with what is done with it.
+func routeTopic(r NorthRoute) string {
+	if r.Fetch != nil {
+		return "read " + r.Cluster.Binding + " " + r.Topic
+	}
+	return "write " + r.Cluster.Binding + " " + r.Topic
 }
 
 // replyName is what replies to calls of a route are found by.

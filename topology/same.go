@@ -1,9 +1,11 @@
 package topology
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"reflect"
+	"regexp"
 	"slices"
 
 	"github.com/bufbuild/protocompile/linker"
@@ -11,6 +13,9 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
+
+// publicKey is one of the standard library.
+type publicKey interface{ Equal(crypto.PublicKey) bool }
 
 // same reports whether two values of one type mean the same. Functions do, as they come with what they are made of. Of structs the exported fields count.
 func same(a, b reflect.Value) bool {
@@ -24,6 +29,14 @@ func same(a, b reflect.Value) bool {
 	case *x509.CertPool:
 		y := b.Interface().(*x509.CertPool)
 		return x == y || x != nil && y != nil && x.Equal(y)
+	case *x509.Certificate:
+		y := b.Interface().(*x509.Certificate)
+		return x == y || x != nil && x.Equal(y)
+	case publicKey:
+		return x.Equal(b.Interface())
+	case *regexp.Regexp:
+		y := b.Interface().(*regexp.Regexp)
+		return x == y || x != nil && y != nil && x.String() == y.String()
 	case tls.Certificate:
 		return slices.EqualFunc(x.Certificate, b.Interface().(tls.Certificate).Certificate, slices.Equal)
 	case Protos:

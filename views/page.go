@@ -22,11 +22,11 @@ const PagePath = "/"
 
 // Page serves the page, and /v1/flow, which tells it what there is.
 type Page struct {
-	Topology *topology.Topology
-	Ports    func() []int // that the topology's listeners have, in their order; none before they have them
-	Traces   string       // what comes before a trace id in the address of a trace, such as http://127.0.0.1:16686/trace/; "" for no links
-	Letters  bool         // there are dead letters to be asked for
-	Metrics  bool         // there is /metrics
+	Topology func() *topology.Topology // that runs
+	Ports    func() []int              // that the topology's listeners have, in their order; none before they have them
+	Traces   string                    // what comes before a trace id in the address of a trace, such as http://127.0.0.1:16686/trace/; "" for no links
+	Letters  bool                      // there are dead letters to be asked for
+	Metrics  bool                      // there is /metrics
 }
 
 // Handlers are those of the page, by their patterns.
@@ -89,16 +89,17 @@ type routeJSON struct {
 }
 
 func (p Page) flow() flowJSON {
-	f := flowJSON{Namespace: p.Topology.Namespace, Listeners: []listenerJSON{}, Remotes: []remoteJSON{}, Traces: p.Traces, Letters: p.Letters, Metrics: p.Metrics}
+	t := p.Topology()
+	f := flowJSON{Namespace: t.Namespace, Listeners: []listenerJSON{}, Remotes: []remoteJSON{}, Traces: p.Traces, Letters: p.Letters, Metrics: p.Metrics}
 	ports := p.Ports()
-	for i, l := range p.Topology.Listeners {
+	for i, l := range t.Listeners {
 		port := l.Port
 		if i < len(ports) {
 			port = ports[i] // the file may leave the choice to the system
 		}
 		f.Listeners = append(f.Listeners, listenerJSON{l.Host, port, l.TLS != nil})
 	}
-	for _, r := range p.Topology.Remotes {
+	for _, r := range t.Remotes {
 		remote := remoteJSON{Binding: r.Binding, Group: r.Group, Inputs: r.Inputs(), Outputs: r.Outputs(), Routes: []routeJSON{}}
 		for _, route := range r.Routes {
 			remote.Routes = append(remote.Routes, routeJSON{route.Target.Address})

@@ -37,10 +37,18 @@ func (f *fileFlags) define(c *cobra.Command) {
 }
 
 func (f *fileFlags) load(env func(string) (string, bool)) (*topology.Topology, error) {
+	return f.loadWith(f.options(env))
+}
+
+func (f *fileFlags) loadWith(o topology.Options) (*topology.Topology, error) {
 	if f.config == "" {
 		return nil, usageError{errors.New("which configuration? name it with -c zilla.yaml")}
 	}
-	return topology.Load(f.config, topology.Options{Brokers: f.brokers, Listen: f.listen, LookupEnv: env, Protos: f.protos})
+	return topology.Load(f.config, o)
+}
+
+func (f *fileFlags) options(env func(string) (string, bool)) topology.Options {
+	return topology.Options{Brokers: f.brokers, Listen: f.listen, LookupEnv: env, Protos: f.protos}
 }
 
 // remotes loads the file, and answers its remotes, or the one with a binding.

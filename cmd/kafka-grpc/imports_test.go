@@ -30,6 +30,7 @@ var rules = []rule{
 	{"internal/restart", "", "", "runs again what ends, whatever it is"},
 	{"internal/jsonanswer", "", "", "how the admin address answers, whatever it is asked"},
 	{"internal/payload", "", "", "values and messages; where they come from and go to is not its business"},
+	{"internal/filewatch", "", "", "tells that files hold something else, whatever they are"},
 	{"internal/keystore", "", "", "decodes files, whoever asks"},
 	{"internal/texttable", "", "", "lays out text, whatever it says"},
 	{"internal/tablestore", "", "goka", "goka's storage; it knows no rows"},
@@ -57,9 +58,9 @@ var rules = []rule{
 	{"internal/issuertest", "", "", "for tests"},
 	{"internal/logtest", "", "", "for tests"},
 	{"internal/pkitest", "", "", "for tests"},
-	{"cmd/kafka-grpc/app", "wire topology grpcout internal/restart internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin internal/guard internal/payload internal/schemaregistry processor processor/partition grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
+	{"cmd/kafka-grpc/app", "wire topology grpcout internal/restart internal/statedir internal/tablestore internal/telemetry internal/kafka internal/deadletter internal/admin internal/guard internal/payload internal/schemaregistry internal/consumergroup processor processor/partition grpcin views", "", "starts and stops what a topology needs, whoever asks for it: it knows no command line, and leaves Kafka and gRPC to the rooms"},
 	{"cmd/kafka-grpc/preflight", "topology grpcout internal/guard internal/kafka internal/schemaregistry processor/partition", "", "looks at what a topology needs before it is started; it starts nothing"},
-	{"cmd/kafka-grpc", "wire topology grpcout internal/schemaregistry internal/statedir internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
+	{"cmd/kafka-grpc", "wire topology grpcout internal/schemaregistry internal/statedir internal/texttable internal/kafka internal/deadletter internal/admin/access internal/embedded internal/filewatch processor processor/rowpb views cmd/kafka-grpc/app cmd/kafka-grpc/preflight", "cobra", "commands and flags; what runs for long is the app's"},
 	{"e2e", "wire wire/rawcodec processor/rowpb internal/embedded", "grpc franz flag", "looks at the program from outside: of its insides only the contract, the row and the demo's services"},
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +16,7 @@ func newRunCommand(env func(string) (string, bool)) *cobra.Command {
 	var file fileFlags
 	var o instanceFlags
 	var embeddedKafka bool
+	var watch string
 	c := &cobra.Command{
 		Use:   "run -c zilla.yaml",
 		Short: "Run a configuration until SIGTERM or SIGINT",
@@ -24,8 +24,8 @@ func newRunCommand(env func(string) (string, bool)) *cobra.Command {
 standard error says that calls are accepted and the partitions are recovered. SIGTERM and SIGINT stop gracefully: no new
 calls are accepted, those in flight finish within processing.drain, and their results are stored. A second signal exits at once.
 
-SIGHUP reloads certificates whose keystores have changed, as new connections do, and does not stop the program. A new
-configuration needs a restart.`,
+The configuration is reloaded when it changes, with the protos and keystores that it names, and on SIGHUP. One that is wrong
+changes nothing, nor does one with a change that needs a restart: the log says what is in the way.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -34,12 +34,15 @@ configuration needs a restart.`,
 			if err := o.checkMode(); err != nil {
 				return err
 			}
+			if watch != "on" && watch != "off" {
+				return usageError{fmt.Errorf("--watch-config %q: it is on or off", watch)}
+			}
 			log := newLog(c.ErrOrStderr(), o.level)
-			var running atomic.Pointer[app.App]
+			hangups := make(chan struct{}, 1)
 			defer onHangup(func() {
-				log.Info("SIGHUP: certificates whose stores have changed are read again; another configuration takes a restart")
-				if a := running.Load(); a != nil {
-					a.ReadCertificates()
+				select {
+				case hangups <- struct{}{}:
+				default: // what is not read yet will be
 				}
 			})()
 			if embeddedKafka {
@@ -53,14 +56,10 @@ configuration needs a restart.`,
 				log.Warn("the embedded Kafka keeps its topics in memory: they are gone when this process ends", "brokers", file.brokers)
 			}
 			file.ask(c.Context(), registryPatience, log)
-			t, err := file.load(env)
+			source := configSource{file: file, env: env, embedded: embeddedKafka, log: log}
+			t, err := source.load()
 			if err != nil {
 				return err
-			}
-			if embeddedKafka {
-				for _, cluster := range t.Clusters() {
-					cluster.TLS, cluster.SASL = nil, nil // it speaks neither, and loopback needs neither
-				}
 			}
 			for _, w := range t.Warnings {
 				log.Warn(w.String())
@@ -85,7 +84,7 @@ configuration needs a restart.`,
 			if err != nil {
 				return err
 			}
-			running.Store(a)
+			defer source.follow(c.Context(), a, watch == "on", hangups)()
 			if err := a.WaitReady(c.Context()); err == nil {
 				fmt.Fprintln(c.ErrOrStderr(), readyLine(a, o.Config))
 			}
@@ -101,6 +100,8 @@ configuration needs a restart.`,
 	f.StringVar(&o.admin.Addr, "admin-addr", defaultAdminAddr, "host:port for /livez, /readyz, /metrics and the views of keys; port 0 picks a free one, off disables it")
 	o.define(c)
 	o.defineMode(c)
+	f.StringVar(&watch, "watch-config", "on", "reload the configuration when it changes, with the protos and keystores that it names. off: on SIGHUP only")
+	_ = c.RegisterFlagCompletionFunc("watch-config", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	f.BoolVar(&embeddedKafka, "embedded-kafka", false, "start a Kafka in this process and use it instead of the servers in the file; for experiments")
 	return c
 }

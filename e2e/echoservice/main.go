@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -20,7 +21,7 @@ import (
 
 func main() {
 	addr := flag.String("listen", "127.0.0.1:0", "address to listen on")
-	quiet := flag.Bool("quiet", false, "do not print calls")
+	quiet := flag.Bool("quiet", false, "print only calls whose key begins with probe-")
 	flag.Parse()
 	if err := serve(*addr, *quiet); err != nil {
 		fmt.Fprintln(os.Stderr, "echoservice:", err)
@@ -49,7 +50,7 @@ func serve(addr string, quiet bool) error {
 				key = md["idempotency-key"][0]
 			}
 			method, _ := grpc.MethodFromServerStream(stream)
-			if !quiet {
+			if !quiet || strings.HasPrefix(key, "probe-") {
 				say("call %s %s", key, method)
 			}
 			if len(key) >= 5 && key[:5] == "gate-" {

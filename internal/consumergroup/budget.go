@@ -9,10 +9,9 @@ import "sync"
 // the budget up cannot stop a third. The bounds may be exceeded by one record a claim, and the one of bytes by the
 // results of what was in flight already when it was reached.
 type Budget struct {
-	records int
-	bytes   int64
-
-	mu          sync.Mutex
+	mu          sync.Mutex // guards what follows
+	records     int
+	bytes       int64
 	usedRecords int
 	usedBytes   int64
 	waiting     map[*claim]struct{}
@@ -20,13 +19,23 @@ type Budget struct {
 
 // NewBudget makes a budget; a bound that is 0 or less is taken as the default of 10000 records, or of 256 MiB.
 func NewBudget(records int, bytes int64) *Budget {
+	b := &Budget{waiting: make(map[*claim]struct{})}
+	b.Set(records, bytes)
+	return b
+}
+
+// Set changes the bounds, as NewBudget takes them. What is in flight stays so.
+func (b *Budget) Set(records int, bytes int64) {
 	if records <= 0 {
 		records = 10_000
 	}
 	if bytes <= 0 {
 		bytes = 256 << 20
 	}
-	return &Budget{records: records, bytes: bytes, waiting: make(map[*claim]struct{})}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.records, b.bytes = records, bytes
+	b.wake()
 }
 
 // take takes one record of a claim from the budget; where it does not fit, the claim is woken once there is more
@@ -64,6 +73,11 @@ func (b *Budget) give(records, bytes int) {
 	defer b.mu.Unlock()
 	b.usedRecords -= records
 	b.usedBytes -= int64(bytes)
+	b.wake()
+}
+
+// wake is called under mu.
+func (b *Budget) wake() {
 	for c := range b.waiting {
 		c.signal()
 	}

@@ -155,7 +155,7 @@ func (c *claim) standing() standing { return ownership(context.Cause(c.session.C
 func (c *claim) canRead(draining bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	can := !draining && c.records < c.options.MaxInFlight && c.window.len() < c.options.MaxUncommitted && c.unhandled.len() < maxBatch
+	can := !draining && c.records < int(c.options.inFlight.records.Load()) && c.window.len() < c.options.MaxUncommitted && c.unhandled.len() < maxBatch
 	c.blocked = !can
 	return can
 }
@@ -216,7 +216,7 @@ func (c *claim) add(m *sarama.ConsumerMessage) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.records == 0
-	if !first && c.bytes+bytes > c.options.MaxInFlightBytes || !c.options.Budget.take(c, bytes, first) {
+	if !first && c.bytes+bytes > int(c.options.inFlight.bytes.Load()) || !c.options.Budget.take(c, bytes, first) {
 		c.blocked = true
 		return false
 	}

@@ -47,7 +47,12 @@ type Options struct {
 	Surplus    func(record *sarama.ConsumerMessage, done func(error))
 
 	Log *slog.Logger // default slog.Default()
+
+	inFlight *inFlight // MaxInFlight and MaxInFlightBytes, as they are now
 }
+
+// inFlight bounds what is in flight of each claim of a group.
+type inFlight struct{ records, bytes atomic.Int64 }
 
 func (o Options) withDefaults() Options {
 	if o.MaxInFlight <= 0 {
@@ -93,12 +98,29 @@ type Group struct {
 // New makes a group that joins nothing before Wrap gave it a consumer group.
 func New(o Options) *Group {
 	o = o.withDefaults()
+	o.inFlight = &inFlight{}
+	o.inFlight.set(o)
 	return &Group{
 		options: o,
 		freeze:  freeze{limit: o.SessionTimeout / 2, log: o.Log},
 		lease:   lease{limit: o.SessionTimeout * 19 / 20, log: o.Log}, // less what it takes to notice its end
 		claims:  make(map[uint64]*claim),
 		claimed: make(chan struct{}, 1),
+	}
+}
+
+func (b *inFlight) set(o Options) {
+	b.records.Store(int64(o.MaxInFlight))
+	b.bytes.Store(int64(o.MaxInFlightBytes))
+}
+
+// SetInFlight changes Options.MaxInFlight and Options.MaxInFlightBytes. What is in flight stays so.
+func (g *Group) SetInFlight(records, bytes int) {
+	g.options.inFlight.set(Options{MaxInFlight: records, MaxInFlightBytes: bytes}.withDefaults())
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, c := range g.claims {
+		c.signal()
 	}
 }
 

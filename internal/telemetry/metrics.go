@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -55,7 +56,7 @@ const (
 // A label has as many values as the configuration makes: a method that no catalog knows is OTHER.
 type Metrics struct {
 	on    bool
-	known topology.Methods
+	known atomic.Pointer[topology.Methods]
 
 	north         metric.Float64Histogram
 	northInFlight metric.Int64UpDownCounter
@@ -74,6 +75,8 @@ type Metrics struct {
 	fetching      metric.Int64UpDownCounter
 	refused       metric.Int64Counter
 	keysFailed    metric.Int64Counter
+	reloads       metric.Int64Counter
+	loaded        metric.Float64Gauge
 
 	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
 
@@ -91,7 +94,8 @@ var durations = metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025
 
 // NewMetrics makes the instruments. methods are those that may be labels.
 func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, error) {
-	m := &Metrics{known: methods, groups: map[string]func() Group{}}
+	m := &Metrics{groups: map[string]func() Group{}}
+	m.SetMethods(methods)
 	meter := p.Meter("kafkagrpc")
 	var problems []error
 	made := func(err error) { problems = append(problems, err) }
@@ -101,6 +105,8 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), durations)
 	made(err)
 	m.northInFlight, err = meter.Int64UpDownCounter(northInFlight.name, metric.WithUnit(northInFlight.unit), metric.WithDescription(northInFlight.description))
+	made(err)
+	m.loaded, err = meter.Float64Gauge(loaded.name, metric.WithUnit(loaded.unit), metric.WithDescription(loaded.description))
 	made(err)
 	m.waiting, err = meter.Int64UpDownCounter(waiting.name, metric.WithUnit(waiting.unit), metric.WithDescription(waiting.description))
 	made(err)
@@ -112,6 +118,7 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	}{
 		{&requests, &m.requests}, {&attempts, &m.attempts}, {&retries, &m.retries}, {&rowRetries, &m.rowRetries}, {&letters, &m.letters}, {&skipped, &m.skipped},
 		{&rebalances, &m.rebalances}, {&gone, &m.gone}, {&events, &m.events}, {&fetched, &m.fetched}, {&refused, &m.refused}, {&keysFailed, &m.keysFailed},
+		{&reloads, &m.reloads},
 	} {
 		*c.to, err = meter.Int64Counter(c.spec.name, metric.WithUnit(c.spec.unit), metric.WithDescription(c.spec.description))
 		made(err)
@@ -120,6 +127,9 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	m.on = m.requests.Enabled(context.Background())
 	return m, errors.Join(problems...)
 }
+
+// SetMethods are those that may be labels from now on.
+func (m *Metrics) SetMethods(methods topology.Methods) { m.known.Store(&methods) }
 
 // option is the labels as the SDK takes them, made once for each series.
 func (m *Metrics) option(l labels) metric.MeasurementOption {
@@ -146,7 +156,7 @@ const other = "OTHER"
 
 // call are the labels of a method, given as package.Service/Method.
 func (m *Metrics) call(method string) labels {
-	if _, known := m.known[method]; !known {
+	if _, known := (*m.known.Load())[method]; !known {
 		return labels{service: other, method: other}
 	}
 	service, name, _ := strings.Cut(method, "/")
@@ -281,6 +291,20 @@ func (m *Metrics) Rebalanced(group string) {
 func (m *Metrics) Gone(group, topic string, records int64) {
 	if m.on {
 		m.gone.Add(context.Background(), records, m.option(labels{group: group, topic: topic}))
+	}
+}
+
+// Loaded tells that a configuration counts from now on, also that of the start.
+func (m *Metrics) Loaded() {
+	if m.on {
+		m.loaded.Record(context.Background(), float64(time.Now().UnixMilli())/1000)
+	}
+}
+
+// Reloaded counts a reload of the configuration. The result is one of few.
+func (m *Metrics) Reloaded(result string) {
+	if m.on {
+		m.reloads.Add(context.Background(), 1, m.option(labels{result: result}))
 	}
 }
 

@@ -68,6 +68,8 @@ func everything(set *telemetry.Telemetry) {
 	m.Fetching("north", "requests")
 	m.Fetches(known, "requests")()
 	telemetry.DropEvent(m)
+	m.Loaded()
+	m.Reloaded("applied")
 	m.ObserveGroup("group", func() telemetry.Group {
 		return telemetry.Group{
 			InFlight: 2, Oldest: 3 * time.Second, Parked: 1, Waiting: 3, OldestWaiting: time.Hour, Queued: 6, Streams: 4, Ready: true,

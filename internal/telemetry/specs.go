@@ -41,6 +41,8 @@ var (
 	refused       = Spec{"kafka_grpc.calls.refused", "{call}", "Calls that a guard keeps from all routes that would take them", counter, "guard reason"}
 	keysFailed    = Spec{"kafka_grpc.guard.keys.failures", "{try}", "Tries to fetch the keys of a guard that have failed; those of before stay", counter, "guard"}
 	events        = Spec{"kafka_grpc.events.dropped", "{event}", "Events of calls that were not printed because the reader is too slow", counter, ""}
+	reloads       = Spec{"kafka_grpc.config.reloads", "{reload}", "Reloads of the configuration, by what came of them: applied, unchanged, wrong, or restart where it needs one", counter, "result"}
+	loaded        = Spec{"kafka_grpc.config.last_success.timestamp", "s", "When the configuration was loaded that counts, in Unix time", gauge, ""}
 
 	inFlight    = Spec{"kafka_grpc.calls.in_flight", "{call}", "Calls at services", gauge, "group"}
 	oldest      = Spec{"kafka_grpc.calls.oldest.age", "s", "Age of the oldest call at a service; 0 without one", gauge, "group"}
@@ -87,7 +89,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &rowRetries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &refused, &keysFailed}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &rowRetries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &reloads, &loaded, &refused, &keysFailed}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.

@@ -30,6 +30,7 @@ type attempt struct {
 
 	// Known once the request is found callable.
 	route   *topology.RemoteRoute
+	rules   *rules // that have it
 	message []byte
 	opening []byte  // fingerprint of method and first message
 	stream  *stream // nil where one message is the whole request

@@ -3,6 +3,7 @@ package partition
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -15,7 +16,7 @@ import (
 
 // Config is what a Binding needs. All of it is set.
 type Config struct {
-	Remote     topology.Remote
+	Remote     topology.Remote  // as it is at first: see rules
 	Methods    topology.Methods // of the catalogs: tells which methods are unary
 	Caller     *grpcout.Caller
 	Paces      map[string]*grpcout.Pace // of services, by the name of their grpc client binding
@@ -29,8 +30,8 @@ type Config struct {
 
 // Binding is what all partitions of a kafka-grpc binding share. Safe for concurrent use.
 type Binding struct {
-	config     Config
-	events     map[*topology.RemoteRoute]*eventRoute
+	config     Config // without what is in rules
+	rules      atomic.Pointer[rules]
 	tracer     trace.Tracer
 	logged     *loglimit.Kinds
 	workers    *workers
@@ -41,18 +42,20 @@ type Binding struct {
 
 // NewBinding makes a binding without partitions. An error is that of a route whose events nothing can read.
 func NewBinding(c Config) (*Binding, error) {
-	events, err := eventRoutes(c.Remote, c.Codecs)
+	b := &Binding{
+		config: c,
+		tracer: c.Telemetry.Tracers.Tracer("kafkagrpc/processor"),
+		logged: loglimit.NewKinds(logInterval),
+	}
+	b.workers = newWorkers(b.make)
+	first, err := b.Prepare(c.Remote, c.Methods)
 	if err != nil {
 		return nil, err
 	}
-	b := &Binding{
-		config:  c,
-		events:  events,
-		tracer:  c.Telemetry.Tracers.Tracer("kafkagrpc/processor"),
-		logged:  loglimit.NewKinds(logInterval),
-		replies: keptReplies{limit: half(c.Remote.Processing.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes)},
-	}
-	b.workers = newWorkers(b.make)
+	first(c.Paces)
+	// Whoever looks there in place of rules is to notice at once.
+	b.config.Remote.Routes, b.config.Remote.Expiry, b.config.Remote.MaxResult, b.config.Methods, b.config.Paces = nil, 0, 0, nil, nil
+	b.config.Remote.Processing = topology.Processing{DeadLetter: c.Remote.Processing.DeadLetter, Order: c.Remote.Processing.Order}
 	return b, nil
 }
 

@@ -92,7 +92,8 @@ func (b *Binding) make(ctx context.Context, c *call) {
 			Method:   c.method,
 			Metadata: c.request.Metadata.MD(),
 			Message:  c.message,
-			Pace:     b.config.Paces[c.route.GRPC],
+			Pace:     c.rules.paces[c.route.GRPC],
+			Moved:    func() grpcout.Target { return b.service(c.attempt) },
 			Park:     c.park,
 		})
 	} else {

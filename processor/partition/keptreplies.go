@@ -4,13 +4,13 @@ import "sync/atomic"
 
 // keptReplies bounds what all streams of a binding keep of their replies for the table. Safe for concurrent use.
 type keptReplies struct {
-	limit int64
+	limit atomic.Int64
 	bytes atomic.Int64
 }
 
 // take counts bytes, if there is room for them.
 func (k *keptReplies) take(bytes int) bool {
-	if k.bytes.Add(int64(bytes)) <= k.limit {
+	if k.bytes.Add(int64(bytes)) <= k.limit.Load() {
 		return true
 	}
 	k.bytes.Add(-int64(bytes))

@@ -64,10 +64,11 @@ type rowLimit struct {
 // rowLimit is that of now, of a row with so many bytes beside its result: what the table topic takes may change.
 func (b *Binding) rowLimit(beside int) rowLimit {
 	table := b.config.Limits.Of(b.config.Remote.Table) - maxIdentity - recordOverhead - beside
-	if b.config.Remote.MaxResult <= table {
-		return rowLimit{b.config.Remote.MaxResult, fmt.Sprintf("table.max-result allows (%d): raise it", b.config.Remote.MaxResult)}
+	most := b.rules.Load().remote.MaxResult
+	if most <= table {
+		return rowLimit{most, fmt.Sprintf("table.max-result allows (%d): raise it", most)}
 	}
-	return rowLimit{table, fmt.Sprintf("topic %s can hold of table.max-result (%d of %d): raise its max.message.bytes", b.config.Remote.Table, table, b.config.Remote.MaxResult)}
+	return rowLimit{table, fmt.Sprintf("topic %s can hold of table.max-result (%d of %d): raise its max.message.bytes", b.config.Remote.Table, table, most)}
 }
 
 // rewrite writes a row again that was read: after a crash the local copy of it may be ahead of the changelog. Where the

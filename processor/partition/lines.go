@@ -162,7 +162,7 @@ func (t *turn) relieve() {
 			most, longest = a, n
 		}
 	}
-	if limit := half(t.config.Remote.Processing.MaxInFlight, topology.DefaultMaxInFlight); int64(behind) > limit {
+	if limit := half(t.rules.Load().remote.Processing.MaxInFlight, topology.DefaultMaxInFlight); int64(behind) > limit {
 		t.happens(most, backlogGrows, overstayed(limit))
 		t.letGo(most)
 	}

@@ -35,7 +35,7 @@ func (t *turn) unfit(a *attempt, unary bool, why error) {
 	cause.Code = codes.InvalidArgument
 	t.deadLetter(a, cause, classModel)
 	if unary { // an end may follow, which would be taken for a request without a message
-		t.outdated.add(a.id(), nil, time.Now(), t.config.Remote.Processing.StreamIdle)
+		t.outdated.add(a.id(), nil, time.Now(), t.rules.Load().remote.Processing.StreamIdle)
 	}
 	t.refuse(a, unary, codes.InvalidArgument, why.Error())
 }

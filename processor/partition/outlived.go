@@ -82,7 +82,7 @@ func (r *outlivedRequests) takes(d *consumergroup.Delivery, id attemptID, null b
 
 // outlive remembers an attempt that is answered, or about to be, before its request has ended. Open keeps its first record.
 func (p *Partition) outlive(a *attempt, open *consumergroup.Hold) {
-	p.outlived.add(a.id(), open, time.Now(), p.config.Remote.Processing.StreamIdle)
+	p.outlived.add(a.id(), open, time.Now(), p.rules.Load().remote.Processing.StreamIdle)
 	a.delivery.WhenBlocking(open.Release)
 	open.Rest()
 }

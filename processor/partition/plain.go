@@ -39,7 +39,8 @@ type eventRoute struct {
 // Codecs answers what reads and writes the values of the events of a route. The encoder is nil where nothing is replied.
 type Codecs func(topology.Event) (payload.Decoder, payload.Encoder, error)
 
-func eventRoutes(remote topology.Remote, codecs Codecs) (map[*topology.RemoteRoute]*eventRoute, error) {
+// eventRoutes are those of a remote. What reads and writes events that are known stays.
+func eventRoutes(remote topology.Remote, codecs Codecs, known map[*topology.Event]*eventRoute) (map[*topology.RemoteRoute]*eventRoute, error) {
 	all := make(map[*topology.RemoteRoute]*eventRoute)
 	for i := range remote.Routes {
 		var err error
@@ -47,7 +48,9 @@ func eventRoutes(remote topology.Remote, codecs Codecs) (map[*topology.RemoteRou
 		if r.Event == nil {
 			continue
 		}
-		if r.decoder, r.encoder, err = codecs(*r.Event); err != nil {
+		if before := known[r.Event]; before != nil {
+			r.decoder, r.encoder = before.decoder, before.encoder
+		} else if r.decoder, r.encoder, err = codecs(*r.Event); err != nil {
 			return nil, fmt.Errorf("topic %s, method %s: %w", r.Topic, r.Event.Method, err)
 		}
 		all[r.RemoteRoute] = r
@@ -66,7 +69,7 @@ const (
 )
 
 // readEvent reads a plain event.
-func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
+func (t *turn) readEvent(a *attempt, rules *rules, route *topology.RemoteRoute) {
 	switch {
 	case route == nil:
 		t.skipEvent(a, classNoRoute, "a plain event is left out: no route takes it")
@@ -75,7 +78,7 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 		t.skipEvent(a, classTombstone, "a plain event is left out: it has no value")
 		return
 	}
-	t.takeRoute(a, route)
+	rules.take(a, route)
 	switch size := len(a.record.Key); {
 	case a.record.Value == nil:
 		t.deadLetter(a, a.source.cause("the event has no value"), classTombstone)
@@ -104,9 +107,10 @@ func (t *turn) readEvent(a *attempt, route *topology.RemoteRoute) {
 	t.decoding.Go(func() { t.decodeEvent(a, hold) })
 }
 
-// takeRoute makes a record one of a route of plain events.
-func (b *Binding) takeRoute(a *attempt, route *topology.RemoteRoute) {
-	a.event, a.route, a.replyTo, a.method = b.events[route], route, route.ReplyTo, route.Event.Method
+// take makes a record one of a route of plain events.
+func (s *rules) take(a *attempt, route *topology.RemoteRoute) {
+	a.rules = s
+	a.event, a.route, a.replyTo, a.method = s.events[route], route, route.ReplyTo, route.Event.Method
 	a.request = wire.Request{Trace: a.request.Trace, ReplyTo: a.replyTo}
 	a.request.Service, a.request.Method, _ = strings.Cut(a.method, "/")
 }
@@ -125,7 +129,7 @@ func passes(err error) bool {
 // decodeEvent decodes a value for which something has to be fetched first, as often as it takes.
 func (b *Binding) decodeEvent(a *attempt, hold *consumergroup.Hold) {
 	ctx := a.delivery.Context()
-	pause := b.config.Remote.Processing.RetryInitial
+	pause := b.rules.Load().remote.Processing.RetryInitial
 	for {
 		message, err := b.decodeOnce(ctx, a)
 		if !passes(err) {
@@ -139,12 +143,12 @@ func (b *Binding) decodeEvent(a *attempt, hold *consumergroup.Hold) {
 		if !restart.Pause(ctx, pause) {
 			return
 		}
-		pause = min(2*pause, b.config.Remote.Processing.RetryMax)
+		pause = min(2*pause, b.rules.Load().remote.Processing.RetryMax)
 	}
 }
 
 func (b *Binding) decodeOnce(ctx context.Context, a *attempt) ([]byte, error) {
-	if limit := b.config.Remote.Processing.Timeout; limit > 0 {
+	if limit := b.rules.Load().remote.Processing.Timeout; limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -213,7 +217,7 @@ func (b *Binding) identify(a *attempt, e *eventReader) error {
 
 // beginEvent decides an event as a request whose only message has come.
 func (t *turn) beginEvent(a *attempt) {
-	if known := t.config.Methods[a.method]; !known.Unary() {
+	if known := t.rules.Load().methods[a.method]; !known.Unary() {
 		t.beginStream(a)
 		return
 	}

@@ -15,8 +15,9 @@ import (
 // read reads a record of a request topic or of the loop topic, and refuses what cannot become a call.
 func (t *turn) read() {
 	a, unreadable, malformed := t.readAttempt()
-	if route, isEvent := t.config.Remote.EventRoute(a.source.topic, a.record); isEvent && unreadable == nil {
-		t.readEvent(a, route)
+	rules := t.rules.Load()
+	if route, isEvent := rules.remote.EventRoute(a.source.topic, a.record); isEvent && unreadable == nil {
+		t.readEvent(a, rules, route)
 		return
 	}
 	null := a.record.Value == nil
@@ -32,10 +33,10 @@ func (t *turn) read() {
 		t.follow(open, a)
 		return
 	}
-	if t.outlived.takes(t.delivery, a.id(), null, time.Now(), t.config.Remote.Processing.StreamIdle) {
+	if t.outlived.takes(t.delivery, a.id(), null, time.Now(), t.rules.Load().remote.Processing.StreamIdle) {
 		return
 	}
-	known, isKnown := t.config.Methods[a.method]
+	known, isKnown := rules.methods[a.method]
 	unary := isKnown && known.Unary()
 	if malformed != nil {
 		t.refuse(a, unary, codes.InvalidArgument, malformed.Error())
@@ -58,7 +59,7 @@ func (t *turn) read() {
 		t.rekey(a, unary)
 		return
 	}
-	if a.route = t.route(a); a.route == nil {
+	if a.rules, a.route = rules, rules.route(a); a.route == nil {
 		t.refuse(a, unary, codes.Unimplemented, fmt.Sprintf("no route takes method %s from topic %s", a.method, a.source.topic))
 		return
 	}
@@ -163,16 +164,16 @@ func (t *turn) halfClose(a *attempt) {
 	now := time.Now()
 	queued := t.inLine(a, func(other *attempt) bool { return other.key == a.key }) != nil
 	if queued || t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
-		t.outdated.takes(t.delivery, a.id(), true, now, t.config.Remote.Processing.StreamIdle) {
+		t.outdated.takes(t.delivery, a.id(), true, now, t.rules.Load().remote.Processing.StreamIdle) {
 		return
 	}
 	t.replyAll(a, outcome{status: codes.InvalidArgument, message: "the request ended without a message"})
 }
 
 // route finds the first route for a request.
-func (b *Binding) route(a *attempt) *topology.RemoteRoute {
-	for i := range b.config.Remote.Routes {
-		if r := &b.config.Remote.Routes[i]; r.Event == nil && r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(a.method, a.record) {
+func (s *rules) route(a *attempt) *topology.RemoteRoute {
+	for i := range s.remote.Routes {
+		if r := &s.remote.Routes[i]; r.Event == nil && r.Topic == a.source.topic && r.ReplyTo == a.replyTo && r.Matches(a.method, a.record) {
 			return r
 		}
 	}
@@ -183,7 +184,7 @@ func (b *Binding) route(a *attempt) *topology.RemoteRoute {
 // make us write to any topic it likes. A request that names none is answered where its topic's only reply topic is.
 func (b *Binding) replyTopic(topic, asked string) (string, bool) {
 	only, several := "", false
-	for _, r := range b.config.Remote.Routes {
+	for _, r := range b.rules.Load().remote.Routes {
 		if r.Topic != topic || r.Event != nil {
 			continue
 		}

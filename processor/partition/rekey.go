@@ -54,8 +54,9 @@ func (b *Binding) PassOn(record wire.Record, send func(wire.Record, *wire.Pin, f
 	request, _ := b.config.Remote.Contract.DecodeRequest(record.Headers, record.Timestamp) // whoever reads the loop topic refuses it
 	a := &attempt{request: request, method: request.FullMethod(), record: record, source: sourceOf(record), key: b.config.Remote.Contract.TableKey(request)}
 	key := a.key
-	if route, isEvent := b.config.Remote.EventRoute(record.Topic, record); isEvent { // whoever reads the loop topic finds its key
-		a.event, a.request.CorrelationID, key = b.events[route], "", string(record.Key)
+	rules := b.rules.Load()
+	if route, isEvent := rules.remote.EventRoute(record.Topic, record); isEvent { // whoever reads the loop topic finds its key
+		a.event, a.request.CorrelationID, key = rules.events[route], "", string(record.Key)
 	}
 	again := looped(record, key, a.source)
 	tooLarge := b.config.Limits.Check(b.config.Remote.Loop, kafka.Size(again))

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,8 +81,9 @@ func (b *Binding) newRow(c *call, done callReturns, finished time.Time) *rowpb.R
 	row.Messages = result.Messages
 	row.Trailers = fields(wire.FromMD(result.Trailer))
 	row.Attempts = uint32(result.Attempts)
+	row.Target = cmp.Or(result.Address, row.Target)
 	row.FinishedMs = finished.UnixMilli()
-	row.ExpiresMs = finished.Add(b.config.Remote.Expiry).UnixMilli()
+	row.ExpiresMs = finished.Add(b.rules.Load().remote.Expiry).UnixMilli()
 	limit := b.rowLimit(c.beside)
 	if s := c.stream; s != nil {
 		row.Streamed = done.reply.flows
@@ -110,7 +112,7 @@ func (b *Binding) openRow(c *call, now time.Time) *rowpb.Row {
 	row.State = rowpb.State_STATE_OPEN
 	row.Streamed = true
 	row.MessageCount = 1 // at least
-	row.ExpiresMs = now.Add(b.config.Remote.Expiry).UnixMilli()
+	row.ExpiresMs = now.Add(b.rules.Load().remote.Expiry).UnixMilli()
 	return row
 }
 

@@ -47,7 +47,7 @@ func (t *turn) beginStream(a *attempt) {
 	s := &stream{
 		open:        t.delivery.Await(),
 		fingerprint: newFingerprint(),
-		limit:       t.config.Remote.Processing.StreamIdle,
+		limit:       t.rules.Load().remote.Processing.StreamIdle,
 		null:        null,
 		begun:       time.Now(),
 		last:        a.source,

@@ -38,7 +38,7 @@ func (p *Partition) roomFor(a *attempt) bool {
 	fits := func(o *openStreams, streams, bytes int64) bool {
 		return o.count.Load() < streams && o.bytes.Load()+a.size() <= bytes
 	}
-	bounds := p.config.Remote.Processing
+	bounds := p.rules.Load().remote.Processing
 	return p.streams.count.Load() == 0 ||
 		fits(&p.streams, half(bounds.MaxInFlight, topology.DefaultMaxInFlight), half(bounds.MaxInFlightBytes, topology.DefaultMaxInFlightBytes)) &&
 			fits(&p.allStreams, half(bounds.MaxInFlightTotal, topology.DefaultMaxInFlightTotal), half(bounds.MaxInFlightTotalBytes, topology.DefaultMaxInFlightTotalBytes))

@@ -42,7 +42,7 @@ var errGivenUp = errors.New("the partition was given up before the request was a
 
 // callStream makes the call of a stream, and waits until all its reply messages are acknowledged.
 func (b *Binding) callStream(ctx context.Context, c *call) (grpcout.Result, *flowedReply) {
-	known, isKnown := b.config.Methods[c.method]
+	known, isKnown := b.rules.Load().methods[c.method]
 	f := &streaming{Binding: b, call: c, ctx: ctx, window: newUnacked(), collect: isKnown && !known.ServerStreams}
 	f.reply.flows, f.whole = !f.collect, true
 	r := b.config.Caller.Stream(ctx, TargetOf(c.route.Target), grpcout.Stream{
@@ -50,7 +50,8 @@ func (b *Binding) callStream(ctx context.Context, c *call) (grpcout.Result, *flo
 		Metadata: c.request.Metadata.MD(),
 		Next:     c.stream.inbox.next,
 		Receive:  f.receive,
-		Pace:     b.config.Paces[c.route.GRPC],
+		Pace:     c.rules.paces[c.route.GRPC],
+		Moved:    func() grpcout.Target { return b.service(c.attempt) },
 		Waiting:  c.stream.waits,
 	})
 	c.stream.inbox.close()
@@ -164,7 +165,7 @@ func (t *turn) answerInterrupted(a *attempt, row *rowpb.Row, own bool) {
 	row.Status = int32(codes.Unavailable)
 	row.Message = "the call was interrupted by a restart when a part of its reply was out already: try again"
 	now := time.Now()
-	row.FinishedMs, row.ExpiresMs = now.UnixMilli(), now.Add(t.config.Remote.Expiry).UnixMilli()
+	row.FinishedMs, row.ExpiresMs = now.UnixMilli(), now.Add(t.rules.Load().remote.Expiry).UnixMilli()
 	t.setRow(a.key, row)
 	o := outcomeOf(row)
 	if own {

@@ -91,14 +91,15 @@ func (t *turn) restore(key string, row *rowpb.Row, n int) *attempt {
 	if n > 0 {
 		a.result = telemetry.ResultParked
 	}
-	if route, isEvent := t.config.Remote.EventRoute(at.topic, record); isEvent {
-		t.restoreEvent(a, first, route)
+	rules := t.rules.Load()
+	if route, isEvent := rules.remote.EventRoute(at.topic, record); isEvent {
+		t.restoreEvent(a, rules, first, route)
 	} else {
 		var ok bool
 		if a.replyTo, ok = t.replyTopic(at.topic, request.ReplyTo); !ok {
 			a.lost = fmt.Sprintf("reply topic %.249q is not one that a route of topic %s names", request.ReplyTo, at.topic)
 			a.astray = a.lost
-		} else if a.route = t.route(a); a.route == nil {
+		} else if a.rules, a.route = rules, rules.route(a); a.route == nil {
 			a.astray = fmt.Sprintf("no route takes method %s from topic %s", a.method, at.topic)
 		}
 	}
@@ -106,13 +107,13 @@ func (t *turn) restore(key string, row *rowpb.Row, n int) *attempt {
 }
 
 // restoreEvent is restore for a plain event. first has the message.
-func (b *Binding) restoreEvent(a *attempt, first *rowpb.Request, route *topology.RemoteRoute) {
+func (b *Binding) restoreEvent(a *attempt, rules *rules, first *rowpb.Request, route *topology.RemoteRoute) {
 	if route == nil {
 		a.astray = fmt.Sprintf("no route takes plain events of topic %s such as this one", a.source.topic)
 		a.lost = a.astray
 		return
 	}
-	b.takeRoute(a, route)
+	rules.take(a, route)
 	if a.message = first.Message; a.message == nil {
 		a.message = []byte{}
 	}

@@ -36,7 +36,7 @@ const classGivenUp = "given_up"
 
 // parkOf is how long a call waits in memory for another attempt.
 func (p *Partition) parkOf(c *call) *grpcout.Park {
-	after := p.config.Remote.Processing.RetryParkAfter
+	after := p.rules.Load().remote.Processing.RetryParkAfter
 	switch {
 	case c.row != nil: // one attempt at a time: others of its service are due, too
 		return &grpcout.Park{Held: true, Before: c.progress}
@@ -95,7 +95,7 @@ func (t *turn) waitingRow(c *call, p grpcout.Progress, now time.Time) *rowpb.Row
 	next := now.Add(p.Pause)
 	row.Waiting = &rowpb.Waiting{
 		NextMs:    next.UnixMilli(),
-		UntilMs:   next.Add(t.config.Remote.Processing.RetryMaxElapsed - p.Elapsed).UnixMilli(),
+		UntilMs:   next.Add(t.rules.Load().remote.Processing.RetryMaxElapsed - p.Elapsed).UnixMilli(),
 		ElapsedMs: p.Elapsed.Milliseconds(),
 		PauseMs:   p.Limit.Milliseconds(),
 	}
@@ -342,7 +342,7 @@ func (t *turn) finish(row *rowpb.Row, c *call, result *rowpb.Row, class string, 
 	t.load.parked.Add(-int64(len(parked)))
 	end := proto.CloneOf(row)
 	end.State, end.Status, end.Message = rowpb.State_STATE_RETRYABLE, result.Status, text(result.Message)
-	end.FinishedMs, end.ExpiresMs = now.UnixMilli(), now.Add(t.config.Remote.Expiry).UnixMilli()
+	end.FinishedMs, end.ExpiresMs = now.UnixMilli(), now.Add(t.rules.Load().remote.Expiry).UnixMilli()
 	t.keepRequests(end, row, c, class)
 	for _, a := range parked {
 		a.advance(attemptUnparks)
@@ -486,7 +486,7 @@ func (t *turn) dismiss(row *rowpb.Row, c *call, which []int, o outcome, done fun
 	key := t.delivery.Key()
 	last := proto.CloneOf(row)
 	last.State, last.Status, last.Message, last.Waiting = rowpb.State_STATE_RETRYABLE, int32(o.status), text(o.message), nil
-	last.FinishedMs, last.ExpiresMs = time.Now().UnixMilli(), time.Now().Add(t.config.Remote.Expiry).UnixMilli()
+	last.FinishedMs, last.ExpiresMs = time.Now().UnixMilli(), time.Now().Add(t.rules.Load().remote.Expiry).UnixMilli()
 	if c == nil || c.row == nil {
 		c, done = t.takeOver(c, t.restore(key, row, 0), done), nil
 	}

@@ -11,10 +11,13 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"kafkagrpc/grpcin"
+	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/admin"
+	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor"
@@ -49,8 +52,17 @@ type App struct {
 	models     *models
 	codecs     *codecs
 	servers    []*grpcin.Server
-	listening  atomic.Pointer[[]net.Addr] // of the servers, once all are open
-	idle       atomic.Pointer[string]     // why it does not serve; "": it does
+
+	reloading sync.Mutex                        // one at a time
+	current   atomic.Pointer[topology.Topology] // that counts: c.Topology is that of the start
+	calls     *grpcout.Client                   // of the processors; nil where there are none
+	budget    *consumergroup.Budget             // the same
+	paces     processor.Paces                   // the same
+	direct    *grpcout.Client                   // of calls straight to services; nil without servers
+	guards    guards                            // of the servers
+
+	listening atomic.Pointer[[]net.Addr] // of the servers, once all are open
+	idle      atomic.Pointer[string]     // why it does not serve; "": it does
 
 	failed chan error                    // has room for one: the first part that ended by itself
 	waits  []func(context.Context) error // for each part that makes the app ready
@@ -61,6 +73,7 @@ type App struct {
 // behind; an App has to be stopped, by Wait or Stop. The end of ctx ends the start alone.
 func Start(ctx context.Context, c Config) (*App, error) {
 	a := &App{c: c, failed: make(chan error, 1)}
+	a.current.Store(c.Topology)
 	a.setIdle("starting")
 	for _, start := range []func(context.Context) error{
 		a.startTelemetry,
@@ -172,10 +185,3 @@ func (a *App) AdminURL() string {
 
 // Processors are those of the topology's remotes, in its order.
 func (a *App) Processors() []*processor.Processor { return a.processors }
-
-// ReadCertificates reads those of the listeners again, whose keystores have changed.
-func (a *App) ReadCertificates() {
-	for _, s := range a.servers {
-		s.ReadCertificates()
-	}
-}

@@ -29,11 +29,9 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 	if options.Guards, err = a.startGuards(ctx); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(t.Listeners, leadsToServices) {
-		client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
-		a.onStop(client.Close)
-		options.Services = services{client}
-	}
+	a.direct = grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+	a.onStop(a.direct.Close)
+	options.Services = services{a.direct}
 	for _, c := range frontClusters(t.Listeners) {
 		if err := a.connect(ctx, c, options); err != nil {
 			return err

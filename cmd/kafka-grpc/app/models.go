@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -11,14 +12,26 @@ import (
 	"kafkagrpc/topology"
 )
 
-// models are what records are checked by. Safe for concurrent use once they are made.
+// models are what records are checked by. Safe for concurrent use.
 type models struct {
-	validators map[*topology.Model]payload.Validator
+	validators atomic.Pointer[map[*topology.Model]payload.Validator]
+}
+
+// follow lets the models of another topology be those of the one that runs, which are the same. Records that are under way have those of before.
+func (m *models) follow(running, next *topology.Topology) {
+	before, all := *m.validators.Load(), map[*topology.Model]payload.Validator{}
+	now := next.AllModels()
+	for i, model := range running.AllModels() {
+		all[model], all[now[i]] = before[model], before[model]
+	}
+	m.validators.Store(&all)
 }
 
 // startModels makes what checks the records of all topics, with the schemas that registries have.
 func (a *App) startModels(ctx context.Context) error {
-	a.models, a.codecs = &models{map[*topology.Model]payload.Validator{}}, a.newCodecs(ctx)
+	a.models, a.codecs = &models{}, a.newCodecs(ctx)
+	all := map[*topology.Model]payload.Validator{}
+	a.models.validators.Store(&all)
 	if a.c.Views.Mode == Only {
 		return nil
 	}
@@ -27,7 +40,7 @@ func (a *App) startModels(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.models.validators[t] = v
+		all[t] = v
 	}
 	return nil
 }
@@ -75,7 +88,7 @@ func (m *models) Check(by *topology.Model, value []byte) error {
 	if len(value) < by.Skip {
 		return &payload.Error{Reason: "it has no frame of a schema registry"}
 	}
-	return m.validators[by].Validate(value[by.Skip:])
+	return (*m.validators.Load())[by].Validate(value[by.Skip:])
 }
 
 // Extract answers a field of a message as text; nil: it is not there.

@@ -34,13 +34,13 @@ func (a *App) startProcessors(ctx context.Context) error {
 	if len(a.c.Topology.Remotes) == 0 || a.c.Views.Mode == Only {
 		return nil
 	}
-	client := grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
-	a.onStop(client.Close)
-	budget, paces := processor.NewBudget(a.c.Topology.Remotes...), processor.NewPaces(a.c.Topology.Remotes...)
+	a.calls = grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+	a.onStop(a.calls.Close)
+	a.budget, a.paces = processor.NewBudget(a.c.Topology.Remotes...), processor.NewPaces(a.c.Topology.Remotes...)
 	for _, remote := range a.c.Topology.Remotes {
 		p, err := processor.New(ctx, processor.Config{
-			Remote: remote, Methods: a.c.Topology.Methods, Client: client, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
-			Budget: budget, Paces: paces, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
+			Remote: remote, Methods: a.c.Topology.Methods, Client: a.calls, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
+			Budget: a.budget, Paces: a.paces, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
 			Codecs: a.codecs.of, Check: a.models.Check,
 		})
 		if err != nil {

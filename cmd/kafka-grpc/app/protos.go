@@ -89,7 +89,7 @@ func (a *App) lookForProtos(ctx context.Context, all []*followedProto) (changed 
 	if err != nil {
 		return "", errors.Join(append(errs, err)...)
 	}
-	a.c.Topology.Protos.Take(protos)
+	a.current.Load().Protos.Take(protos)
 	for p, id := range newer {
 		p.ID = id
 	}

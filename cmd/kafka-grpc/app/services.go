@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"slices"
 
 	"google.golang.org/grpc/metadata"
 
@@ -24,6 +23,14 @@ func (s services) Call(ctx context.Context, t topology.Target, p grpcin.Passed) 
 	return grpcin.Outcome{Status: r.Status, Message: r.Message, Trailer: r.Trailer}
 }
 
-func leadsToServices(l topology.Listener) bool {
-	return slices.ContainsFunc(l.Routes, func(r topology.NorthRoute) bool { return r.Target != nil && r.Target.Scheme != topology.Echo })
+// directTargets are the services that routes of the servers in front lead to.
+func directTargets(t *topology.Topology) (all []grpcout.Target) {
+	for _, l := range t.Listeners {
+		for _, r := range l.Routes {
+			if r.Target != nil && r.Target.Scheme != topology.Echo {
+				all = append(all, partition.TargetOf(*r.Target))
+			}
+		}
+	}
+	return all
 }

@@ -20,6 +20,7 @@ func (a *App) startTelemetry(ctx context.Context) error {
 		return err
 	}
 	a.telemetry = t
+	t.Metrics.Loaded()
 	a.onStop(func() error {
 		if err := t.Stop(ctx); err != nil {
 			// Its collector may be gone. That is no failure of the calls, which are all answered by now.

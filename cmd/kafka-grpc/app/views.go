@@ -60,7 +60,7 @@ func (a *App) startViews(ctx context.Context) error {
 		}
 		table := views.New(views.Config{
 			Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Ordered: remote.Processing.Ordered(), Cluster: cluster,
-			Dir: filepath.Join(a.c.StateDir, "views"), Protos: t.Protos, Masked: a.c.Views.Masked, Log: a.c.Log, Work: local,
+			Dir: filepath.Join(a.c.StateDir, "views"), Protos: a.protos(), Masked: a.c.Views.Masked, Log: a.c.Log, Work: local,
 		})
 		a.run(ctx, table.Run)
 		a.addPart(viewPart(table, mode == Only))
@@ -76,7 +76,7 @@ func (a *App) startViews(ctx context.Context) error {
 	letters := deadletter.Handler(deadletter.Sources(t.Remotes))
 	a.admin.Handle("/v1/dead-letters", letters)
 	a.admin.Handle("/v1/dead-letters:replay", letters)
-	page := views.Page{Topology: t, Ports: a.ports, Traces: a.c.Views.Traces, Letters: true, Metrics: a.telemetry.Scraped != nil}
+	page := views.Page{Topology: a.current.Load, Ports: a.ports, Traces: a.c.Views.Traces, Letters: true, Metrics: a.telemetry.Scraped != nil}
 	for pattern, h := range page.Handlers() {
 		a.admin.Handle(pattern, h)
 	}
@@ -97,7 +97,7 @@ func (a *App) localView(remote topology.Remote, cluster kafka.Cluster, p *proces
 	}
 	return views.NewLocal(views.LocalConfig{
 		Group: remote.Group, Topic: remote.Table, Loop: remote.Loop, Ordered: remote.Processing.Ordered(), Input: remote.Inputs()[0], Cluster: cluster,
-		Rows: ownRows{p}, Instance: instance, Host: hostname(), Peers: peers, Protos: a.c.Topology.Protos, Masked: a.c.Views.Masked, Log: a.c.Log,
+		Rows: ownRows{p}, Instance: instance, Host: hostname(), Peers: peers, Protos: a.protos(), Masked: a.c.Views.Masked, Log: a.c.Log,
 	}), nil
 }
 

@@ -1,0 +1,114 @@
+package app
+
+import (
+	"errors"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"kafkagrpc/grpcin"
+	"kafkagrpc/processor"
+	"kafkagrpc/topology"
+)
+
+// What comes of a reload, as the metrics count it.
+const (
+	reloadApplied   = "applied"
+	reloadUnchanged = "unchanged"
+	reloadWrong     = "wrong"
+	reloadRestart   = "restart"
+)
+
+// Reload lets calls from now on be those of another topology, which load makes, and logs what has changed. Where load fails, or something has
+// changed that needs a restart (topology.Compare), nothing changes, and the log says all that is in the way. Calls that are under way go on. It
+// is safe for concurrent use with everything, also a stop.
+//
+// What runs is told here, and only here, that it goes on with something else; what cannot is declared by topology.
+func (a *App) Reload(load func() (*topology.Topology, error)) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	log, metrics := a.c.Log, a.telemetry.Metrics
+	next, err := load()
+	if err != nil {
+		metrics.Reloaded(reloadWrong)
+		log.Error("the configuration is not reloaded, as something is wrong with it: that of before stays in use", "problems", lines(err))
+		return
+	}
+	running := a.current.Load()
+	// The running one has all of the start's that needs a restart, but topics that were left away since are still at work.
+	if restart := a.c.Topology.Compare(next, grpcin.OwnServices...).Restart; len(restart) > 0 {
+		metrics.Reloaded(reloadRestart)
+		log.Error("the configuration is not reloaded, as a part of what has changed needs a restart: that of before stays in use", "problems", lines(restart))
+		return
+	}
+	changes := running.Compare(next).Changes
+	if len(changes) == 0 {
+		metrics.Reloaded(reloadUnchanged)
+		log.Info("the configuration says the same as before")
+		return
+	}
+	if err := a.apply(next, running); err != nil {
+		metrics.Reloaded(reloadWrong)
+		log.Error("the configuration is not reloaded: that of before stays in use", "problems", lines(err))
+		return
+	}
+	for _, w := range next.Warnings {
+		log.Warn(w.String())
+	}
+	metrics.Reloaded(reloadApplied)
+	metrics.Loaded()
+	log.Info("the configuration is reloaded", "changed", strings.Join(changes, ", "))
+}
+
+// apply brings a topology into use. An error changes nothing.
+func (a *App) apply(next, running *topology.Topology) error {
+	next.Continue(running)
+	var prepared []func(processor.Paces)
+	for i, p := range a.processors {
+		apply, err := p.Reload(next.Remotes[i], next.Methods)
+		if err != nil {
+			return errors.Join(errors.New("binding "+next.Remotes[i].Binding), err)
+		}
+		prepared = append(prepared, apply)
+	}
+	guards, err := a.nextGuards(next, running)
+	if err != nil {
+		return err
+	}
+	a.models.follow(running, next) // before anybody has its models
+	a.current.Store(next)
+	a.telemetry.Metrics.SetMethods(next.Methods)
+	if len(a.processors) > 0 {
+		processor.SetBudget(a.budget, next.Remotes...)
+		a.paces = a.paces.For(next.Remotes...)
+		for _, apply := range prepared {
+			apply(a.paces)
+		}
+		a.calls.Keep(processor.Targets(next.Remotes...)...)
+	}
+	for i, s := range a.servers {
+		s.Reload(next.Listeners[i], next.Methods, next.Protos, guards)
+	}
+	a.useGuards(guards)
+	if a.direct != nil {
+		a.direct.Keep(directTargets(next)...)
+	}
+	return nil
+}
+
+// lines are the problems of an error, each of which is a line.
+func lines(err error) []string { return strings.Split(err.Error(), "\n") }
+
+// protos are those of the topology that counts.
+func (a *App) protos() protodesc.Resolver { return currentProtos{a} }
+
+type currentProtos struct{ *App }
+
+func (p currentProtos) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	return p.current.Load().Protos.FindFileByPath(path)
+}
+
+func (p currentProtos) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	return p.current.Load().Protos.FindDescriptorByName(name)
+}

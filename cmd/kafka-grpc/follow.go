@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"kafkagrpc/cmd/kafka-grpc/app"
+	"kafkagrpc/internal/filewatch"
+	"kafkagrpc/topology"
+)
+
+// When a changed configuration is reloaded: soon, but not while it is still being written, and not more often than once a second.
+const (
+	watchQuiet = 100 * time.Millisecond
+	watchMost  = time.Second
+	watchPoll  = 2 * time.Second
+)
+
+// configSource is where the configuration of run comes from, again and again.
+type configSource struct {
+	file     fileFlags
+	env      func(string) (string, bool)
+	embedded bool // Kafka is in this process
+	log      *slog.Logger
+	read     filewatch.Contents // when it was loaded last, also where that failed
+}
+
+// load loads the configuration as it is now.
+func (s *configSource) load() (*topology.Topology, error) {
+	s.read = filewatch.Contents{}
+	o := s.file.options(s.env)
+	o.Read = s.read.Note
+	t, err := s.file.loadWith(o)
+	if err != nil {
+		return nil, err
+	}
+	if s.embedded {
+		for _, cluster := range t.Clusters() {
+			cluster.TLS, cluster.SASL = nil, nil // it speaks neither, and loopback needs neither
+		}
+	}
+	return t, nil
+}
+
+// follow reloads a's configuration when it changes, if that is watched, and for each of hangups, until ctx ends or stop is called, which waits.
+func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, hangups <-chan struct{}) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	reload := func() filewatch.Contents {
+		a.Reload(s.load)
+		return s.read
+	}
+	if info, err := os.Stat(s.file.config); err == nil && !info.Mode().IsRegular() {
+		// Such as a pipe, which can be read once.
+		s.log.Info("the configuration is not a regular file: it is not reloaded", "file", s.file.config)
+		return cancel
+	}
+	w := filewatch.Watch{Read: topology.ReadFile, Quiet: watchQuiet, Most: watchMost, Poll: watchPoll, Log: s.log}
+	following.Go(func() {
+		if watched {
+			w.Run(ctx, s.read, hangups, reload)
+			return
+		}
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				reload()
+			}
+		}
+	})
+	return func() {
+		cancel()
+		following.Wait()
+	}
+}

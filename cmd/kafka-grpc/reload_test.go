@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// reloadedFile answers calls by itself, on a port.
+const reloadedFile = `name: example
+bindings:
+  tcp0: {type: tcp, kind: server, options: {host: 127.0.0.1, port: %s}, exit: http0}
+  http0: {type: http, kind: server, exit: grpc0}
+  grpc0:
+    type: grpc
+    kind: server
+    routes:
+      - when: [{method: %s/*}]
+        exit: echo0
+  echo0: {type: echo, kind: server}
+`
+
+// A program is told of changes in many ways, and by too many. Not parallel: a SIGHUP reaches all that run.
+func TestReloadsOfRun(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP) // those that come when the program has stopped end nothing
+	defer signal.Stop(signals)
+	port, other := freePort(t), freePort(t)
+	for _, mode := range []string{"on", "off"} {
+		t.Run("--watch-config="+mode, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "zilla.yaml")
+			put := func(text string) {
+				t.Helper()
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hangup := func() {
+				t.Helper()
+				if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put(fmt.Sprintf(reloadedFile, port, "a.First"))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stderr := newOutput()
+			code := make(chan int, 1)
+			go func() {
+				code <- execute(ctx, []string{"run", "-c", path, "--admin-addr", "off", "--watch-config", mode}, newOutput(), stderr, func(string) (string, bool) { return "", false })
+			}()
+			stderr.await(t, "ready")
+			put(fmt.Sprintf(reloadedFile, port, "a.Second"))
+			if mode == "off" {
+				hangup()
+			}
+			stderr.await(t, "the configuration is reloaded")
+			put(strings.Replace(fmt.Sprintf(reloadedFile, port, "a.Third"), "exit: echo0", "exit: echo1\n        guarded: {g: []}", 1))
+			if mode == "off" {
+				hangup()
+			}
+			stderr.await(t, "zilla.yaml:11:19") // with all its mistakes
+			stderr.await(t, "zilla.yaml:10:15")
+			for range 1000 {
+				hangup()
+			}
+			put(fmt.Sprintf(reloadedFile, other, "a.Third"))
+			hangup()
+			stderr.await(t, "`options.port` of binding `tcp0` needs a restart")
+			put(fmt.Sprintf(reloadedFile, port, "a.Third"))
+			hangup()
+			stderr.awaitCount(t, "the configuration is reloaded", 2)
+			// It stops while it is told of more.
+			stopped := make(chan int, 1)
+			cancel()
+			for n := 0; len(stopped) == 0; n++ {
+				put(fmt.Sprintf(reloadedFile, port, fmt.Sprint("a.Next", n)))
+				hangup()
+				select {
+				case c := <-code:
+					stopped <- c
+				default:
+				}
+			}
+			if c := <-stopped; c != 0 {
+				t.Errorf("exit code %d: %s", c, stderr)
+			}
+		})
+	}
+}
+
+func (o *output) awaitCount(t *testing.T, text string, n int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for strings.Count(o.String(), text) < n {
+		select {
+		case <-o.changed:
+		case <-deadline:
+			t.Fatalf("no %d times %q within %s in: %s", n, text, patience, o)
+		}
+	}
+}
+
+func TestWatchConfigIsOnOrOff(t *testing.T) {
+	t.Parallel()
+	stderr := newOutput()
+	if c := execute(t.Context(), []string{"run", "-c", "x", "--watch-config", "maybe"}, newOutput(), stderr, os.LookupEnv); c != exitUsage || !strings.Contains(stderr.String(), "it is on or off") {
+		t.Errorf("exit code %d: %s", c, stderr)
+	}
+}
