@@ -19,78 +19,74 @@ import (
 	"kafkagrpc/e2e/realkafka"
 )
 
-// directFile is a proxy in front of a gRPC service, with TLS and without. There is no Kafka.
-const directFile = `name: example
-vaults:
-  my_servers:
-    type: filesystem
-    options:
-      keys: {store: tls/localhost.p12, type: pkcs12, password: "${{env.KEYSTORE_PASSWORD}}"}
-catalogs:
-  host_filesystem:
-    type: filesystem
-    options:
-      subjects:
-        echo: {path: proto/echo.proto}
-bindings:
-  north_tcp_server:
-    type: tcp
-    kind: server
-    options: {host: 0.0.0.0, port: [7151, 7153]}
-    routes:
-      - when: [{port: 7151}]
-        exit: north_http_server
-      - when: [{port: 7153}]
-        exit: north_tls_server
-  north_tls_server:
-    type: tls
-    kind: server
-    vault: my_servers
-    options: {keys: [localhost], sni: [localhost], alpn: [h2]}
-    exit: north_http_server
-  north_http_server:
-    type: http
-    kind: server
-    options: {versions: [h2]}
-    exit: north_grpc_server
-  north_grpc_server:
-    type: grpc
-    kind: server
-    catalog:
-      host_filesystem: [{subject: echo}]
-    routes:
-      - when: [{method: grpc.examples.echo.Echo/*}]
-        exit: south_grpc_client
-  south_grpc_client:
-    type: grpc
-    kind: client
-    exit: south_http_client
-  south_http_client:
-    type: http
-    kind: client
-    options: {versions: [h2]}
-    exit: south_tcp_client
-  south_tcp_client:
-    type: tcp
-    kind: client
-    options: {host: "${{env.ECHO_SERVER_HOST}}", port: "${{env.ECHO_SERVER_PORT}}"}
-`
+// example copies an example without Kafka, with the keystore that it wants.
+func example(t testing.TB, name string) (file string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "deploy", "examples"))); err != nil {
+		t.Fatal(err)
+	}
+	seed := t.TempDir()
+	writeSeed(t, seed)
+	if err := os.Rename(filepath.Join(seed, "tls"), filepath.Join(dir, name, "tls")); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name, "zilla.yaml")
+}
+
+// ports are those of the examples, with the flags of grpcurl for them.
+var examplePorts = map[string][]string{plainAddress: {"-plaintext"}, tlsAddress: {"-insecure", "-authority", "localhost"}}
+
+// grpcurl answers what is written to standard output, in one line.
+func grpcurl(t testing.TB, flags []string, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := output(t, exec.Command(binary(t, "grpcurl"), append(append([]string{"-max-time", "30"}, flags...), args...)...))
+	if code != 0 {
+		t.Errorf("grpcurl %s: exit code %d, stdout %s, stderr %s", strings.Join(args, " "), code, stdout, stderr)
+	}
+	return strings.Join(strings.Fields(stdout), " ")
+}
+
+// An echo binding answers calls of all kinds with their own messages.
+func TestEchoExample(t *testing.T) {
+	realkafka.Need(t)
+	c := exec.Command(binary(t, "kafka-grpc"), "run", "-c", example(t, "echo"), "--listen", "127.0.0.1")
+	c.Env = append(os.Environ(), "KEYSTORE_PASSWORD="+password, "KAFKA_GRPC_ADMIN_ADDR=127.0.0.1:0")
+	run := start(t, c)
+	run.await("ready ")
+	for address, flags := range examplePorts {
+		if got := grpcurl(t, flags, address, "list"); !strings.Contains(got, echo) {
+			t.Errorf("the services are %s", got)
+		}
+		for _, call := range []struct{ method, data, want string }{
+			{"UnaryEcho", `{"message":"hi"}`, `{ "message": "hi" }`},
+			{"ServerStreamingEcho", `{"message":"hi"}`, `{ "message": "hi" }`},
+			{"ClientStreamingEcho", `{"message":"one"}`, `{ "message": "one" }`},
+			{"BidirectionalStreamingEcho", `{"message":"one"} {"message":"two"}`, `{ "message": "one" } { "message": "two" }`},
+		} {
+			if got := grpcurl(t, flags, "-d", call.data, address, echo+"/"+call.method); got != call.want {
+				t.Errorf("%s answers %s, not %s", call.method, got, call.want)
+			}
+		}
+	}
+	run.signal(os.Interrupt)
+	if code := run.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, run.output())
+	}
+}
 
 // A file without Kafka is a plain proxy: calls of all kinds pass, with their metadata, trailers and status.
 func TestPlainProxy(t *testing.T) {
 	realkafka.Need(t)
-	dir := t.TempDir()
-	writeSeed(t, dir)
-	if err := os.WriteFile(filepath.Join(dir, "zilla.yaml"), []byte(directFile), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := example(t, "proxy")
+	dir := filepath.Dir(file)
 	service := start(t, exec.Command(binary(t, "echoservice")))
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(service.await("listening "), "listening "))
 	if err != nil {
 		t.Fatal(err)
 	}
 	command := func(args ...string) *exec.Cmd {
-		c := exec.Command(binary(t, "kafka-grpc"), append(args, "-c", filepath.Join(dir, "zilla.yaml"))...)
+		c := exec.Command(binary(t, "kafka-grpc"), append(args, "-c", file)...)
 		c.Env = append(os.Environ(), "ECHO_SERVER_HOST="+host, "ECHO_SERVER_PORT="+port, "KEYSTORE_PASSWORD="+password, "KAFKA_GRPC_ADMIN_ADDR=127.0.0.1:0")
 		return c
 	}
@@ -102,19 +98,11 @@ func TestPlainProxy(t *testing.T) {
 	proxy := start(t, command("run", "--listen", "127.0.0.1", "--state-dir", filepath.Join(dir, "state")))
 	proxy.await("ready ")
 
-	for address, flags := range map[string][]string{plainAddress: {"-plaintext"}, tlsAddress: {"-insecure", "-authority", "localhost"}} {
-		grpcurl := func(args ...string) string {
-			t.Helper()
-			stdout, stderr, code := output(t, exec.Command(binary(t, "grpcurl"), append(append([]string{"-max-time", "30"}, flags...), args...)...))
-			if code != 0 {
-				t.Errorf("grpcurl %s: exit code %d, stdout %s, stderr %s", strings.Join(args, " "), code, stdout, stderr)
-			}
-			return strings.Join(strings.Fields(stdout), " ")
-		}
-		if got := grpcurl(address, "list"); !strings.Contains(got, echo) {
+	for address, flags := range examplePorts {
+		if got := grpcurl(t, flags, address, "list"); !strings.Contains(got, echo) {
 			t.Errorf("the services are %s", got)
 		}
-		if got := grpcurl(address, "grpc.health.v1.Health/Check"); got != `{ "status": "SERVING" }` {
+		if got := grpcurl(t, flags, address, "grpc.health.v1.Health/Check"); got != `{ "status": "SERVING" }` {
 			t.Errorf("the health is %s", got)
 		}
 		for _, call := range []struct{ method, data, want string }{
@@ -123,7 +111,7 @@ func TestPlainProxy(t *testing.T) {
 			{"ClientStreamingEcho", `{"message":"one"} {"message":"two"}`, `{ "message": "one two" }`},
 			{"BidirectionalStreamingEcho", `{"message":"one"} {"message":"two"}`, `{ "message": "one" } { "message": "two" }`},
 		} {
-			if got := grpcurl("-d", call.data, address, echo+"/"+call.method); got != call.want {
+			if got := grpcurl(t, flags, "-d", call.data, address, echo+"/"+call.method); got != call.want {
 				t.Errorf("%s answers %s, not %s", call.method, got, call.want)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,8 +55,9 @@ func asJSON(t *testing.T, path string) (any, error) {
 func TestSchemaTakesGoodFiles(t *testing.T) {
 	t.Parallel()
 	schema := compiledSchema(t)
-	for _, path := range append(walk(t, "testdata/*.good.yaml"), seed) {
-		t.Run(filepath.Base(path), func(t *testing.T) {
+	good := slices.Concat(walk(t, "testdata/*.good.yaml"), walk(t, "../deploy/examples/*.yaml"), walk(t, "../deploy/examples/*/*.yaml"), []string{seed})
+	for _, path := range good {
+		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
 			t.Parallel()
 			file, err := asJSON(t, path)
 			if err != nil {
