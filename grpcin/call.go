@@ -73,6 +73,19 @@ func (s *Server) serve(stream grpc.ServerStream) (err error) {
 	return s.exchange(stream, c, w)
 }
 
+// admits says why the http server has no route for a call, or answers nil.
+func (s *Server) admits(ctx context.Context, path string) error {
+	if s.table.Load().Takes(func(name string) []string {
+		if name == ":path" {
+			return []string{path}
+		}
+		return metadata.ValueFromIncomingContext(ctx, name)
+	}) {
+		return nil
+	}
+	return status.Errorf(codes.Unimplemented, "method %s: no route takes a call with such headers", strings.TrimPrefix(path, "/"))
+}
+
 // route is the first one that takes a call, and until when the caller may take it; zero: for ever.
 func (s *Server) route(ctx context.Context, name string) (_ topology.NorthRoute, until time.Time, err error) {
 	now := s.table.Load()

@@ -18,6 +18,6 @@ type table struct {
 func (s *Server) Reload(l topology.Listener, methods topology.Methods, protos topology.Protos, guards *guard.Set) {
 	s.table.Store(&table{l, methods, protos, guards})
 	if s.presented != nil && l.TLS != nil {
-		s.presented.replace(l.TLS)
+		s.presented.replace(l.TLS, l.Authorities)
 	}
 }

@@ -176,6 +176,18 @@ func NewServer(o Options) (*Server, error) {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
 		grpc.WaitForHandlers(true),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if err := s.admits(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			return handler(srv, stream)
+		}),
+		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if err := s.admits(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return handler(ctx, request)
+		}),
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		// What comes of a message before it is asked for. grpc-go would let it grow to 16 MiB with the speed of a connection;
@@ -195,13 +207,13 @@ func NewServer(o Options) (*Server, error) {
 			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
 		}),
 	}
-	options = append(options, grpc.StreamInterceptor(s.guardReflection))
+	options = append(options, grpc.ChainStreamInterceptor(s.guardReflection))
 	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
 		options = append(options, grpc.StatsHandler(h))
 	}
 	begins := listening{TransportCredentials: insecure.NewCredentials()}
 	if t := o.Listener.TLS; t != nil {
-		s.presented = newPresented(t, o.Log)
+		s.presented = newPresented(t, o.Listener.Authorities, o.Log)
 		begins.secured = s.presented.tlsConfig()
 		begins.TransportCredentials = credentials.NewTLS(begins.secured)
 	}

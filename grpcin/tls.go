@@ -15,12 +15,13 @@ type presented struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
+	asked  []string // names of which clients must ask for one; none: any
 	now    *topology.ServerTLS
 	config *tls.Config
 }
 
-func newPresented(t *topology.ServerTLS, log *slog.Logger) *presented {
-	return &presented{log: log, now: t, config: configOf(t)}
+func newPresented(t *topology.ServerTLS, asked []string, log *slog.Logger) *presented {
+	return &presented{log: log, asked: asked, now: t, config: configOf(t)}
 }
 
 // tlsConfig presents a listener's certificates. Where server names are listed, a client that asks for another
@@ -28,9 +29,7 @@ func newPresented(t *topology.ServerTLS, log *slog.Logger) *presented {
 func (p *presented) tlsConfig() *tls.Config {
 	config := p.config.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		names := p.serverNames()
-		listed := slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, hello.ServerName) })
-		if len(names) == 0 || hello.ServerName == "" || listed {
+		if p.takes(hello.ServerName) {
 			return p.current(), nil
 		}
 		// A configuration without a certificate makes crypto/tls answer "unrecognized name"; an error would
@@ -40,18 +39,23 @@ func (p *presented) tlsConfig() *tls.Config {
 	return config
 }
 
-func (p *presented) serverNames() []string {
+// takes reports whether the listener is for clients that ask for a name, "" for none.
+func (p *presented) takes(name string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.now.ServerNames
+	is := func(listed string) bool { return strings.EqualFold(listed, name) }
+	if len(p.asked) > 0 && !slices.ContainsFunc(p.asked, is) {
+		return false
+	}
+	return len(p.now.ServerNames) == 0 || name == "" || slices.ContainsFunc(p.now.ServerNames, is)
 }
 
 // replace is for connections from now on.
-func (p *presented) replace(t *topology.ServerTLS) {
+func (p *presented) replace(t *topology.ServerTLS, asked []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.now
-	p.now, p.config = t, configOf(t)
+	p.now, p.config, p.asked = t, configOf(t), asked
 	same := func(a, b tls.Certificate) bool { return slices.EqualFunc(a.Certificate, b.Certificate, slices.Equal) }
 	if !slices.EqualFunc(before.Certificates, t.Certificates, same) {
 		p.tell()

@@ -276,8 +276,13 @@ func (c *compiler) open(exit text, of *binding) {
 	c.report.problem(exit.position, "%s: guards of other routes of %s to `%s` guard nothing, as this leads everybody there; remove it, and give each of them its `exit`", exit.place, of.place, exit.value)
 }
 
-func (s *tlsServer) always() ([]always, text)  { return s.Routes, s.Exit }
-func (s *httpServer) always() ([]always, text) { return s.Routes, s.Exit }
+func (s *tlsServer) always() ([]always, text) {
+	return each(s.Routes, func(r tlsRoute) always { return r.always }), s.Exit
+}
+
+func (s *httpServer) always() ([]always, text) {
+	return each(s.Routes, func(r httpRoute) always { return r.always }), s.Exit
+}
 
 // beyond are the ways through two places, one behind the other.
 func beyond(first, second [][]Demand) (all [][]Demand) {

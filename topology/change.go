@@ -14,6 +14,8 @@ var live = map[string]bool{
 	"Topology.Protos":                  true,
 	"Listener.Clients":                 true,
 	"Listener.TLS":                     true, // but not whether there is any
+	"Listener.Authorities":             true,
+	"Listener.Headers":                 true,
 	"Listener.Routes":                  true, // but not their topics
 	"Listener.Tokens":                  true,
 	"Listener.Certificates":            true,
@@ -113,11 +115,11 @@ func (d *difference) changed(at place, field string) {
 	switch field {
 	case "Methods", "Protos":
 		what = "the protos"
-	case "TLS":
+	case "TLS", "Authorities":
 		what = "certificates or other TLS of " + at.owner
 	case "Tokens", "Certificates":
 		what = "where callers of " + at.owner + " are known from"
-	case "Routes":
+	case "Routes", "Headers":
 		what = "routes or services of " + at.owner
 	case "Clients":
 		what = "clients of " + at.owner

@@ -99,6 +99,7 @@ func (c *compiler) compile(file string) *Topology {
 func (c *compiler) binding(b *binding) {
 	switch spec := b.spec.(type) {
 	case *tlsServer:
+		either(c, b, spec.Routes)
 		c.serverTLS(b, spec)
 		c.certificateGuards(spec)
 		c.gates(b)
@@ -108,8 +109,11 @@ func (c *compiler) binding(b *binding) {
 		c.httpVersions(b, spec.Options.Versions, c.browsers(b, spec) != nil)
 		c.tokenSources(spec)
 		c.gates(b)
+		c.httpHeaders(spec)
+		either(c, b, spec.Routes)
 	case *httpClient:
 		c.httpVersions(b, spec.Options.Versions, false)
+		c.httpOverrides(spec)
 	case *grpcServer:
 		c.server(spec)
 		c.catalogRefs(spec.Catalog)

@@ -53,6 +53,8 @@ func listenerJSON(l Listener) object {
 		{"port", l.Port},
 		{"clients", optional(each(l.Clients, netip.Prefix.String))},
 		{"tls", serverTLSJSON(l.TLS)},
+		{"authorities", optional(l.Authorities)},
+		{"headers", optional(each(l.Headers, headersJSON))},
 		{"server", optionsJSON(l.Server)},
 		{"browsers", browsersJSON(l.Browsers)},
 		{"tokens", optional(each(l.Tokens, tokensJSON))},
@@ -79,6 +81,8 @@ func tokensJSON(s TokenSource) object {
 	name := func(p TokenPlace) string { return p.Name }
 	return object{{"guard", s.Guard}, {"headers", optional(each(s.Headers, name))}, {"cookies", optional(each(s.Cookies, name))}}
 }
+
+func headersJSON(all []HeaderPattern) []string { return each(all, HeaderPattern.shown) }
 
 func serverTLSJSON(t *ServerTLS) any {
 	if t == nil {

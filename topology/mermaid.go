@@ -14,7 +14,7 @@ func (t *Topology) Mermaid() string {
 		}
 	}
 	for _, l := range t.Listeners {
-		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.Browsers.from()+l.from())
+		port := m.node(`(["%s"])`, l.Address()+" "+transport(l.TLS)+l.Browsers.from()+l.asking()+l.from())
 		for _, r := range l.Routes {
 			if r.Target != nil {
 				m.edge(port, m.node(`(["%s"])`, r.Target.String()), r.conditions())

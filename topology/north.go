@@ -38,6 +38,11 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 		if to != nil {
 			if t, ok := to.spec.(*tlsServer); ok {
 				l.TLS, l.Certificates = c.serverTLS(to, t), c.certificateGuards(t)
+				name := to.place
+				if _, l.Authorities, found = c.tlsExit(to, t, port); !found {
+					c.report.problem(to.at, "port %d of %s is in no route of %s; add a route with this port, or an `exit`", port, b.place, name)
+					continue
+				}
 				next, inner := c.gates(to)
 				to, gates = next, beyond(gates, inner)
 			}
@@ -48,6 +53,7 @@ func (c *compiler) listeners(b *binding, spec *tcpServer) []Listener {
 			if w := c.browsers(to, http); w != nil && (w.HTTP1 || l.TLS != nil) { // HTTP/2 without TLS is for others
 				l.Browsers, c.webServed[to.name] = w, true
 			}
+			_, l.Headers = c.httpExit(to, l.TLS != nil)
 			_, inner := c.gates(to)
 			gates = beyond(gates, inner)
 		}

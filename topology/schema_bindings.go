@@ -122,11 +122,16 @@ type behind[W any] struct {
 
 func (r *behind[W]) leap() leap { return leap{r.spot, r.Exit} }
 
-// always is the route of a server that cannot choose by a condition here.
+// gated is the route of a server whose conditions keep some out, and part nobody.
+type gated[W any] struct {
+	always
+	When []W `yaml:"when" doc:"the route is for what matches one of these; without it, for everything"`
+}
+
+// always is the same without conditions.
 type always struct {
 	spot
 	Exit    text          `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
-	When    anything      `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
 	Guarded named[[]text] `yaml:"guarded" doc:"the guards that must know the caller of every call behind it, by name, each with the roles that the caller must have"`
 }
 
@@ -136,7 +141,7 @@ func (r *always) leap() leap { return leap{r.spot, r.Exit} }
 type onward struct {
 	spot
 	Exit    text     `yaml:"exit" doc:"the binding that follows; without it, the exit of the binding"`
-	When    anything `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server"`
+	When    anything `yaml:"when" instead:"connections are not told apart here, so a route for some would be open to all; tell calls apart by method and metadata at a grpc binding, clients by port and cidr at a tcp server and by authority at a tls server"`
 	Guarded anything `yaml:"guarded" instead:"callers are not known here, so what it guards would be open to all; guard the routes of the servers and of grpc-kafka"`
 }
 
@@ -188,8 +193,21 @@ type tlsServer struct {
 		Mutual        text                    `yaml:"mutual" oneof:"required requested none" doc:"whether clients must show a certificate; with trust, required"`
 		Authorization named[tlsAuthorization] `yaml:"authorization" doc:"the guards that know clients by their certificates, by the guard's name"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
-	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
+	Routes []tlsRoute `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text       `yaml:"exit" doc:"the binding that follows where no route matches"`
+}
+
+type tlsRoute struct {
+	gated[tlsWhen]
+	With anything `yaml:"with" instead:"certificates are chosen by the names of options.keys"`
+}
+
+type tlsWhen struct {
+	Authority host     `yaml:"authority" doc:"the name that clients ask for (SNI); without it, any"`
+	ALPN      text     `yaml:"alpn" oneof:"h2" doc:"the protocol, which is that of gRPC"`
+	Port      ports    `yaml:"port" doc:"ports of the tcp server; without it, all"`
+	Mutual    anything `yaml:"mutual" instead:"clients are not told apart by whether they show a certificate, so a route for some would be open to all; say what all must show in options.mutual"`
+	Trust     anything `yaml:"trust" instead:"clients are not told apart by who signed their certificate, so a route for some would be open to all; name whom all must be signed by in options.trust"`
 }
 
 func (s *tlsServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
@@ -224,10 +242,19 @@ type httpServer struct {
 		Versions      []text                   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one; http/1.1 is for browsers; without it, both"`
 		AccessControl accessControl            `yaml:"access-control" doc:"browsers may call, with gRPC-Web, and those of these pages"`
 		Authorization named[httpAuthorization] `yaml:"authorization" doc:"how the guards that know tokens get them, by the guard's name"`
-		Overrides     anything                 `yaml:"overrides" later:"*"`
+		Overrides     anything                 `yaml:"overrides" instead:"headers are passed on as callers send them; overrides of a grpc-kafka route write headers of records"`
 	} `yaml:"options"`
-	Routes []always `yaml:"routes" doc:"where to go, the first that matches"`
-	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`
+	Routes []httpRoute `yaml:"routes" doc:"where to go, the first that matches"`
+	Exit   text        `yaml:"exit" doc:"the binding that follows where no route matches"`
+}
+
+type httpRoute struct {
+	gated[httpWhen]
+	With anything `yaml:"with" instead:"headers are passed on as callers send them; overrides of a grpc-kafka route write headers of records"`
+}
+
+type httpWhen struct {
+	Headers named[text] `yaml:"headers" doc:"headers that a call must have, all of them: :path, :authority, :scheme, :method, or metadata; * is any text"`
 }
 
 // accessControl says which pages browsers may call from. It may be missing: browsers may not call then.
@@ -259,8 +286,9 @@ func (s *httpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
 type httpClient struct {
 	common
 	Options struct {
-		Versions  []text   `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
-		Overrides anything `yaml:"overrides" later:"*"`
+		Versions      []text           `yaml:"versions" oneof:"h2 http/1.1" doc:"h2 must be one"`
+		Overrides     named[authority] `yaml:"overrides" doc:":authority of the calls, in place of the address of the service"`
+		Authorization anything         `yaml:"authorization" instead:"a service is shown the metadata of the caller, and no credentials of the program's own; let callers send theirs, or show a certificate of a tls client"`
 	} `yaml:"options"`
 	Routes []onward `yaml:"routes" doc:"where to go, the first that matches"`
 	Exit   text     `yaml:"exit" doc:"the binding that follows where no route matches"`

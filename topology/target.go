@@ -82,6 +82,9 @@ func (c *compiler) target(t Target, route kafkaGRPCRoute, http *binding) (Target
 	if strings.HasPrefix(address, unixPrefix) {
 		t.Authority = "localhost" // what gRPC sends where there is no host
 	}
+	if a, given := http.spec.(*httpClient).Options.Overrides.get(headerAuthority); given && a.ok {
+		t.Authority = a.value
+	}
 	if a := route.With.Authority; a.given {
 		t.Authority = a.value
 	}

@@ -23,7 +23,7 @@ func (t *Topology) Text() string {
 	}
 	if len(t.Listeners) > 0 {
 		section("listeners", each(t.Listeners, func(l Listener) []string {
-			return []string{l.Address(), transport(l.TLS) + l.Browsers.from() + l.from(), l.Binding}
+			return []string{l.Address(), transport(l.TLS) + l.Browsers.from() + l.asking() + l.from(), l.Binding}
 		}))
 		section("north routes", each(t.northRoutes(), NorthRoute.row))
 	}

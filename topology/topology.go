@@ -51,6 +51,9 @@ type Listener struct {
 	Browsers     *Browsers     // that may call, too; nil: none
 	Tokens       []TokenSource // where callers send what guards of type jwt look at
 	Certificates []string      // guards that look at the certificate of the connection
+
+	Authorities []string          // names of which clients must ask for one (SNI); none: any
+	Headers     [][]HeaderPattern // of calls that are taken, one of these; none: all
 }
 
 // Address is host:port.
