@@ -333,11 +333,21 @@ func (d *difference) clusters(t, next *Topology) {
 	for _, pair := range pairs {
 		at := bindingPlace(pair[1].Binding)
 		d.structs(reflect.ValueOf(*pair[0]), reflect.ValueOf(*pair[1]), at, "", map[string]bool{"TLS": true})
-		if a, b := pair[0].TLS, pair[1].TLS; !same(reflect.ValueOf(a), reflect.ValueOf(b)) {
-			if b != nil {
-				at = bindingPlace(b.Binding)
-			}
-			d.report.problem(d.next.where(at), "the TLS of the connections to Kafka (%s) needs a restart, or its certificates do", at)
+		switch a, b := pair[0].TLS, pair[1].TLS; {
+		case (a == nil) != (b == nil):
+			d.report.problem(d.next.where(at), "whether %s leads to a tls client needs a restart", at)
+		case a != nil && !same(reflect.ValueOf(a.Config), reflect.ValueOf(b.Config)):
+			d.changed(bindingPlace(b.Binding), "TLS")
+		}
+	}
+}
+
+// RenewClusters lets connections to Kafka from now on have the TLS that the next topology says.
+func (t *Topology) RenewClusters(next *Topology) {
+	pairs, _, _ := paired(t.Clusters(), next.Clusters(), func(c *Cluster) string { return c.Binding })
+	for _, pair := range pairs {
+		if pair[0].TLS != nil && pair[1].TLS != nil {
+			pair[0].TLS.Renew(pair[1].TLS.Config)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func TestCompare(t *testing.T) {
 		}},
 		"dead letters": {replace: []string{"dead-letter: graveyard", "dead-letter: cemetery"}, restart: []string{":95:22: `options.processing.dead-letter` of binding `remote0` needs a restart"}},
 		"a drain":      {replace: []string{"drain: 1500ms", "drain: 2s"}, restart: []string{":93:16: `options.processing.drain` of binding `remote0` needs a restart"}},
-		"brokers":      {replace: []string{"kafka:9092", "kafka:9093"}, changes: []string{"routes or services of binding `tcp0`"}, restart: []string{":73:43: `options.servers` of binding `kafka0` needs a restart"}},
+		"brokers":      {replace: []string{"kafka:9092", "kafka:9093"}, restart: []string{":73:43: `options.servers` of binding `kafka0` needs a restart"}},
 		"exporters":    {replace: []string{"4318", "4319"}, restart: []string{":17:3: `telemetry.exporters` needs a restart"}},
 		"a change beside": {
 			replace: []string{"drain: 1500ms", "drain: 2s", "expiry: 1h", "expiry: 2h"}, changes: []string{"`options.table.expiry` of binding `remote0`"},
@@ -187,5 +187,25 @@ func TestReadIsTold(t *testing.T) {
 		if diff := cmp.Diff(want, read); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	}
+}
+
+// Connections to Kafka take other certificates without a restart, as long as they have TLS at all.
+func TestCompareTLSOfKafka(t *testing.T) {
+	t.Parallel()
+	const file = "secure.good.yaml"
+	dir := copied(t)
+	running := edited(t, dir, file)
+	next := edited(t, dir, file, "keys: [second], trust: [FIRST, second], sni: [kafka.example]", "keys: [first], trust: [FIRST, second], sni: [kafka.example]")
+	if diff := cmp.Diff(topology.Difference{Changes: []string{"certificates or other TLS of binding `tls1`"}}, running.Compare(next)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	running.RenewClusters(next)
+	if running.Clusters()[0].TLS.Now() != next.Clusters()[0].TLS.Config {
+		t.Error("new connections to Kafka have the certificates of before")
+	}
+	without := edited(t, dir, file, "    exit: tls1\n", "    exit: tcp1\n")
+	if d := running.Compare(without); len(d.Restart) != 1 || !strings.Contains(d.Restart[0].Error(), "whether binding `kafka0` leads to a tls client needs a restart") {
+		t.Errorf("got %v", d)
 	}
 }

@@ -37,6 +37,9 @@ func same(a, b reflect.Value) bool {
 	case *regexp.Regexp:
 		y := b.Interface().(*regexp.Regexp)
 		return x == y || x != nil && y != nil && x.String() == y.String()
+	case *Cluster:
+		y := b.Interface().(*Cluster)
+		return x == y || x != nil && y != nil && x.Binding == y.Binding // what they are is compared once
 	case tls.Certificate:
 		return slices.EqualFunc(x.Certificate, b.Interface().(tls.Certificate).Certificate, slices.Equal)
 	case Protos:

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"kafkagrpc/wire"
@@ -77,7 +78,20 @@ type ServerTLS struct {
 type ClientTLS struct {
 	Binding string
 	Config  *tls.Config `json:"-"` // read-only, and holds keys. ServerName is `sni`, "" for the host that is connected to
+
+	renewed atomic.Pointer[tls.Config] // nil: Config counts
 }
+
+// Now is the configuration of connections from now on: that of the start, or what has replaced it.
+func (t *ClientTLS) Now() *tls.Config {
+	if renewed := t.renewed.Load(); renewed != nil {
+		return renewed
+	}
+	return t.Config
+}
+
+// Renew replaces the configuration for those who ask for Now.
+func (t *ClientTLS) Renew(c *tls.Config) { t.renewed.Store(c) }
 
 // SASL is how a Kafka client names itself.
 type SASL struct {

@@ -21,8 +21,10 @@ type Cluster struct {
 	ClientID string   // what brokers see in their logs and quotas, default "kafka-grpc"
 	Rack     string   // of this process: consumers read from a replica there, where the brokers choose one (KIP-392); "": from leaders
 
-	TLS  *tls.Config // nil: plaintext. Without a ServerName the host of each broker must be in its certificate
-	SASL *SASL       // nil: none
+	TLS *tls.Config // nil: plaintext. Without a ServerName the host of each broker must be in its certificate
+	// TLSNow is what new connections have in place of TLS, where that is not nil; nil: TLS.
+	TLSNow func() *tls.Config
+	SASL   *SASL // nil: none
 
 	Limits *Limits // of the records that a producer sends; nil: DefaultMaxRecordBytes to each topic
 

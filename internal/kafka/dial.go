@@ -55,7 +55,7 @@ func (p patience) of(key kmsg.Key) time.Duration {
 type dialer struct {
 	patience patience
 	connect  func(ctx context.Context, address string) (net.Conn, error) // TCP
-	tls      *tls.Config                                                 // nil: none
+	tls      func() *tls.Config                                          // nil: none
 	alive    func(address string) error                                  // asks on another connection whether a broker answers
 	shaken   func(tls.ConnectionState)                                   // is told of each handshake; nil: nobody is
 }
@@ -75,9 +75,9 @@ func (c Cluster) dialer(p patience) *dialer {
 		d.connect = c.connect
 	}
 	if c.TLS != nil {
-		d.tls = c.TLS.Clone()
-		if d.tls.MinVersion == 0 {
-			d.tls.MinVersion = tls.VersionTLS12
+		d.tls = c.TLSNow
+		if d.tls == nil {
+			d.tls = func() *tls.Config { return c.TLS }
 		}
 	}
 	return d
@@ -128,10 +128,13 @@ func (d *dialer) DialContext(caller context.Context, _, address string) (net.Con
 
 // named is the TLS configuration for a broker: its host must be in its certificate, unless another name is configured.
 func (d *dialer) named(address string) *tls.Config {
-	if d.tls.ServerName != "" {
-		return d.tls
+	config := d.tls().Clone()
+	if config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS12
 	}
-	config := d.tls.Clone()
+	if config.ServerName != "" {
+		return config
+	}
 	config.ServerName, _, _ = net.SplitHostPort(address) // it was dialed
 	return config
 }

@@ -32,7 +32,7 @@ var mechanisms = map[string]sarama.SASLMechanism{
 func ClusterOf(c *topology.Cluster, clientID string) Cluster {
 	k := Cluster{Brokers: c.Brokers, ClientID: clientID, Rack: c.Rack}
 	if c.TLS != nil {
-		k.TLS = c.TLS.Config
+		k.TLS, k.TLSNow = c.TLS.Config, c.TLS.Now
 	}
 	if s := c.SASL; s != nil {
 		k.SASL = &SASL{Mechanism: mechanisms[s.Mechanism], Username: s.Username, Password: s.Password, Tokens: tokensOf(s)}

@@ -79,6 +79,7 @@ func (a *App) apply(next, running *topology.Topology) error {
 	a.models.follow(running, next) // before anybody has its models
 	a.current.Store(next)
 	a.telemetry.Metrics.SetMethods(next.Methods)
+	a.c.Topology.RenewClusters(next)
 	if len(a.processors) > 0 {
 		processor.SetBudget(a.budget, next.Remotes...)
 		a.paces = a.paces.For(next.Remotes...)
