@@ -15,10 +15,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/issuertest"
 	"kafkagrpc/internal/logtest"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire/rawcodec"
@@ -215,4 +217,76 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Reload(again(t, c))
+}
+
+const guardedFile = `name: x
+guards:
+  people: {type: jwt, options: {issuer: "%s", audience: https://api.example.com, roles: permissions}}
+bindings:
+  tcp0: {type: tcp, kind: server, options: {host: 127.0.0.1, port: 7151}, exit: http0}
+  http0:
+    type: http
+    kind: server
+    options: {authorization: {people: {credentials: {headers: {authorization: "Bearer {credentials}"}}}}}
+    exit: grpc0
+  grpc0:
+    type: grpc
+    kind: server
+    routes:
+      - guarded: {people: [read]}
+        exit: echo0
+  echo0: {type: echo, kind: server}
+`
+
+// Guards count for the next call, and nobody comes in between two of them.
+func TestReloadOfGuards(t *testing.T) {
+	t.Parallel()
+	issuer := issuertest.Start(t)
+	path := filepath.Join(t.TempDir(), "guarded.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, guardedFile, issuer.URL), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	top, err := topology.Load(path, topology.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	top.Listeners[0].Port = 0
+	lines := &logtest.Lines{}
+	c := app.Config{Topology: top, Log: slog.New(slog.NewJSONHandler(lines, nil))}
+	a := start(t, c)
+	conn, err := grpc.NewClient(a.Addrs()[0].String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawcodec.Codec{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	token := issuer.Token(map[string]any{"aud": "https://api.example.com", "permissions": []string{"read"}})
+	call := func(token string) codes.Code {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if token != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+		}
+		in, out := []byte("x"), []byte(nil)
+		return status.Code(conn.Invoke(ctx, "/a.B/C", &in, &out))
+	}
+	for _, step := range []struct {
+		name          string
+		replace       []string
+		with, without codes.Code
+	}{
+		{"as it began", nil, codes.OK, codes.Unauthenticated},
+		{"another role", []string{"[read]", "[write]"}, codes.PermissionDenied, codes.Unauthenticated},
+		{"another audience", []string{"api.example.com", "other.example.com"}, codes.Unauthenticated, codes.Unauthenticated},
+		{"no guard", []string{"guarded: {people: [read]}\n        exit", "exit"}, codes.OK, codes.OK},
+		{"a guard again", nil, codes.OK, codes.Unauthenticated},
+		{"another place for the token", []string{"headers: {authorization", "headers: {x-token"}, codes.Unauthenticated, codes.Unauthenticated},
+	} {
+		a.Reload(again(t, c, step.replace...))
+		if got := call(token); got != step.with {
+			t.Errorf("%s: with a token: %v, not %v: %s", step.name, got, step.with, lines)
+		}
+		if got := call(""); got != step.without {
+			t.Errorf("%s: without a token: %v, not %v", step.name, got, step.without)
+		}
+	}
 }
