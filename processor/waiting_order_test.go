@@ -231,3 +231,53 @@ func TestLinesOfWaitingRowsSurviveKills(t *testing.T) {
 		})
 	}
 }
+
+// A duplicate that waits in the row of a request has the place in the line that is its own, when the request leaves the row: what came between them is called first.
+func TestDuplicateInTheRowOfALateRequestKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	for _, order := range []string{topology.OrderKey, topology.OrderPartition} {
+		for name, restart := range map[string]bool{"": false, ", after a restart": true} {
+			t.Run(order+name, func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t, 1, parking, ordered(order), func(r *topology.Remote) {
+					r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Hour, time.Hour, 1000*time.Hour
+				})
+				i := b.started()
+				up := b.service.down()
+				send := func(r wire.Request, text string) { b.produce(under([]byte("key"), r, text)...) }
+				late := attempt("2", "2")
+				late.Deadline = time.Now().Add(500 * time.Millisecond)
+				send(attempt("1", "1"), "1")
+				send(late, "2")
+				send(attempt("3", "3"), "3")
+				send(attempt("2", "again"), "2")
+				send(attempt("4", "4"), "4")
+				b.committed()
+				if got := b.results(1)["2"]; got.Status != codes.DeadlineExceeded {
+					t.Errorf("%v", got)
+				}
+				if restart {
+					i.stop()
+					i = b.start(i.dir)
+					b.ready(i)
+				}
+				up()
+				if err := i.RetryNow(t.Context(), request("1").CorrelationID, 0); err != nil {
+					t.Fatal(err)
+				}
+				got := b.results(4)
+				for call, message := range map[string]string{"1": "1", "3": "3", "again": "2", "4": "4"} {
+					got[call].check(t, codes.OK, "", "re: "+message)
+				}
+				var calls []string
+				for _, c := range b.service.received() {
+					calls = append(calls, c.message)
+				}
+				if want := "[1 1 3 2 4]"; fmt.Sprint(calls) != want {
+					t.Errorf("the calls were %v, want %s", calls, want)
+				}
+				b.committed()
+			})
+		}
+	}
+}

@@ -16,6 +16,7 @@ type Partition struct {
 	home     *wire.Pin              // of its rows; nil: each key has its own
 	calls    map[string]*call       // by table key
 	lines    map[string]line        // by their keys; those of which none is in flight are not there
+	place    int64                  // the last one that was given in a line of rows
 	open     map[attemptID]*attempt // streams whose request is open; bounded by the claim's in-flight bound
 	outlived outlivedRequests
 	outdated outlivedRequests // unary ones that were too old

@@ -15,6 +15,9 @@ import (
 //
 //	row of a call, parked <-- row, behind <-- row, behind <-- attempt in memory <-- attempt in memory
 //
+// A request that waits in the row of another one, for the same result, has a place of its own there, which the row takes when those before it in the row have left: what
+// came between them is before it then.
+//
 // When the first row waits no more, the next one is called. A crash may leave a line whose first row is marked as behind another one, or one that was to be next while
 // the one before it waits still: whoever gets the partition looks for the former (NextInLine), and the latter finds out when it is due.
 
@@ -50,11 +53,33 @@ func (t *turn) ends(line string) (first, last string, place int64, ok bool) {
 func (t *turn) takesPlace(row *rowpb.Row, line string) {
 	_, last, place, ok := t.ends(line)
 	w := row.Waiting
-	w.InLine, w.Line, w.Place, w.IsBehind = true, []byte(line), place+1, ok
+	w.InLine, w.Line, w.Place, w.IsBehind = true, []byte(line), t.nextPlace(place), ok
 	if ok {
 		w.Behind = []byte(last)
 	}
 	t.lined = true
+}
+
+// otherOwners is more places than an owner of a partition gives behind the last row of a line.
+const otherOwners = 1 << 32
+
+// nextPlace is a place behind all that there are in a line whose last row has that place.
+func (p *Partition) nextPlace(last int64) int64 {
+	if p.place < last { // of an owner of before, who may have given others in the rows of the line
+		p.place = last + otherOwners
+	}
+	p.place++
+	return p.place
+}
+
+// keepsOrder has the next one of a line called where a row has left the first place.
+func (t *turn) keepsOrder(key string, row *rowpb.Row) {
+	if !row.Waiting.InLine {
+		return
+	}
+	if first, _, _, ok := t.ends(string(row.Waiting.Line)); ok && first != key && t.outOfTurn(key, row) {
+		t.isNext(first)
+	}
 }
 
 // intoLine puts an attempt into a row behind those of its line, or lets it wait in memory where it has no room there.

@@ -132,9 +132,9 @@ func besides(row *rowpb.Row) (bytes int) {
 }
 
 // takeIn adds attempts to the requests of a waiting row, as far as there is room.
-func (b *Binding) takeIn(row *rowpb.Row, key string, attempts []*attempt) (joined, left []*attempt) {
+func (t *turn) takeIn(row *rowpb.Row, key string, attempts []*attempt) (joined, left []*attempt) {
 	for i, a := range attempts {
-		if !a.stopDeadline() || a.stream != nil || !b.joinRow(row, key, a) {
+		if !a.stopDeadline() || a.stream != nil || !t.joinRow(row, key, a) {
 			left = append(left, a) // also one whose deadline passes now
 			continue
 		}
@@ -149,13 +149,18 @@ func (b *Binding) takeIn(row *rowpb.Row, key string, attempts []*attempt) (joine
 }
 
 // joinRow adds an attempt to the requests of a waiting row, if there is room.
-func (b *Binding) joinRow(row *rowpb.Row, key string, a *attempt) bool {
+func (t *turn) joinRow(row *rowpb.Row, key string, a *attempt) bool {
 	w := row.Waiting
 	if len(w.Requests) >= maxWaiters {
 		return false
 	}
-	w.Requests = append(w.Requests, requestOf(a, w.Requests[0]))
-	if !b.fits(row, key) {
+	r := requestOf(a, w.Requests[0])
+	if w.InLine {
+		_, _, last, _ := t.ends(string(w.Line))
+		r.Place = t.nextPlace(max(last, w.Place)) // the row may not be written yet
+	}
+	w.Requests = append(w.Requests, r)
+	if !t.fits(row, key) {
 		w.Requests = w.Requests[:len(w.Requests)-1]
 		return false
 	}
@@ -521,6 +526,7 @@ func (e requestsLeave) happen(t *turn) {
 	if row.GetState() == rowpb.State_STATE_WAITING {
 		if t.without(row, e.sources); len(row.Waiting.Requests) > 0 {
 			t.setRow(c.key, row)
+			t.keepsOrder(c.key, row)
 		} else if e.last.Attempts > 0 {
 			t.setRow(c.key, e.last)
 		} else {
@@ -561,6 +567,7 @@ func (t *turn) without(row *rowpb.Row, sources []source) {
 				r.Value, r.HasValue = first.Value, first.HasValue
 			}
 			r.Message = first.Message
+			w.Place = max(w.Place, r.Place)
 			row.Source, row.CorrelationId = r.Source, text(t.requestIn(r).CorrelationID)
 		}
 		if at := millis(t.requestIn(r).Deadline); at > 0 && (w.DeadlineMs == 0 || at < w.DeadlineMs) {

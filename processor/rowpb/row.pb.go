@@ -611,7 +611,9 @@ type Request struct {
 	Value    []byte    `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
 	HasValue bool      `protobuf:"varint,7,opt,name=has_value,json=hasValue,proto3" json:"has_value,omitempty"`
 	// The message, where the value only stands for it: of a plain event.
-	Message       []byte `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	Message []byte `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// The place in the line of the row that is its own, once those before it in the row have left; 0: that of the row.
+	Place         int64 `protobuf:"varint,9,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +702,13 @@ func (x *Request) GetMessage() []byte {
 		return x.Message
 	}
 	return nil
+}
+
+func (x *Request) GetPlace() int64 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
 }
 
 // A header of a record.
@@ -815,7 +824,7 @@ const file_row_proto_rawDesc = "" +
 	" \x01(\fR\x04line\x12\x14\n" +
 	"\x05place\x18\v \x01(\x03R\x05place\x12\x1b\n" +
 	"\tis_behind\x18\f \x01(\bR\bisBehind\x12\x16\n" +
-	"\x06behind\x18\r \x01(\fR\x06behind\"\x90\x02\n" +
+	"\x06behind\x18\r \x01(\fR\x06behind\"\xa6\x02\n" +
 	"\aRequest\x126\n" +
 	"\x06source\x18\x01 \x01(\v2\x1e.kafkagrpc.processor.v1.SourceR\x06source\x12\x1b\n" +
 	"\tread_from\x18\x02 \x01(\tR\breadFrom\x12\x10\n" +
@@ -824,7 +833,8 @@ const file_row_proto_rawDesc = "" +
 	"\aheaders\x18\x05 \x03(\v2\x1e.kafkagrpc.processor.v1.HeaderR\aheaders\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\fR\x05value\x12\x1b\n" +
 	"\thas_value\x18\a \x01(\bR\bhasValue\x12\x18\n" +
-	"\amessage\x18\b \x01(\fR\amessage\"2\n" +
+	"\amessage\x18\b \x01(\fR\amessage\x12\x14\n" +
+	"\x05place\x18\t \x01(\x03R\x05place\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value*g\n" +
