@@ -20,6 +20,7 @@ var live = map[string]bool{
 	"Listener.Tokens":                  true,
 	"Listener.Certificates":            true,
 	"Topology.Guards":                  true,
+	"Telemetry.Attributes":             true,
 	"Remote.Routes":                    true, // but not their topics
 	"Remote.Expiry":                    true,
 	"Remote.MaxResult":                 true,

@@ -90,6 +90,7 @@ func TestCompare(t *testing.T) {
 		"a drain":      {replace: []string{"drain: 1500ms", "drain: 2s"}, restart: []string{":93:16: `options.processing.drain` of binding `remote0` needs a restart"}},
 		"brokers":      {replace: []string{"kafka:9092", "kafka:9093"}, restart: []string{":73:43: `options.servers` of binding `kafka0` needs a restart"}},
 		"exporters":    {replace: []string{"4318", "4319"}, restart: []string{":17:3: `telemetry.exporters` needs a restart"}},
+		"attributes":   {replace: []string{"service.name: x", "service.name: y"}, changes: []string{"`telemetry.attributes`"}},
 		"a change beside": {
 			replace: []string{"drain: 1500ms", "drain: 2s", "expiry: 1h", "expiry: 2h"}, changes: []string{"`options.table.expiry` of binding `remote0`"},
 			restart: []string{":93:16: `options.processing.drain` of binding `remote0` needs a restart"},

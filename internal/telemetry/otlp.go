@@ -1,14 +1,17 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"os"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc/credentials"
@@ -36,6 +39,25 @@ func metricExporter(ctx context.Context, o topology.OTLP) (sdkmetric.Exporter, e
 			})...)
 	}
 	return otlpmetrichttp.New(ctx, optionsOf(o, "METRICS", otlpmetrichttp.WithEndpointURL(o.Metrics), otlpmetrichttp.WithHeaders, otlpmetrichttp.WithTLSClientConfig)...)
+}
+
+// metricExporterOfEnv sends metrics to where the environment says. (autoexport makes readers of it, which show no exporter.)
+func metricExporterOfEnv(ctx context.Context) (sdkmetric.Exporter, error) {
+	switch name := os.Getenv("OTEL_METRICS_EXPORTER"); name {
+	case "", "otlp":
+	case "console":
+		return stdoutmetric.New()
+	default:
+		return nil, fmt.Errorf("no exporter is called %q; take otlp, console or none", name)
+	}
+	switch protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL")); protocol {
+	case "grpc":
+		return otlpmetricgrpc.New(ctx)
+	case "", "http/protobuf":
+		return otlpmetrichttp.New(ctx)
+	default:
+		return nil, fmt.Errorf("no protocol of OTLP is called %q; take grpc or http/protobuf", protocol)
+	}
 }
 
 // optionsOf are the options of an exporter. The variables of the SDK, which it reads by itself, come before the file's headers and certificates,

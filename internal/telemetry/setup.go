@@ -18,13 +18,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
-	"go.opentelemetry.io/otel/attribute"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	nooptrace "go.opentelemetry.io/otel/trace/noop"
@@ -61,6 +59,7 @@ type Telemetry struct {
 
 	propagator propagation.TextMapPropagator
 	fields     []string             // of the propagator
+	reporter   *reporter            // nil where nothing is set up
 	recorders  map[string]*recorder // by grpc binding, where it selects metrics
 	stops      []func(context.Context) error
 }
@@ -91,12 +90,11 @@ func Setup(ctx context.Context, c Config, methods topology.Methods) (_ *Telemetr
 		return nil, err
 	}
 	t.propagate(p)
-	about, err := about(ctx, c)
-	if err != nil {
+	if t.reporter, err = newReporter(ctx, c); err != nil {
 		return nil, err
 	}
 	if !disabled() {
-		err = errors.Join(t.traces(ctx, c, about), t.metrics(ctx, c, about))
+		err = errors.Join(t.traces(ctx, c), t.metrics(ctx, c))
 	}
 	if err = errors.Join(err, sdk.started()); err != nil {
 		return nil, err
@@ -127,18 +125,6 @@ func (t *Telemetry) Stop(ctx context.Context) error {
 
 func disabled() bool { return strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") }
 
-// about is who reports: the environment has the last word.
-func about(ctx context.Context, c Config) (*resource.Resource, error) {
-	own := []attribute.KeyValue{attribute.String("service.name", c.Service), attribute.String("service.version", c.Version)}
-	if c.Instance != "" {
-		own = append(own, attribute.String("service.instance.id", c.Instance))
-	}
-	for _, a := range c.File.Attributes {
-		own = append(own, attribute.String(a.Name, a.Value))
-	}
-	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithAttributes(own...), resource.WithFromEnv())
-}
-
 // asked tells what the environment says about a signal: whether to export it; given is false where it says nothing.
 func asked(signal string) (export, given bool) {
 	switch os.Getenv("OTEL_" + signal + "_EXPORTER") {
@@ -152,7 +138,7 @@ func asked(signal string) (export, given bool) {
 	}
 }
 
-func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resource) error {
+func (t *Telemetry) traces(ctx context.Context, c Config) error {
 	var exporters []sdktrace.SpanExporter
 	if export, given := asked("TRACES"); given {
 		if !export {
@@ -179,9 +165,9 @@ func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resour
 		return nil
 	}
 	// The sampler is that of OTEL_TRACES_SAMPLER, and the SDK's default follows the process above.
-	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
+	var options []sdktrace.TracerProviderOption
 	for _, e := range exporters {
-		options = append(options, sdktrace.WithBatcher(textual{e}))
+		options = append(options, sdktrace.WithSpanProcessor(reportedSpans{sdktrace.NewBatchSpanProcessor(textual{e}), t.reporter}))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	t.Tracers, t.Tracing = sparing{provider, samplerFollows()}, true
@@ -189,8 +175,8 @@ func (t *Telemetry) traces(ctx context.Context, c Config, about *resource.Resour
 	return nil
 }
 
-func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resource) error {
-	options := []sdkmetric.Option{sdkmetric.WithResource(about), sdkmetric.WithCardinalityLimit(maxSeries)}
+func (t *Telemetry) metrics(ctx context.Context, c Config) error {
+	options := []sdkmetric.Option{sdkmetric.WithCardinalityLimit(maxSeries)}
 	readers, pushed := 0, false
 	add := func(r sdkmetric.Reader) {
 		options = append(options, sdkmetric.WithReader(r))
@@ -198,13 +184,13 @@ func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resou
 	}
 	if c.Scrape {
 		own, process := prometheus.NewRegistry(), prometheus.NewRegistry()
-		exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(own), otelprometheus.WithoutScopeInfo())
+		exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(own), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
 		if err != nil {
 			return fmt.Errorf("the exporter for /metrics: %w", err)
 		}
 		add(exporter)
 		process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-		t.Scraped = promhttp.HandlerFor(prometheus.Gatherers{withoutRuntime{own}, process},
+		t.Scraped = promhttp.HandlerFor(prometheus.Gatherers{withoutRuntime{own}, t.reporter, process},
 			promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
 	}
 	export, given := asked("METRICS")
@@ -212,11 +198,11 @@ func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resou
 	case given && export && os.Getenv("OTEL_METRICS_EXPORTER") == "prometheus":
 		// The admin address serves it; the SDK's own server would be a second one.
 	case given && export:
-		reader, err := autoexport.NewMetricReader(ctx)
+		e, err := metricExporterOfEnv(ctx)
 		if err != nil {
 			return fmt.Errorf("OTEL_METRICS_EXPORTER=%q and OTEL_EXPORTER_OTLP_*: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err)
 		}
-		add(reader)
+		add(sdkmetric.NewPeriodicReader(reportedMetrics{e, t.reporter}))
 		pushed = true
 	case !given:
 		for _, o := range c.File.OTLP {
@@ -227,7 +213,7 @@ func (t *Telemetry) metrics(ctx context.Context, c Config, about *resource.Resou
 			if err != nil {
 				return fmt.Errorf("exporter %s: %w", o.Name, err)
 			}
-			add(sdkmetric.NewPeriodicReader(e, sdkmetric.WithInterval(o.Interval)))
+			add(sdkmetric.NewPeriodicReader(reportedMetrics{e, t.reporter}, sdkmetric.WithInterval(o.Interval)))
 			pushed = true
 		}
 	}

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -76,9 +78,14 @@ func (a *App) apply(next, running *topology.Topology) error {
 	if err != nil {
 		return err
 	}
+	describe, err := a.telemetry.Attributes(context.Background(), next.Telemetry.Attributes)
+	if err != nil {
+		return fmt.Errorf("`telemetry.attributes`: %w", err)
+	}
 	a.models.follow(running, next) // before anybody has its models
 	a.current.Store(next)
 	a.telemetry.Metrics.SetMethods(next.Methods)
+	describe()
 	a.c.Topology.RenewClusters(next)
 	if len(a.processors) > 0 {
 		processor.SetBudget(a.budget, next.Remotes...)

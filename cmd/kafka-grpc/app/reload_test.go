@@ -189,6 +189,7 @@ func TestReload(t *testing.T) {
 		},
 		{"another route again", []string{"Echo/UnaryEcho", "Echo/*"}, "routes or services of binding `tcp0`", "applied", map[string]codes.Code{"UnaryEcho": codes.OK, "Another": codes.OK}},
 		{"other clients", []string{"port: 7151}, exit: http0", "port: 7151}, routes: [{exit: http0, when: [{cidr: 127.0.0.0/8}]}]"}, "clients of binding `tcp0`", "applied", map[string]codes.Code{"UnaryEcho": codes.OK, "Another": codes.Unimplemented}},
+		{"attributes", []string{"name: x", "name: x\ntelemetry: {attributes: {team: green}}"}, "`telemetry.attributes`", "applied", map[string]codes.Code{"UnaryEcho": codes.OK}},
 	}
 	counted := map[string]int{}
 	for _, step := range steps {
@@ -207,6 +208,9 @@ func TestReload(t *testing.T) {
 		if want := fmt.Sprintf("kafka_grpc_config_reloads_total{result=%q} %d\n", step.result, counted[step.result]); !strings.Contains(metrics, want) {
 			t.Errorf("%s: the metrics have no %s", step.name, want)
 		}
+	}
+	if _, metrics := get(t, a.AdminURL()+"/metrics"); !strings.Contains(metrics, `team="green"`) {
+		t.Error("the metrics have no new attribute")
 	}
 	// One that fails otherwise, and one that comes when all is stopped.
 	a.Reload(func() (*topology.Topology, error) { return nil, errors.New("the disk is gone") })
