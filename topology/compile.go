@@ -57,7 +57,6 @@ func (c *compiler) compile(file string) *Topology {
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
 	c.guarding = map[string]bool{}
 	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
-	c.protos = newProtos()
 	c.callers = c.callerGuards()
 	c.files, c.models = map[subjectKey]linker.File{}, map[*modelValues]*Model{}
 	c.topicsUsed, c.requests, c.transforms, c.misfits = map[*cacheTopic]bool{}, map[*cacheTopic]bool{}, map[*cacheTopic]bool{}, map[*cacheTopic]bool{}

@@ -43,7 +43,7 @@ func same(a, b reflect.Value) bool {
 	case tls.Certificate:
 		return slices.EqualFunc(x.Certificate, b.Interface().(tls.Certificate).Certificate, slices.Equal)
 	case Protos:
-		return slices.EqualFunc(x.files(), b.Interface().(Protos).files(), func(f, g linker.File) bool { return sameFile(f, g, map[string]bool{}) })
+		return slices.EqualFunc(x.files, b.Interface().(Protos).files, func(f, g linker.File) bool { return sameFile(f, g, map[string]bool{}) })
 	case protoreflect.Descriptor:
 		y := b.Interface().(protoreflect.Descriptor)
 		return x.FullName() == y.FullName() && sameFile(x.ParentFile(), y.ParentFile(), map[string]bool{})

@@ -45,8 +45,8 @@ func (s *configSource) load() (*topology.Topology, error) {
 	return t, nil
 }
 
-// follow reloads a's configuration when it changes, if that is watched, and for each of hangups, until ctx ends or stop is called, which waits.
-func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, hangups <-chan struct{}) (stop func()) {
+// follow reloads a's configuration when it changes, if that is watched, and for each of reloads, until ctx ends or stop is called, which waits.
+func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, reloads <-chan struct{}) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	reload := func() filewatch.Contents {
@@ -61,14 +61,14 @@ func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, han
 	w := filewatch.Watch{Read: topology.ReadFile, Quiet: watchQuiet, Most: watchMost, Poll: watchPoll, Log: s.log}
 	following.Go(func() {
 		if watched {
-			w.Run(ctx, s.read, hangups, reload)
+			w.Run(ctx, s.read, reloads, reload)
 			return
 		}
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hangups:
+			case <-reloads:
 				reload()
 			}
 		}

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
 )
 
 // reloadedFile answers calls by itself, on a port.
@@ -92,6 +95,37 @@ func TestReloadsOfRun(t *testing.T) {
 				t.Errorf("exit code %d: %s", c, stderr)
 			}
 		})
+	}
+}
+
+// What a schema registry has anew is taken into use by itself, also where the file is not watched.
+func TestRunTakesNewerProtos(t *testing.T) {
+	t.Parallel()
+	registry := srfake.New()
+	defer registry.Close()
+	version := func(n int, method string) {
+		registry.SeedSchema("first", n, n, sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; package a; message M {} service First { rpc ` + method + `(M) returns (M); }`})
+	}
+	version(1, "One")
+	text := strings.Replace(fmt.Sprintf(reloadedFile, freePort(t), "a.First"), "bindings:", "catalogs: {registry: {type: schema-registry, options: {url: "+registry.URL()+", max-age: 1}}}\nbindings:", 1)
+	text = strings.Replace(text, "    routes:", "    catalog: {registry: [{subject: first}]}\n    routes:", 1)
+	path := filepath.Join(t.TempDir(), "zilla.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := newOutput()
+	code := make(chan int, 1)
+	go func() {
+		code <- execute(ctx, []string{"run", "-c", path, "--admin-addr", "off", "--watch-config", "off"}, newOutput(), stderr, func(string) (string, bool) { return "", false })
+	}()
+	stderr.await(t, "ready")
+	version(2, "Two")
+	stderr.await(t, `"the configuration is reloaded","changed":"the protos"`)
+	cancel()
+	if c := <-code; c != 0 {
+		t.Errorf("exit code %d: %s", c, stderr)
 	}
 }
 

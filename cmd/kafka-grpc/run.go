@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -9,7 +8,6 @@ import (
 
 	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
-	"kafkagrpc/topology"
 )
 
 func newRunCommand(env func(string) (string, bool)) *cobra.Command {
@@ -38,13 +36,14 @@ changes nothing, nor does one with a change that needs a restart: the log says w
 				return usageError{fmt.Errorf("--watch-config %q: it is on or off", watch)}
 			}
 			log := newLog(c.ErrOrStderr(), o.level)
-			hangups := make(chan struct{}, 1)
-			defer onHangup(func() {
+			reloads := make(chan struct{}, 1)
+			again := func() {
 				select {
-				case hangups <- struct{}{}:
-				default: // what is not read yet will be
+				case reloads <- struct{}{}:
+				default: // what is not done yet reads what is there then
 				}
-			})()
+			}
+			defer onHangup(again)()
 			if embeddedKafka {
 				kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
 				if err != nil {
@@ -71,20 +70,12 @@ changes nothing, nor does one with a change that needs a restart: the log says w
 			if err := o.complete(t, log); err != nil {
 				return err
 			}
-			o.Protos = func(ctx context.Context) (topology.Protos, error) {
-				again := file
-				again.ask(ctx, registryPatience, nil)
-				t, err := again.load(env)
-				if err != nil {
-					return topology.Protos{}, err
-				}
-				return t.Protos, nil
-			}
+			o.NewerProtos = again
 			a, err := app.Start(c.Context(), o.Config)
 			if err != nil {
 				return err
 			}
-			defer source.follow(c.Context(), a, watch == "on", hangups)()
+			defer source.follow(c.Context(), a, watch == "on", reloads)()
 			if err := a.WaitReady(c.Context()); err == nil {
 				fmt.Fprintln(c.ErrOrStderr(), readyLine(a, o.Config))
 			}

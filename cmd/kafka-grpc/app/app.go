@@ -34,8 +34,9 @@ type Config struct {
 	Views        Views  // what happened to a key
 	Version      string // of the program, for telemetry
 
-	// Protos reads the protos of the topology again, after a registry has a newer one; nil: they stay.
-	Protos func(context.Context) (topology.Protos, error)
+	// NewerProtos is told that a registry has newer protos than the topology is made of, once for each version: it lets Reload be called, and does
+	// not wait for that. nil: they are not looked for.
+	NewerProtos func()
 
 	Stdout io.Writer // events of calls, where the topology asks for them; nil: none
 	Log    *slog.Logger

@@ -12,8 +12,8 @@ import (
 	"kafkagrpc/topology"
 )
 
-// between is an app between a Kafka and an echo service. file is its configuration, given the broker and the port of the service.
-func between(t *testing.T, file func(broker, port string) string) (app.Config, *embedded.Kafka, *embedded.Echo) {
+// between is an app between a Kafka and an echo service. file is its configuration, given the broker and the port of the service, and options how it is loaded.
+func between(t *testing.T, file func(broker, port string) string, options ...topology.Options) (app.Config, *embedded.Kafka, *embedded.Echo) {
 	t.Helper()
 	broker, err := embedded.StartKafka(embedded.KafkaOptions{})
 	if err != nil {
@@ -41,7 +41,7 @@ func between(t *testing.T, file func(broker, port string) string) (app.Config, *
 	if err := os.WriteFile(path, []byte(file(broker.Brokers()[0], port)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	top, err := topology.Load(path, topology.Options{})
+	top, err := topology.Load(path, append(options, topology.Options{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}

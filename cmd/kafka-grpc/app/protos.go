@@ -10,13 +10,13 @@ import (
 	"kafkagrpc/topology"
 )
 
-// followProtos looks for newer versions of the protos that registries have, where the file names the latest. Reflection and views take them
-// over; what routes are made of stays as it is until the next start.
+// followProtos looks for newer versions of the protos that registries have, where the file names the latest, and tells of them. A reload takes
+// them into use.
 func (a *App) followProtos(ctx context.Context) error {
 	var followed []*followedProto
 	age := time.Duration(0)
 	for _, p := range a.c.Topology.RegistryProtos {
-		if p.Ref.ID != 0 || p.Ref.Version != 0 || a.c.Protos == nil {
+		if p.Ref.ID != 0 || p.Ref.Version != 0 || a.c.NewerProtos == nil {
 			continue // it never changes
 		}
 		r, err := schemaregistry.Open(p.Registry)
@@ -54,7 +54,8 @@ func (a *App) followProtos(ctx context.Context) error {
 				a.c.Log.Info("the protos of schema registries can be looked up again")
 			}
 			if changed != "" {
-				a.c.Log.Info("a schema registry has newer protos: reflection and views have them, too; what a route is made of changes at the next start", "protos", changed)
+				a.c.Log.Info("a schema registry has newer protos: the configuration is reloaded with them", "protos", changed)
+				a.c.NewerProtos()
 			}
 			stale = err != nil
 		}
@@ -62,36 +63,38 @@ func (a *App) followProtos(ctx context.Context) error {
 	return nil
 }
 
-// followedProto is one whose latest version is looked up.
+// followedProto is one whose latest version is looked up. Its ID is the last one that was told.
 type followedProto struct {
 	topology.ProtoOfRegistry
 	from *schemaregistry.Registry
 }
 
-// lookForProtos takes over protos of which there are newer versions, and tells which these are.
+// lookForProtos tells of which protos there are versions that are neither in use nor told yet.
 func (a *App) lookForProtos(ctx context.Context, all []*followedProto) (changed string, err error) {
 	var errs []error
-	newer := map[*followedProto]int{}
 	for _, p := range all {
 		found, err := p.from.Proto(ctx, p.Ref)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 		case found.ID != p.ID:
-			newer[p] = found.ID
-			changed += fmt.Sprintf(", %s of %s: schema %d", p.Ref, p.Registry.Catalog, found.ID)
+			if p.ID = found.ID; !a.usesProto(p.ProtoOfRegistry) {
+				changed += fmt.Sprintf(", %s of %s: schema %d", p.Ref, p.Registry.Catalog, found.ID)
+			}
 		}
 	}
-	if len(newer) == 0 {
+	if changed == "" {
 		return "", errors.Join(errs...)
 	}
-	protos, err := a.c.Protos(ctx)
-	if err != nil {
-		return "", errors.Join(append(errs, err)...)
-	}
-	a.current.Load().Protos.Take(protos)
-	for p, id := range newer {
-		p.ID = id
-	}
 	return changed[2:], errors.Join(errs...)
+}
+
+// usesProto reports whether the topology that counts is made of a version of a proto.
+func (a *App) usesProto(wanted topology.ProtoOfRegistry) bool {
+	for _, p := range a.current.Load().RegistryProtos {
+		if p.Ref == wanted.Ref && p.Registry.Catalog == wanted.Registry.Catalog && p.ID == wanted.ID {
+			return true
+		}
+	}
+	return false
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 	"google.golang.org/grpc"
@@ -35,7 +36,7 @@ bindings:
   tcp1: {type: tcp, kind: client, options: {host: 127.0.0.1, port: 1}}
 `
 
-// A newer version of a proto is told by reflection while the app runs. While the registry is away the last one stays, and the log says so once.
+// A newer version of a proto is told by reflection when it is reloaded while the app runs. While the registry is away the last one stays, and the log says so once.
 func TestNewerProtosOfARegistry(t *testing.T) {
 	t.Parallel()
 	registry := srfake.New()
@@ -61,14 +62,20 @@ func TestNewerProtosOfARegistry(t *testing.T) {
 	c := seed(t)
 	var log logtest.Lines
 	c.Topology, c.Admin, c.Log = top, nil, slog.New(slog.NewJSONHandler(&log, nil))
-	c.Protos = func(ctx context.Context) (topology.Protos, error) {
-		again, err := load(ctx)
-		if err != nil {
-			return topology.Protos{}, err
-		}
-		return again.Protos, nil
-	}
+	newer := make(chan struct{}, 1)
+	c.NewerProtos = func() { newer <- struct{}{} }
 	a := start(t, c)
+	reload := func() {
+		t.Helper()
+		within(t, newer, &log)
+		a.Reload(func() (*topology.Topology, error) {
+			again, err := load(t.Context())
+			if err == nil {
+				again.Listeners[0].Port = 0
+			}
+			return again, err
+		})
+	}
 	conn, err := grpc.NewClient("passthrough:///"+a.Addrs()[0].String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +99,10 @@ func TestNewerProtosOfARegistry(t *testing.T) {
 	}
 
 	registry.SeedSchema("orders", 2, 3, version("Place", "Cancel"))
-	until("another version", func() bool { return told(t, conn) == "Place Cancel" })
+	reload()
+	if got := told(t, conn); got != "Place Cancel" {
+		t.Errorf("reflection tells of %s: %s", got, log.String())
+	}
 
 	var down atomic.Bool
 	var asked atomic.Int32
@@ -115,7 +125,111 @@ func TestNewerProtosOfARegistry(t *testing.T) {
 		t.Errorf("told %d times:\n%s", n, log.String())
 	}
 	registry.SeedSchema("orders", 3, 4, version("Place", "Cancel", "Track"))
-	until("the version after", func() bool { return told(t, conn) == "Place Cancel Track" })
+	reload()
+	if got := told(t, conn); got != "Place Cancel Track" {
+		t.Errorf("reflection tells of %s: %s", got, log.String())
+	}
+}
+
+// within waits for something that was told.
+func within(t *testing.T, told <-chan struct{}, log *logtest.Lines) {
+	t.Helper()
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Fatalf("it is not told: %s", log)
+	}
+}
+
+const registryEventsFile = `name: x
+catalogs:
+  registry: {type: schema-registry, options: {url: %[1]q, max-age: 1}}
+bindings:
+  cache0: {type: kafka, kind: cache_client, exit: cache1}
+  cache1: {type: kafka, kind: cache_server, exit: kafka0}
+  kafka0: {type: kafka, kind: client, options: {servers: ["%[2]s"]}, exit: tcp1}
+  tcp1: {type: tcp, kind: client}
+  remote0:
+    type: kafka-grpc
+    kind: remote_server
+    entry: cache0
+    exit: grpc1
+    routes: [{when: [{topic: events, reply-to: replies}], with: {method: grpc.examples.echo.Echo/UnaryEcho}}]
+  grpc1: {type: grpc, kind: client, catalog: {registry: [{subject: echo}]}, exit: http1}
+  http1: {type: http, kind: client, exit: tcp2}
+  tcp2: {type: tcp, kind: client, options: {host: 127.0.0.1, port: %[3]s}}
+`
+
+// Events follow newer versions of a proto between two calls. One that does not fit changes nothing, and the log says so once.
+func TestEventsFollowNewerProtos(t *testing.T) {
+	t.Parallel()
+	registry := srfake.New()
+	t.Cleanup(registry.Close)
+	id := 0
+	version := func(method, field string) {
+		id++
+		registry.SeedSchema("echo", id, id, sr.Schema{Type: sr.TypeProtobuf, Schema: fmt.Sprintf(`syntax = "proto3"; package grpc.examples.echo;
+			message EchoRequest { string message = 1; string %s = 2; } message EchoResponse { string message = 1; string %[1]s = 2; }
+			service Echo { rpc %[2]s(EchoRequest) returns (EchoResponse); }`, field, method)})
+	}
+	version("UnaryEcho", "first")
+	options := topology.Options{Protos: schemaregistry.Protos(t.Context(), patience, nil)}
+	c, broker, _ := between(t, func(broker, port string) string { return fmt.Sprintf(registryEventsFile, registry.URL(), broker, port) }, options)
+	newer, lines := make(chan struct{}, 1), &logtest.Lines{}
+	c.NewerProtos, c.Log = func() { newer <- struct{}{} }, slog.New(slog.NewJSONHandler(lines, nil))
+	a := start(t, c)
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.ConsumeTopics("replies", "x-remote0-dead-letters"), kgo.UnknownTopicRetries(-1),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	reload := func() {
+		t.Helper()
+		within(t, newer, lines)
+		a.Reload(func() (*topology.Topology, error) { return topology.Load(c.Topology.File, options) })
+	}
+	// answered is the topic that an event leads to.
+	answered := func(value string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := client.ProduceSync(ctx, &kgo.Record{Topic: "events", Value: []byte(value)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		for ctx.Err() == nil {
+			if records := client.PollRecords(ctx, 1).Records(); len(records) > 0 {
+				return records[0].Topic
+			}
+		}
+		t.Fatalf("no answer to %s: %s", value, lines)
+		return ""
+	}
+	const first, second = `{"message": "hi", "first": "x"}`, `{"message": "hi", "second": "x"}`
+	if one, another := answered(first), answered(second); one != "replies" || another != "x-remote0-dead-letters" {
+		t.Fatalf("events lead to %s and %s", one, another)
+	}
+
+	version("UnaryEcho", "second")
+	reload()
+	if one, another := answered(first), answered(second); one != "x-remote0-dead-letters" || another != "replies" {
+		t.Errorf("events lead to %s and %s: %s", one, another, lines)
+	}
+
+	version("AnotherEcho", "second")
+	reload()
+	if n := lines.Count("is not reloaded"); n != 1 || lines.Count("UnaryEcho") == 0 {
+		t.Errorf("that there is no method is told %d times: %s", n, lines)
+	}
+	if to := answered(second); to != "replies" {
+		t.Errorf("an event leads to %s", to)
+	}
+
+	version("UnaryEcho", "first")
+	reload()
+	if to := answered(first); to != "replies" || lines.Count("is not reloaded") != 1 {
+		t.Errorf("an event leads to %s: %s", to, lines)
+	}
 }
 
 // told are the methods of the service, as reflection tells them.
