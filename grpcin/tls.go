@@ -77,6 +77,8 @@ func configOf(t *topology.ServerTLS) *tls.Config {
 		NextProtos:   protocols(t),
 		ClientAuth:   t.ClientAuth,
 		ClientCAs:    t.ClientCAs,
+
+		VerifyConnection: t.VerifyConnection,
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/pkitest"
+	"kafkagrpc/internal/revocation"
 	"kafkagrpc/wire/rawcodec"
 )
 
@@ -94,6 +95,31 @@ func TestTLS(t *testing.T) {
 				t.Errorf("result = %+v, want %v with %q", r, tt.want, tt.text)
 			}
 		})
+	}
+}
+
+// A service whose certificate was revoked is not called.
+func TestRevokedService(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	put := authority.Publish(t)
+	call := func(c tls.Certificate) grpcout.Result {
+		l := listen(t, "tcp", "127.0.0.1:0")
+		serveOn(t, l, "it", grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{c}})))
+		trusting := &tls.Config{RootCAs: authority.Pool(), VerifyConnection: revocation.New(time.Now).Check}
+		target := grpcout.Target{Scheme: "https", Authority: "echo.example", Address: l.Addr().String(), TLS: trusting}
+		return newClient(t, grpcout.Options{}).Unary(withPatience(t), target, grpcout.Call{Method: method})
+	}
+	good, revoked := authority.Issue(t, "echo.example"), authority.Issue(t, "echo.example")
+	if r := call(good); r.Status != codes.Unavailable || !strings.Contains(r.Message, "its revocation list cannot be had") {
+		t.Errorf("without a list: %+v", r)
+	}
+	put(authority.Revoke(t, nil, revoked.Leaf))
+	if r := call(good); r.Status != codes.OK {
+		t.Errorf("not on the list: %+v", r)
+	}
+	if r := call(revoked); r.Status != codes.Unavailable || !strings.Contains(r.Message, "it was revoked on") {
+		t.Errorf("on the list: %+v", r)
 	}
 }
 

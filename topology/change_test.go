@@ -191,6 +191,32 @@ func TestReadIsTold(t *testing.T) {
 	}
 }
 
+// Whether revocation lists are asked for is TLS as any other: it changes for connections from now on.
+func TestCompareRevocation(t *testing.T) {
+	t.Parallel()
+	const file = "revocation.good.yaml"
+	dir := copied(t)
+	tests := map[string]struct {
+		without []string // revocation of the vault, as in the file
+		change  string
+	}{
+		"clients":  {[]string{"      revocation: crl\n  brokers:\n", "  brokers:\n"}, "certificates or other TLS of binding `tcp0`"},
+		"Kafka":    {[]string{"      revocation: crl\n  services:", "  services:"}, "certificates or other TLS of binding `tls1`"},
+		"services": {[]string{"services: {type: filesystem, options: {revocation: crl}}", "services: {type: filesystem}"}, "routes or services of binding `remote0`"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			with, without := edited(t, dir, file), edited(t, dir, file, tt.without...)
+			for what, got := range map[string]topology.Difference{"off": with.Compare(without), "on": without.Compare(with)} {
+				if diff := cmp.Diff(topology.Difference{Changes: []string{tt.change}}, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", what, diff)
+				}
+			}
+		})
+	}
+}
+
 // Connections to Kafka take other certificates without a restart, as long as they have TLS at all.
 func TestCompareTLSOfKafka(t *testing.T) {
 	t.Parallel()

@@ -46,6 +46,7 @@ type compiler struct {
 
 	keystores map[string]*keystore.Store // by vault; nil: cannot be used, which is reported
 	trusted   map[string]*keystore.Store // the same
+	revoking  map[string]bool            // vaults with which certificates are verified
 }
 
 // compile checks everything and builds the topology. It is complete only if no problem was reported.
@@ -55,7 +56,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.web, c.webServed = map[string]*Browsers{}, map[string]bool{}
 	c.tls, c.outward = map[string]*ServerTLS{}, map[string]*ClientTLS{}
 	c.keystores, c.trusted = map[string]*keystore.Store{}, map[string]*keystore.Store{}
-	c.guarding = map[string]bool{}
+	c.guarding, c.revoking = map[string]bool{}, map[string]bool{}
 	c.registries, c.registriesUsed = map[string]*Registry{}, map[string]bool{}
 	c.callers = c.callerGuards()
 	c.files, c.models = map[subjectKey]linker.File{}, map[*modelValues]*Model{}
@@ -84,6 +85,7 @@ func (c *compiler) compile(file string) *Topology {
 	c.unusedRegistries()
 	t.Guards = t.usedGuards(c.callers)
 	t.Telemetry = c.telemetry()
+	c.unusedRevocation()
 	c.unused()
 	c.addresses(t.Listeners)
 	c.meetings(t)

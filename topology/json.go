@@ -93,6 +93,7 @@ func serverTLSJSON(t *ServerTLS) any {
 		{"alpn", list(t.ALPN)},
 		{"certificates", each(t.Certificates, certificateJSON)},
 		{"mutual", optional(t.mutual())},
+		{"revocation", optional(revocationLists(t.VerifyConnection))},
 	}
 }
 
@@ -104,6 +105,7 @@ func clientTLSJSON(t *ClientTLS) any {
 		{"binding", t.Binding},
 		{"server-name", optional(t.Config.ServerName)},
 		{"certificates", each(t.Config.Certificates, certificateJSON)},
+		{"revocation", optional(revocationLists(t.Config.VerifyConnection))},
 	}
 }
 
@@ -264,7 +266,7 @@ func (ms Methods) json(name string) object {
 func collectorJSON(o OTLP) object {
 	all := object{{"exporter", o.Name}, {"traces", optional(withoutLogin(o.Traces))}, {"metrics", optional(withoutLogin(o.Metrics))}, {"authorization", o.Authorization != ""}}
 	if o.TLS != nil {
-		all = append(all, member{"certificates", each(o.TLS.Certificates, certificateJSON)})
+		all = append(all, member{"certificates", each(o.TLS.Certificates, certificateJSON)}, member{"revocation", optional(revocationLists(o.TLS.VerifyConnection))})
 	}
 	return all
 }

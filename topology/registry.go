@@ -88,6 +88,7 @@ func (c *compiler) registry(name string, of *catalog, o *registrySpec) *Registry
 			r.TLS.Config.Certificates = c.certificates(o.vault, v, t.Keys)
 		}
 		r.TLS.Config.RootCAs = c.roots(of.spot, o.vault, t.Trust, t.TrustCACerts)
+		r.TLS.Config.VerifyConnection = c.revocation(o.vault, c.vault(o.vault))
 	case len(needs) > 0:
 		c.report.warn(needs[0].position, "%s has no effect: the url of the registry does not begin with https", needs[0].place)
 	}
@@ -193,6 +194,9 @@ func (r *Registry) security() string {
 		how = append(how, "TLS")
 		if len(r.TLS.Config.Certificates) > 0 {
 			how[0] = "mutual TLS"
+		}
+		if r.TLS.Config.VerifyConnection != nil {
+			how[0] += " with revocation lists"
 		}
 	}
 	if r.Authorization != "" {

@@ -1,6 +1,7 @@
 package topology_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -98,6 +99,30 @@ func TestRenew(t *testing.T) {
 	pkitest.WriteTrust(t, trust, map[string]*x509.Certificate{"others": two.Certificate})
 	if next, err := now.Renew(); next != nil || err == nil || !strings.Contains(err.Error(), "no certificate `clients` any more; it has `others`") {
 		t.Fatalf("a store without the certificate: got %v, %v", next, err)
+	}
+}
+
+// Certificates are held against lists of revoked ones where the vault says so, also when the stores were read again.
+func TestRevocationOfClients(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	path := write(t, "zilla.yaml", strings.Replace(fmt.Sprintf(mutualOf, ""), "options: {keys: {", "options: {revocation: crl, keys: {", 1))
+	keys, trust := filepath.Join(filepath.Dir(path), "keys.p12"), filepath.Join(filepath.Dir(path), "trust.p12")
+	pkitest.WriteKey(t, keys, authority.Issue(t, "first.example"))
+	pkitest.WriteTrust(t, trust, map[string]*x509.Certificate{"clients": authority.Certificate})
+	loaded, err := topology.Load(path, topology.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := loaded.Listeners[0].TLS
+	client := authority.Issue(t, "client").Leaf // which names no list
+	shown := tls.ConnectionState{PeerCertificates: []*x509.Certificate{client}, VerifiedChains: [][]*x509.Certificate{{client, authority.Certificate}}}
+	if now.VerifyConnection == nil || now.VerifyConnection(shown) == nil {
+		t.Error("it is let in")
+	}
+	pkitest.WriteKey(t, keys, authority.Issue(t, "second.example"))
+	if now, err = now.Renew(); err != nil || now == nil || now.VerifyConnection == nil || now.VerifyConnection(shown) == nil {
+		t.Errorf("with another key: %v, %v", now, err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // publicKey is one of the standard library.
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// same reports whether two values of one type mean the same. Functions do, as they come with what they are made of. Of structs the exported fields count.
+// same reports whether two values of one type mean the same. Functions do, as they come with what they are made of, unless only one is there. Of structs the exported fields count.
 func same(a, b reflect.Value) bool {
 	if a.IsValid() != b.IsValid() || !a.IsValid() {
 		return a.IsValid() == b.IsValid()
@@ -50,7 +50,7 @@ func same(a, b reflect.Value) bool {
 	}
 	switch a.Kind() {
 	case reflect.Func:
-		return true
+		return a.IsNil() == b.IsNil()
 	case reflect.Pointer, reflect.Interface:
 		if a.IsNil() || b.IsNil() {
 			return a.IsNil() == b.IsNil()

@@ -56,7 +56,7 @@ type vault struct {
 		Keys       storeFile `yaml:"keys" doc:"the store with private keys"`
 		Trust      storeFile `yaml:"trust" doc:"the store with the certificates of authorities"`
 		Signers    anything  `yaml:"signers" idle:"a certificate is named by keys, not found by its signer"`
-		Revocation anything  `yaml:"revocation" instead:"lists of revoked certificates are not read, so a revoked one would be let in; where that must not be, let certificates expire soon, and trust an authority of your own"`
+		Revocation text      `yaml:"revocation" oneof:"crl" doc:"crl: certificates that are verified with this vault are held against the lists of their issuers, and are refused where these cannot be had"`
 	} `yaml:"options"`
 }
 

@@ -200,6 +200,9 @@ func (c *Cluster) security() string {
 		if len(c.TLS.Config.Certificates) > 0 {
 			how[0] = "mutual TLS"
 		}
+		if c.TLS.Config.VerifyConnection != nil {
+			how[0] += " with revocation lists"
+		}
 	}
 	if m := c.SASL.text(); m != "" {
 		if m = "SASL " + m; c.guard() != "" {
@@ -278,6 +281,9 @@ func transport(t *ServerTLS) string {
 	}
 	if m := t.mutual(); m != "" {
 		how += ", client certificates " + m
+		if t.VerifyConnection != nil {
+			how += " and not revoked"
+		}
 	}
 	return how
 }

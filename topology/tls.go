@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kafkagrpc/internal/revocation"
 )
 
 // serverTLS is what a tls server presents. It is made once for each binding.
@@ -55,6 +57,7 @@ func (c *compiler) serverTLS(b *binding, spec *tlsServer) *ServerTLS {
 			c.report.warn(o.Mutual.position, "%s: without `trust` every client with a certificate of the system's authorities is let in; name yours", o.Mutual.place)
 		}
 		watched.system = trustsSystem(o.Trust, o.TrustCACerts)
+		t.VerifyConnection = c.revocation(spec.Vault, v)
 	}
 	watched.constant = *t
 	t.Renew = watched.renew
@@ -102,7 +105,35 @@ func (c *compiler) outwardTLS(of spot, vault text, o *outward) *tls.Config {
 		}
 	}
 	config.RootCAs = c.roots(of, vault, o.Trust, o.TrustCACerts)
+	config.VerifyConnection = c.revocation(vault, c.vault(vault))
 	return config
+}
+
+// revocation is what holds certificates against the lists of their issuers, where a vault says so. The lists are fetched when a connection
+// is made, and not here.
+func (c *compiler) revocation(name text, v *vault) func(tls.ConnectionState) error {
+	if v == nil || v.Options.Revocation.value == "" {
+		return nil
+	}
+	c.revoking[name.value] = true
+	return revocation.Check
+}
+
+// revocationLists is the word of the file for what holds certificates against lists, "" for nothing.
+func revocationLists(verify func(tls.ConnectionState) error) string {
+	if verify == nil {
+		return ""
+	}
+	return "crl"
+}
+
+// unusedRevocation reports vaults with which nobody's certificate is verified.
+func (c *compiler) unusedRevocation() {
+	for _, v := range c.doc.Vaults {
+		if r := v.value.Options.Revocation; r.ok && !c.revoking[v.name.value] {
+			c.report.warn(r.position, "%s has no effect: no binding verifies certificates with this vault", r.place)
+		}
+	}
 }
 
 // alpn checks the protocols that a tls binding offers: http/1.1 where browsers may speak it.

@@ -69,6 +69,9 @@ type ServerTLS struct {
 	ClientAuth tls.ClientAuthType // `mutual`
 	ClientCAs  *x509.CertPool     // whose clients are let in; nil where none are asked
 
+	// VerifyConnection refuses clients whose certificate was revoked; nil where lists of those are not asked for.
+	VerifyConnection func(tls.ConnectionState) error
+
 	// Renew answers what the stores on disk say now, or nil as long as they have not changed. A change that cannot be
 	// read is told once, and tried again at the next change. Safe for concurrent use; nil where there is no store.
 	Renew func() (*ServerTLS, error)

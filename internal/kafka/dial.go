@@ -107,11 +107,26 @@ func (d *dialer) DialContext(caller context.Context, _, address string) (net.Con
 		return nil, err
 	}
 	if d.tls != nil {
-		shaking := tls.Client(inner, d.named(address))
+		config := d.named(address)
+		var verified bool
+		var unfit error
+		if verify := config.VerifyConnection; verify != nil {
+			config.VerifyConnection = func(s tls.ConnectionState) error { // on this goroutine
+				verified, unfit = true, verify(s)
+				return unfit
+			}
+		}
+		shaking := tls.Client(inner, config)
 		if err := shaking.HandshakeContext(ctx); err != nil {
 			_ = inner.Close() // the error says more
 			if caller.Err() != nil {
 				return nil, caller.Err()
+			}
+			if unfit != nil {
+				return nil, unfit
+			}
+			if ctx.Err() != nil && verified { // the broker was not silent
+				return nil, fmt.Errorf("fetching the revocation lists for the certificate of %s took longer than %v", address, greet)
 			}
 			if ctx.Err() != nil {
 				return nil, silenced(&silentError{address: address, what: "do its part of a TLS handshake", within: greet, connected: true})

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kafkagrpc/internal/revocation"
 )
 
 // refused asks the bootstrap brokers whether they take this client. It answers an error only where each of them says
@@ -68,6 +70,7 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		remote    *net.OpError
 		silent    *silentError
 		noToken   *tokenError
+		refusal   *revocation.Refusal
 	)
 	switch {
 	case err == nil:
@@ -79,6 +82,10 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
 		c.SASL.Tokens.doubt()
 		return "it does not take the token of the client; check who issues it, for whom, and until when, and what the broker wants of it", true
+	case errors.As(err, &refusal) && refusal.Revoked:
+		return "its certificate, or that of an authority, was revoked; give it another one", true
+	case errors.As(err, &refusal):
+		return "nobody can tell whether its certificate was revoked", false
 	case errors.As(err, &authority):
 		return "nobody whom the tls client binding trusts has signed its certificate; check `trust` and `trustcacerts`", true
 	case errors.As(err, &host):

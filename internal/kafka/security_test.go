@@ -12,6 +12,7 @@ import (
 
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/internal/pkitest"
+	"kafkagrpc/internal/revocation"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -126,6 +127,41 @@ func TestRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A broker whose certificate was revoked is refused for good, and one of which nobody can tell is asked again.
+func TestRevokedBroker(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	put := authority.Publish(t)
+	certificate := authority.Issue(t, "127.0.0.1")
+	c := kafka.Cluster{
+		Brokers: secured(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{certificate}})),
+		TLS:     &tls.Config{RootCAs: authority.Pool(), VerifyConnection: revocation.New(time.Now).Check},
+	}
+	probe := func() error { return c.Probe()[0].Err }
+	if err := probe(); err == nil || !strings.Contains(err.Error(), "nobody can tell whether its certificate was revoked") || !strings.Contains(err.Error(), "503") {
+		t.Errorf("without a list: %v", err)
+	}
+	put(authority.Revoke(t, nil))
+	topics, err := kafka.OpenTopics(c) // which tries again until a list is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := topics.Close(); err != nil {
+		t.Error(err)
+	}
+	in := newInbox()
+	newTail(t, c, in.deliver, "t")
+	produce(t, newProducer(t, c), wire.Record{Topic: "t", Key: []byte("k"), Value: []byte("v")})
+	in.wait(t, "v")
+
+	put(authority.Revoke(t, nil, certificate.Leaf))
+	c.TLS = c.TLS.Clone()
+	c.TLS.VerifyConnection = revocation.New(time.Now).Check
+	if _, err := kafka.OpenTopics(c); err == nil || !strings.Contains(err.Error(), "was revoked; give it another one") {
+		t.Errorf("revoked: %v", err)
 	}
 }
 

@@ -12,7 +12,10 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,18 +28,48 @@ const Password = "changeit"
 // Authority signs certificates.
 type Authority struct {
 	Certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
+	Lists       []string // where its revocation lists are, for certificates from now on
+
+	key *ecdsa.PrivateKey
 }
 
 // NewAuthority makes one of its own, which nobody trusts yet.
 func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(24 * 365 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	key := newKey(t)
+	key, template := newKey(t), authority(name)
 	return &Authority{Certificate: sign(t, template, template, key, key), key: key}
+}
+
+func authority(name string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(24 * 365 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+}
+
+// Below makes an authority that this one has signed.
+func (a *Authority) Below(t testing.TB, name string) *Authority {
+	t.Helper()
+	key, template := newKey(t), authority(name)
+	template.CRLDistributionPoints = a.Lists
+	return &Authority{Certificate: sign(t, template, a.Certificate, key, a.key), key: key}
+}
+
+// Revoke writes a list of certificates that are revoked, which is good for a day unless change has it otherwise.
+func (a *Authority) Revoke(t testing.TB, change func(*x509.RevocationList), revoked ...*x509.Certificate) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour)}
+	for _, c := range revoked {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now().Add(-time.Hour)})
+	}
+	if change != nil {
+		change(list)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.Certificate, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // Pool trusts the authority.
@@ -57,7 +90,7 @@ func (a *Authority) IssueUntil(t testing.TB, end time.Time, hosts ...string) tls
 	t.Helper()
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: hosts[0]}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: end,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		CRLDistributionPoints: a.Lists, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -69,6 +102,23 @@ func (a *Authority) IssueUntil(t testing.TB, end time.Time, hosts ...string) tls
 	key := newKey(t)
 	leaf := sign(t, template, a.Certificate, key, a.key)
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+}
+
+// Publish serves a revocation list, which certificates from now on name: what put was given last, and none before.
+func (a *Authority) Publish(t testing.TB) (put func(list []byte)) {
+	t.Helper()
+	var now atomic.Pointer[[]byte]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		list := now.Load()
+		if list == nil {
+			http.Error(w, "there is no list yet", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write(*list) // who asks tells what is missing
+	}))
+	t.Cleanup(server.Close)
+	a.Lists = []string{server.URL}
+	return func(list []byte) { now.Store(&list) }
 }
 
 // WriteKey writes a store with one key, which answers to any alias.

@@ -18,6 +18,7 @@ import (
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/admin"
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/revocation"
 	"kafkagrpc/internal/statedir"
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/processor"
@@ -76,6 +77,7 @@ func Start(ctx context.Context, c Config) (*App, error) {
 	a := &App{c: c, failed: make(chan error, 1)}
 	a.current.Store(c.Topology)
 	a.setIdle("starting")
+	revocation.LogTo(c.Log)
 	for _, start := range []func(context.Context) error{
 		a.startTelemetry,
 		a.startAdmin, // before the others, so that it says what they wait for
