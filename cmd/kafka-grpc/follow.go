@@ -19,6 +19,22 @@ const (
 	watchPoll  = 2 * time.Second
 )
 
+// When a reload is tried again that waits for somebody who could not be asked: the wait doubles.
+const (
+	retryFirst = time.Second
+	retryMost  = time.Minute
+)
+
+// reloadRequests are requests for a reload, with room for one: who is not heard yet reads what is there then.
+type reloadRequests chan struct{}
+
+func (r reloadRequests) request() {
+	select {
+	case r <- struct{}{}:
+	default:
+	}
+}
+
 // configSource is where the configuration of run comes from, again and again.
 type configSource struct {
 	file     fileFlags
@@ -46,11 +62,18 @@ func (s *configSource) load() (*topology.Topology, error) {
 }
 
 // follow reloads a's configuration when it changes, if that is watched, and for each of reloads, until ctx ends or stop is called, which waits.
-func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, reloads <-chan struct{}) (stop func()) {
+func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, reloads reloadRequests) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
+	again, wait := time.AfterFunc(retryMost, reloads.request), time.Duration(0)
+	again.Stop()
 	reload := func() filewatch.Contents {
-		a.Reload(s.load)
+		if again.Stop(); a.Reload(s.load) {
+			wait = min(max(2*wait, retryFirst), retryMost)
+			again.Reset(wait)
+		} else {
+			wait = 0
+		}
 		return s.read
 	}
 	if info, err := os.Stat(s.file.config); err == nil && !info.Mode().IsRegular() {
@@ -60,6 +83,7 @@ func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, rel
 	}
 	w := filewatch.Watch{Read: topology.ReadFile, Quiet: watchQuiet, Most: watchMost, Poll: watchPoll, Log: s.log}
 	following.Go(func() {
+		defer again.Stop()
 		if watched {
 			w.Run(ctx, s.read, reloads, reload)
 			return

@@ -3,16 +3,21 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
+
+	"kafkagrpc/cmd/kafka-grpc/app"
 )
 
 // reloadedFile answers calls by itself, on a port.
@@ -126,6 +131,57 @@ func TestRunTakesNewerProtos(t *testing.T) {
 	cancel()
 	if c := <-code; c != 0 {
 		t.Errorf("exit code %d: %s", c, stderr)
+	}
+}
+
+// A reload that waits for a schema registry is made when it is there again, and the log says once what it waits for.
+func TestReloadWaitsForARegistry(t *testing.T) {
+	t.Parallel()
+	registry := srfake.New()
+	defer registry.Close()
+	registry.SeedSchema("first", 1, 1, sr.Schema{Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; package a; message M {} service First { rpc One(M) returns (M); }`})
+	text := strings.Replace(fmt.Sprintf(reloadedFile, "1", "a.First"), "bindings:", "catalogs: {registry: {type: schema-registry, options: {url: "+registry.URL()+"}}}\nbindings:", 1)
+	text = strings.Replace(text, "    routes:", "    catalog: {registry: [{subject: first}]}\n    routes:", 1)
+	path := filepath.Join(t.TempDir(), "zilla.yaml")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(strings.Replace(text, "port: 1", "port: "+freePort(t), 1))
+	log := newOutput()
+	source := configSource{file: fileFlags{config: path}, env: os.LookupEnv, log: newLog(log, slog.LevelInfo)}
+	source.file.ask(t.Context(), 0, nil)
+	top, err := source.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := app.Start(t.Context(), app.Config{Topology: top, Log: source.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := a.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	reloads := make(reloadRequests, 1)
+	defer source.follow(t.Context(), a, false, reloads)()
+
+	var asked atomic.Int32
+	registry.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		if asked.Add(1) > 3 {
+			return false
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	put(strings.Replace(strings.Replace(text, "port: 1", fmt.Sprint("port: ", top.Listeners[0].Port), 1), "a.First/*", "a.First/One", 1))
+	reloads.request()
+	log.await(t, `"the configuration is reloaded","changed"`)
+	if n := strings.Count(log.String(), "and it is tried again"); n != 1 {
+		t.Errorf("told %d times: %s", n, log)
 	}
 }
 

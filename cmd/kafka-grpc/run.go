@@ -36,14 +36,8 @@ changes nothing, nor does one with a change that needs a restart: the log says w
 				return usageError{fmt.Errorf("--watch-config %q: it is on or off", watch)}
 			}
 			log := newLog(c.ErrOrStderr(), o.level)
-			reloads := make(chan struct{}, 1)
-			again := func() {
-				select {
-				case reloads <- struct{}{}:
-				default: // what is not done yet reads what is there then
-				}
-			}
-			defer onHangup(again)()
+			reloads := make(reloadRequests, 1)
+			defer onHangup(reloads.request)()
 			if embeddedKafka {
 				kafka, err := embedded.StartKafka(embedded.KafkaOptions{})
 				if err != nil {
@@ -70,7 +64,7 @@ changes nothing, nor does one with a change that needs a restart: the log says w
 			if err := o.complete(t, log); err != nil {
 				return err
 			}
-			o.NewerProtos = again
+			o.NewerProtos = reloads.request
 			a, err := app.Start(c.Context(), o.Config)
 			if err != nil {
 				return err

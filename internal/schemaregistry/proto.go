@@ -58,6 +58,11 @@ type protoError struct{ error }
 
 func (e *protoError) Unwrap() error { return e.error }
 
+// AwayError is one of a registry that could not be asked: it may be there later.
+type AwayError struct{ error }
+
+func (e *AwayError) Unwrap() error { return e.error }
+
 // protoImports are what a proto refers to, each once.
 type protoImports struct {
 	registry *Registry
@@ -86,7 +91,7 @@ func (p *protoImports) add(ctx context.Context, references []sr.SchemaReference)
 }
 
 // Protos answers the protos of registries, for topology.Options. A registry that cannot be asked is waited for. After one was waited for in vain the
-// others are asked once, until one answers. For one caller at a time.
+// others are asked once, until one answers; its error is an AwayError. For one caller at a time.
 func Protos(ctx context.Context, patience time.Duration, log *slog.Logger) func(*topology.Registry, topology.SchemaRef) (topology.RegistryProto, error) {
 	left := patience
 	return func(of *topology.Registry, ref topology.SchemaRef) (topology.RegistryProto, error) {
@@ -112,7 +117,7 @@ func Protos(ctx context.Context, patience time.Duration, log *slog.Logger) func(
 			}
 			if left == 0 || within.Err() != nil || !restart.Pause(within, protoPause) {
 				left = 0
-				return p, last
+				return p, &AwayError{last}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package schemaregistry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -102,13 +103,13 @@ func TestProtosAreWaitedFor(t *testing.T) {
 	if n := log.Count("trying again"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	if _, err := get(of, topology.SchemaRef{Subject: "none"}); err == nil {
-		t.Error("an unknown subject is there")
+	if _, err := get(of, topology.SchemaRef{Subject: "none"}); err == nil || errors.As(err, new(*schemaregistry.AwayError)) {
+		t.Errorf("an unknown subject: %v", err)
 	}
 	f.Close()
 	short := schemaregistry.Protos(t.Context(), 4*time.Second, nil)
 	for range 2 { // the second one is not waited for
-		if _, err := short(of, topology.SchemaRef{Subject: "orders"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		if _, err := short(of, topology.SchemaRef{Subject: "orders"}); err == nil || !strings.Contains(err.Error(), "connection refused") || !errors.As(err, new(*schemaregistry.AwayError)) {
 			t.Errorf("away: %v", err)
 		}
 	}

@@ -56,6 +56,7 @@ type App struct {
 	servers    []*grpcin.Server
 
 	reloading sync.Mutex                        // one at a time
+	awaited   string                            // by a reload that may do later: what was told of it
 	current   atomic.Pointer[topology.Topology] // that counts: c.Topology is that of the start
 	calls     *grpcout.Client                   // of the processors; nil where there are none
 	budget    *consumergroup.Budget             // the same

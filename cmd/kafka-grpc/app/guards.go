@@ -64,8 +64,17 @@ func (a *App) nextGuards(next, running *topology.Topology) (*guard.Set, error) {
 	if a.guards.used == nil || reflect.DeepEqual(next.Guards, running.Guards) {
 		return a.guards.current, nil
 	}
-	return a.newGuards(context.Background(), next)
+	set, err := a.newGuards(context.Background(), next)
+	if err != nil {
+		return nil, &keysError{err}
+	}
+	return set, nil
 }
+
+// keysError is one of guards whose issuer gives no keys: it may later.
+type keysError struct{ error }
+
+func (e *keysError) Unwrap() error { return e.error }
 
 // useGuards lets a set count that nextGuards has answered.
 func (a *App) useGuards(set *guard.Set) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"kafkagrpc/grpcin"
+	"kafkagrpc/internal/schemaregistry"
 	"kafkagrpc/processor"
 	"kafkagrpc/topology"
 )
@@ -26,34 +27,34 @@ const (
 // changed that needs a restart (topology.Compare), nothing changes, and the log says all that is in the way. Calls that are under way go on. It
 // is safe for concurrent use with everything, also a stop.
 //
+// Where only somebody could not be asked, such as a schema registry, it answers that another attempt, later, may do. The log says once what that waits for.
+//
 // What runs is told here, and only here, that it goes on with something else; what cannot is declared by topology.
-func (a *App) Reload(load func() (*topology.Topology, error)) {
+func (a *App) Reload(load func() (*topology.Topology, error)) (later bool) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	log, metrics := a.c.Log, a.telemetry.Metrics
 	next, err := load()
 	if err != nil {
-		metrics.Reloaded(reloadWrong)
-		log.Error("the configuration is not reloaded, as something is wrong with it: that of before stays in use", "problems", lines(err))
-		return
+		return a.refuse("the configuration is not reloaded, as something is wrong with it: that of before stays in use", err)
 	}
 	running := a.current.Load()
 	// The running one has all of the start's that needs a restart, but topics that were left away since are still at work.
 	if restart := a.c.Topology.Compare(next, grpcin.OwnServices...).Restart; len(restart) > 0 {
 		metrics.Reloaded(reloadRestart)
 		log.Error("the configuration is not reloaded, as a part of what has changed needs a restart: that of before stays in use", "problems", lines(restart))
-		return
+		a.awaited = ""
+		return false
 	}
 	changes := running.Compare(next).Changes
 	if len(changes) == 0 {
 		metrics.Reloaded(reloadUnchanged)
 		log.Info("the configuration says the same as before")
-		return
+		a.awaited = ""
+		return false
 	}
 	if err := a.apply(next, running); err != nil {
-		metrics.Reloaded(reloadWrong)
-		log.Error("the configuration is not reloaded: that of before stays in use", "problems", lines(err))
-		return
+		return a.refuse("the configuration is not reloaded: that of before stays in use", err)
 	}
 	for _, w := range next.Warnings {
 		log.Warn(w.String())
@@ -61,6 +62,23 @@ func (a *App) Reload(load func() (*topology.Topology, error)) {
 	metrics.Reloaded(reloadApplied)
 	metrics.Loaded()
 	log.Info("the configuration is reloaded", "changed", strings.Join(changes, ", "))
+	a.awaited = ""
+	return false
+}
+
+// refuse tells why nothing changes.
+func (a *App) refuse(what string, err error) (later bool) {
+	a.telemetry.Metrics.Reloaded(reloadWrong)
+	later = errors.As(err, new(*schemaregistry.AwayError)) || errors.As(err, new(*keysError))
+	switch told := err.Error(); {
+	case !later:
+		a.awaited = ""
+		a.c.Log.Error(what, "problems", lines(err))
+	case a.awaited != told:
+		a.awaited = told
+		a.c.Log.Error(what+", and it is tried again", "problems", lines(err))
+	}
+	return later
 }
 
 // apply brings a topology into use. An error changes nothing.

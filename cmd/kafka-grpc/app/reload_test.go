@@ -283,9 +283,12 @@ func TestReloadOfGuards(t *testing.T) {
 		{"another audience", []string{"api.example.com", "other.example.com"}, codes.Unauthenticated, codes.Unauthenticated},
 		{"no guard", []string{"guarded: {people: [read]}\n        exit", "exit"}, codes.OK, codes.OK},
 		{"a guard again", nil, codes.OK, codes.Unauthenticated},
+		{"an issuer that is away", []string{issuer.URL, "http://127.0.0.1:1"}, codes.OK, codes.Unauthenticated},
 		{"another place for the token", []string{"headers: {authorization", "headers: {x-token"}, codes.Unauthenticated, codes.Unauthenticated},
 	} {
-		a.Reload(again(t, c, step.replace...))
+		if later := a.Reload(again(t, c, step.replace...)); later != (step.name == "an issuer that is away") {
+			t.Errorf("%s: to be tried again: %v", step.name, later)
+		}
 		if got := call(token); got != step.with {
 			t.Errorf("%s: with a token: %v, not %v: %s", step.name, got, step.with, lines)
 		}
