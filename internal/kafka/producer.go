@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -255,7 +256,8 @@ func (p *Producer) cause(s *sending, err error) error {
 		return errUnacknowledged
 	case errors.Is(err, kerr.MessageTooLarge):
 		p.cluster.Limits.Doubt()
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, io.EOF): // of a search that ended after the time of the record. franz-go guesses that it is a mistake in the configuration
 		return p.troubles.since(s.sent)
 	}
 	return err
