@@ -60,46 +60,19 @@ func newLettersBench(t *testing.T) *lettersBench {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	file, _, _ := seedOnFreePorts(t)
 	b := &lettersBench{
-		t: t, kafka: kafka, echo: echo, client: client, brokers: kafka.Brokers()[0], env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: seedFile(t), state: t.TempDir(),
+		t: t, kafka: kafka, echo: echo, client: client, brokers: kafka.Brokers()[0], env: environment("ECHO_SERVER_HOST", host, "ECHO_SERVER_PORT", port), file: file, state: t.TempDir(),
 	}
 	text, err := os.ReadFile(b.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 2)
-	for i, taken := range []string{"7151", "7153"} {
-		text = bytes.ReplaceAll(text, []byte(taken), []byte(ports[i]))
-	}
 	b.fixed = filepath.Join(filepath.Dir(b.file), "fixed.yaml")
-	for name, text := range map[string][]byte{b.file: text, b.fixed: bytes.ReplaceAll(text, []byte("echo-responses"), []byte("other-responses"))} {
-		if err := os.WriteFile(name, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(b.fixed, bytes.ReplaceAll(text, []byte("echo-responses"), []byte("other-responses")), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	return b
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	return freePorts(t, 1)[0]
-}
-
-// freePorts finds different ones: a port that was given back may be the next one found.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	ports := make([]string, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		if _, ports[i], err = net.SplitHostPort(l.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return ports
 }
 
 // run runs a configuration until stop.

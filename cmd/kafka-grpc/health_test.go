@@ -28,14 +28,7 @@ func TestHealth(t *testing.T) {
 	address := server.Listener.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
 
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := closed.Addr().String()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nobody := net.JoinHostPort("127.0.0.1", freePort(t))
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

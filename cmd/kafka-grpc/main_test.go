@@ -96,8 +96,7 @@ func seedOnFreePorts(t *testing.T) (file, plain, secure string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := freePorts(t, 2)
-	plain, secure = free[0], free[1]
+	plain, secure = freePort(t), freePort(t)
 	if err := os.WriteFile(file, []byte(strings.NewReplacer("7151", plain, "7153", secure).Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -42,15 +42,8 @@ bindings:
 // A north server alone, with nobody to answer: its records are on the topic when the caller has its OK.
 func TestOneWayRoute(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(address)
+	port := freePort(t)
+	address := net.JoinHostPort("127.0.0.1", port)
 	file := filepath.Join(t.TempDir(), "zilla.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, oneWayFile, port), 0o600); err != nil {
 		t.Fatal(err)
