@@ -64,8 +64,11 @@ func (t *Topology) Compare(next *Topology, own ...string) Difference {
 	d.remotes(t, next)
 	d.clusters(t, next)
 	d.registryProtos(t, next)
-	if !same(reflect.ValueOf(t.AllModels()), reflect.ValueOf(next.AllModels())) {
-		d.report.problem(d.next.where(place{path: "bindings"}), "which models records of topics are checked by needs a restart")
+	running := t.AllModels()
+	for _, m := range next.AllModels() {
+		if m.Registry != nil && !slices.ContainsFunc(running, m.Same) {
+			d.report.problem(d.next.where(place{path: "catalogs"}), "model %s, whose schema a registry has, needs a restart", m)
+		}
 	}
 	d.report.sort()
 	return Difference{Changes: d.changes, Restart: d.report.problems}

@@ -236,3 +236,58 @@ func TestCompareTLSOfKafka(t *testing.T) {
 		t.Errorf("got %v", d)
 	}
 }
+
+// Models change while the program runs, but for those whose schemas a registry has: registries are followed from the start on.
+func TestCompareModels(t *testing.T) {
+	t.Parallel()
+	const file = `name: x
+catalogs:
+  protos: {type: inline, options: {subjects: {echo: {schema: 'syntax = "proto3"; package a; message M {} service B { rpc C(M) returns (M); }'}}}}
+  registry: {type: schema-registry, options: {url: "http://registry:8081"}}
+bindings:
+  cache0:
+    type: kafka
+    kind: cache_client
+    options: {topics: [{name: events, key: {model: string, pattern: "[a-z]+"}, value: {model: json, catalog: {registry: [{subject: events}]}}}]}
+    exit: cache1
+  cache1: {type: kafka, kind: cache_server, exit: kafka0}
+  kafka0: {type: kafka, kind: client, options: {servers: ["kafka:9092"]}, exit: tcp1}
+  tcp1: {type: tcp, kind: client}
+  remote0: {type: kafka-grpc, kind: remote_server, entry: cache0, exit: grpc1, routes: [{when: [{topic: events}], with: {method: a.B/C}}]}
+  grpc1: {type: grpc, kind: client, catalog: {protos: [{subject: echo}]}, exit: http1}
+  http1: {type: http, kind: client, exit: tcp2}
+  tcp2: {type: tcp, kind: client, options: {host: echo, port: 8080}}
+`
+	dir := t.TempDir()
+	load := func(replace ...string) *topology.Topology {
+		t.Helper()
+		path := filepath.Join(dir, "zilla.yaml")
+		if err := os.WriteFile(path, []byte(strings.NewReplacer(replace...).Replace(file)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		top, err := topology.Load(path, topology.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return top
+	}
+	for name, tt := range map[string]struct {
+		replace  []string
+		changed  bool
+		restarts string
+	}{
+		"the same":                    {},
+		"another pattern":             {[]string{"[a-z]+", "[a-z]*"}, true, ""},
+		"none that a registry has":    {[]string{", value: {model: json, catalog: {registry: [{subject: events}]}}", ""}, true, ""},
+		"another that a registry has": {[]string{"subject: events", "subject: others"}, true, ":2:1: model json by subject others of registry, whose schema a registry has, needs a restart"},
+	} {
+		d := load().Compare(load(tt.replace...))
+		restarts := ""
+		if len(d.Restart) > 0 {
+			restarts = strings.TrimPrefix(d.Restart.Error(), d.Restart[0].File)
+		}
+		if len(d.Changes) > 0 != tt.changed || restarts != tt.restarts {
+			t.Errorf("%s: changes %q, restarts %q", name, d.Changes, restarts)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,8 +46,18 @@ type Model struct {
 
 	Skip int // bytes before what is meant
 
-	source string // for people: where the schema is
+	source    string // for people: where the schema is
+	validator payload.Validator
 }
+
+// Validator is what SetValidator was given. It lives as long as its model is used, also by calls that a reload has left with a model of before.
+func (m *Model) Validator() payload.Validator { return m.validator }
+
+// SetValidator gives a model what checks keys or values, before the model is used.
+func (m *Model) SetValidator(v payload.Validator) { m.validator = v }
+
+// Same reports whether two models ask for the same.
+func (m *Model) Same(as *Model) bool { return same(reflect.ValueOf(m), reflect.ValueOf(as)) }
 
 // Extraction is a field of a message that goes into its record.
 type Extraction struct {

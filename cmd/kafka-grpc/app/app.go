@@ -51,7 +51,6 @@ type App struct {
 	admin      *admin.Server // nil where there is none
 	state      *statedir.Dir // nil where the topology has no remotes
 	processors []*processor.Processor
-	models     *models
 	codecs     *codecs
 	servers    []*grpcin.Server
 

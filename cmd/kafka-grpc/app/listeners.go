@@ -24,7 +24,7 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 	}
 	options := grpcin.Options{
 		Methods: t.Methods, Protos: t.Protos, Senders: map[string]grpcin.Sender{}, Readers: map[string]grpcin.Reader{}, Fetchers: map[string]grpcin.Fetcher{},
-		Calls: grpcin.NewCalls(t.Listeners, grpcin.Limits{}), Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Models: a.models, Log: a.c.Log, Telemetry: a.telemetry,
+		Calls: grpcin.NewCalls(t.Listeners, grpcin.Limits{}), Rejected: kafka.Rejected, TooLarge: kafka.IsTooLarge, Models: models{}, Log: a.c.Log, Telemetry: a.telemetry,
 	}
 	if options.Guards, err = a.startGuards(ctx); err != nil {
 		return err

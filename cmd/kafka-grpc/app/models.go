@@ -3,7 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -12,35 +12,31 @@ import (
 	"kafkagrpc/topology"
 )
 
-// models are what records are checked by. Safe for concurrent use.
-type models struct {
-	validators atomic.Pointer[map[*topology.Model]payload.Validator]
-}
-
-// follow lets the models of another topology be those of the one that runs, which are the same. Records that are under way have those of before.
-func (m *models) follow(running, next *topology.Topology) {
-	before, all := *m.validators.Load(), map[*topology.Model]payload.Validator{}
-	now := next.AllModels()
-	for i, model := range running.AllModels() {
-		all[model], all[now[i]] = before[model], before[model]
-	}
-	m.validators.Store(&all)
-}
+// models check records, by the validators that the models of a topology have. Safe for concurrent use.
+type models struct{}
 
 // startModels makes what checks the records of all topics, with the schemas that registries have.
 func (a *App) startModels(ctx context.Context) error {
-	a.models, a.codecs = &models{}, a.newCodecs(ctx)
-	all := map[*topology.Model]payload.Validator{}
-	a.models.validators.Store(&all)
+	a.codecs = a.newCodecs(ctx)
+	return a.prepareModels(a.c.Topology)
+}
+
+// prepareModels gives the models of a topology what checks records: that of the start where it asked for the same, as that follows its schema.
+func (a *App) prepareModels(t *topology.Topology) error {
 	if a.c.Views.Mode == Only {
 		return nil
 	}
-	for _, t := range a.c.Topology.AllModels() {
-		v, err := a.codecs.validator(t)
+	start := a.c.Topology.AllModels()
+	for _, m := range t.AllModels() {
+		if i := slices.IndexFunc(start, m.Same); i >= 0 && start[i].Validator() != nil {
+			m.SetValidator(start[i].Validator())
+			continue
+		}
+		v, err := a.codecs.validator(m)
 		if err != nil {
 			return err
 		}
-		all[t] = v
+		m.SetValidator(v)
 	}
 	return nil
 }
@@ -84,15 +80,15 @@ func (c *codecs) validator(m *topology.Model) (payload.Validator, error) {
 }
 
 // Check says why a key or value does not fit, or nil.
-func (m *models) Check(by *topology.Model, value []byte) error {
+func (models) Check(by *topology.Model, value []byte) error {
 	if len(value) < by.Skip {
 		return &payload.Error{Reason: "it has no frame of a schema registry"}
 	}
-	return (*m.validators.Load())[by].Validate(value[by.Skip:])
+	return by.Validator().Validate(value[by.Skip:])
 }
 
 // Extract answers a field of a message as text; nil: it is not there.
-func (*models) Extract(e topology.Extraction, message []byte) ([]byte, error) {
+func (models) Extract(e topology.Extraction, message []byte) ([]byte, error) {
 	m := dynamicpb.NewMessage(e.Message)
 	if err := proto.Unmarshal(message, m); err != nil {
 		return nil, fmt.Errorf("it is no %s", e.Message.FullName())

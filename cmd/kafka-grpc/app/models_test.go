@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"kafkagrpc/internal/logtest"
 	"kafkagrpc/wire/rawcodec"
 )
 
@@ -199,6 +201,73 @@ func TestModelsOfTopics(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("records -want +got:\n%s", diff)
+	}
+}
+
+// Models change between two calls; a call under way has those that it began with, over any number of reloads.
+func TestReloadOfModels(t *testing.T) {
+	t.Parallel()
+	c, _, _ := between(t, func(broker, port string) string { return fmt.Sprintf(modelsFile, broker, port) })
+	c.Topology.Listeners[0].Port = 0
+	lines := &logtest.Lines{}
+	c.Log = slog.New(slog.NewJSONHandler(lines, nil))
+	a := start(t, c)
+	conn, err := grpc.NewClient("passthrough:///"+a.Addrs()[0].String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawcodec.Codec{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	message := func(text string) []byte { return protowire.AppendString([]byte{10}, text) }
+	ask := func(key, text string) string {
+		var out []byte
+		in := message(text)
+		if err := conn.Invoke(metadata.AppendToOutgoingContext(ctx, "idempotency-key", key), "/grpc.examples.echo.Echo/UnaryEcho", &in, &out); err != nil {
+			return status.Code(err).String()
+		}
+		return "OK"
+	}
+	stream, err := conn.NewStream(metadata.AppendToOutgoingContext(ctx, "idempotency-key", "stream"), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+		"/grpc.examples.echo.Echo/BidirectionalStreamingEcho")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(text string) error {
+		in, out := message(text), []byte(nil)
+		if err := stream.SendMsg(&in); err != nil {
+			return err
+		}
+		return stream.RecvMsg(&out)
+	}
+	if err := told("one"); err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		name    string
+		replace []string
+		asked   map[string]string
+	}{
+		{"as it began", nil, map[string]string{"small": "OK", "LARGE": "InvalidArgument"}},
+		{"another route", []string{"- {when: [{topic: events}], with: {method: grpc.examples.echo.Echo/UnaryEcho}}", "- {when: [{topic: events}], with: {method: grpc.examples.echo.Echo/UnaryEcho, tombstones: dead-letter}}"}, map[string]string{"small": "OK", "LARGE": "InvalidArgument"}},
+		{"another pattern", []string{`"[a-z ]+"`, `"[A-Z ]+"`}, map[string]string{"small": "InvalidArgument", "LARGE": "OK"}},
+		{"a bound behind", []string{`"[a-z ]+"`, `"[A-Za-z ]+"`, "maxLength: 50", "maxLength: 8"}, map[string]string{"small": "OK", "A LONG ONE": "InvalidArgument"}},
+		{"a wrong schema", []string{`"required": ["message"]`, `"required": "message"`}, map[string]string{"small": "OK", "LARGE": "OK"}},
+		{"as it began, again", nil, map[string]string{"small": "OK", "LARGE": "InvalidArgument"}},
+	} {
+		a.Reload(again(t, c, step.replace...))
+		for text, want := range step.asked {
+			if got := ask(fmt.Sprint(i, text), text); got != want {
+				t.Errorf("%s: %s is answered %s, not %s: %s", step.name, text, got, want, lines)
+			}
+		}
+		if err := told("ok"); err != nil {
+			t.Errorf("%s: the stream ends: %v: %s", step.name, err, lines)
+		}
+	}
+	if applied, refused := lines.Count("the configuration is reloaded"), lines.Count("the configuration is not reloaded"); applied != 4 || refused != 1 {
+		t.Errorf("%d reloads, and %d that are wrong: %s", applied, refused, lines)
 	}
 }
 

@@ -41,7 +41,7 @@ func (a *App) startProcessors(ctx context.Context) error {
 		p, err := processor.New(ctx, processor.Config{
 			Remote: remote, Methods: a.c.Topology.Methods, Client: a.calls, State: a.state, InstanceID: a.c.InstanceID, Advertise: a.advertised(),
 			Budget: a.budget, Paces: a.paces, Log: a.c.Log, CreateTopics: a.c.CreateTopics, Telemetry: a.telemetry,
-			Codecs: a.codecs.of, Check: a.models.Check,
+			Codecs: a.codecs.of, Check: models{}.Check,
 		})
 		if err != nil {
 			return fmt.Errorf("binding %s: %w", remote.Binding, err)

@@ -84,6 +84,9 @@ func (a *App) refuse(what string, err error) (later bool) {
 // apply brings a topology into use. An error changes nothing.
 func (a *App) apply(next, running *topology.Topology) error {
 	next.Continue(running)
+	if err := a.prepareModels(next); err != nil {
+		return err
+	}
 	var prepared []func(processor.Paces)
 	for i, p := range a.processors {
 		apply, err := p.Reload(next.Remotes[i], next.Methods)
@@ -100,7 +103,6 @@ func (a *App) apply(next, running *topology.Topology) error {
 	if err != nil {
 		return fmt.Errorf("`telemetry.attributes`: %w", err)
 	}
-	a.models.follow(running, next) // before anybody has its models
 	a.current.Store(next)
 	a.telemetry.Metrics.SetMethods(next.Methods)
 	describe()
