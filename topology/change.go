@@ -305,7 +305,7 @@ func (d *difference) events(at place, running, wanted Remote) {
 		if r.Event == nil || r.Event.Request.Registry == nil && r.Event.Reply.Registry == nil {
 			continue
 		}
-		if !slices.ContainsFunc(running.Routes, func(known RemoteRoute) bool { return sameEvent(known.Event, r.Event) }) {
+		if !slices.ContainsFunc(running.Routes, func(known RemoteRoute) bool { return known.Event != nil && known.Event.Same(r.Event) }) {
 			d.report.problem(d.next.where(at.key("routes")), "plain events of %s that call %s need a restart: a schema registry has their schemas", at, r.Event.Method)
 		}
 	}
@@ -321,8 +321,6 @@ func (d *difference) registryProtos(t, next *Topology) {
 		d.report.problem(d.next.where(place{path: "catalogs"}), "which protos schema registries have needs a restart")
 	}
 }
-
-func sameEvent(a, b *Event) bool { return same(reflect.ValueOf(a), reflect.ValueOf(b)) }
 
 func (d *difference) clusters(t, next *Topology) {
 	pairs, removed, added := paired(t.Clusters(), next.Clusters(), func(c *Cluster) string { return c.Binding })
@@ -394,7 +392,7 @@ func (t *Topology) Continue(running *Topology) {
 			route := &r.Routes[i]
 			target(&route.Target)
 			for _, known := range events[r.Binding] {
-				if route.Event != nil && sameEvent(known, route.Event) {
+				if route.Event != nil && known.Same(route.Event) {
 					route.Event = known
 				}
 			}

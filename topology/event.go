@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 
@@ -23,6 +24,9 @@ type Event struct {
 	Metadata   []EventMetadata
 	Tombstones Tombstones
 }
+
+// Same reports whether two events are called in the same way.
+func (e *Event) Same(as *Event) bool { return same(reflect.ValueOf(e), reflect.ValueOf(as)) }
 
 // Encoding is how a value stands for a message.
 type Encoding struct {

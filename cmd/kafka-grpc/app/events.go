@@ -23,6 +23,14 @@ type codecs struct {
 	app        *App
 	start      context.Context // that of the app
 	registries map[*topology.Registry]*schemaregistry.Registry
+	framed     []framedEvent
+}
+
+// framedEvent is one of the start whose schemas a registry has. Other ones need a restart, but it may be left out, and come again.
+type framedEvent struct {
+	topology.Event
+	read  payload.Decoder
+	write payload.Encoder
 }
 
 func (a *App) newCodecs(start context.Context) *codecs {
@@ -31,11 +39,23 @@ func (a *App) newCodecs(start context.Context) *codecs {
 
 // of is partition.Codecs.
 func (c *codecs) of(event topology.Event) (read payload.Decoder, write payload.Encoder, err error) {
-	if read, err = c.decoder(event); err != nil || event.Reply.Name == "" {
-		return read, nil, err
+	for _, f := range c.framed {
+		if f.Same(&event) {
+			return f.read, f.write, nil
+		}
 	}
-	write, err = c.encoder(event)
-	return read, write, err
+	if read, err = c.decoder(event); err != nil {
+		return nil, nil, err
+	}
+	if event.Reply.Name != "" {
+		if write, err = c.encoder(event); err != nil {
+			return nil, nil, err
+		}
+	}
+	if event.Request.Registry != nil || event.Reply.Registry != nil {
+		c.framed = append(c.framed, framedEvent{event, read, write})
+	}
+	return read, write, nil
 }
 
 func (c *codecs) decoder(event topology.Event) (payload.Decoder, error) {

@@ -3,6 +3,8 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 
 	"kafkagrpc/cmd/kafka-grpc/app"
 	"kafkagrpc/internal/embedded"
+	"kafkagrpc/internal/logtest"
 )
 
 const eventsFile = `name: x
@@ -98,6 +101,39 @@ func TestEventsWithASchemaRegistry(t *testing.T) {
 	if n := echo.Calls(); n != 3 {
 		t.Errorf("the service was called %d times, not 3 times", n)
 	}
+}
+
+// Events that come again have what reads and writes them still: no registry is asked in a reload.
+func TestEventsThatComeAgain(t *testing.T) {
+	t.Parallel()
+	registry := registryOfEvents(t)
+	c, client, _ := eventsOf(t, registry, "replies")
+	lines := &logtest.Lines{}
+	c.Log = slog.New(slog.NewJSONHandler(lines, nil))
+	a := start(t, c)
+	registry.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	a.Reload(again(t, c, "request: {encoding: json, catalog: {registry: []}}, reply: {encoding: json, catalog: {registry: [{subject: texts, version: 1}]}}", "request: {encoding: json}, reply: {encoding: json}"))
+	a.Reload(again(t, c))
+	if n := lines.Count("the configuration is reloaded"); n != 2 {
+		t.Fatalf("%d reloads: %s", n, lines)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := client.ProduceSync(ctx, &kgo.Record{Topic: "json", Key: []byte("k"), Value: []byte("\x00\x00\x00\x00\x63{\"message\":\"hi\"}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		if all := client.PollFetches(ctx).Records(); len(all) > 0 {
+			if got := string(all[0].Value); got != "\x00\x00\x00\x00\x04{\"message\":\"hi\"}" {
+				t.Errorf("the reply is %q", got)
+			}
+			return
+		}
+	}
+	t.Errorf("there is no reply: %s", lines)
 }
 
 // What no reply can be written with is known at the start.
