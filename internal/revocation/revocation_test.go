@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,6 +44,10 @@ func newShop(t *testing.T) *shop {
 		s.mu.Unlock()
 		if arrived != nil {
 			arrived()
+		}
+		if r.URL.Path == "/silent" {
+			<-r.Context().Done()
+			return
 		}
 		if answer == nil {
 			http.NotFound(w, r)
@@ -126,13 +131,14 @@ func TestCheck(t *testing.T) {
 		"of another authority": {list: func(*x509.Certificate, string) []byte { return other.Revoke(t, nil) }, refused: "it is the list of `CN=other`"},
 		"signed by another authority of that name": {list: func(*x509.Certificate, string) []byte { return sameName.Revoke(t, nil) },
 			refused: "the issuer has not signed it"},
-		"no list":       {list: func(*x509.Certificate, string) []byte { return []byte("hello") }, refused: "it is no revocation list"},
-		"endless":       {list: func(*x509.Certificate, string) []byte { return make([]byte, 11<<20) }, refused: "it has more than 10 MiB"},
-		"not there":     {refused: "it answers 404 Not Found"},
-		"no place":      {places: []string{}, refused: "it names no revocation list that http or https leads to"},
-		"other places":  {places: []string{"ldap://127.0.0.1/cn=authority", "file:///list", "http:"}, refused: "it names no revocation list that http or https leads to"},
-		"a second one":  {places: []string{"http://127.0.0.1:1/list", ""}, list: func(*x509.Certificate, string) []byte { return authority.Revoke(t, nil) }},
-		"a closed port": {places: []string{"http://127.0.0.1:1/list"}, refused: "http://127.0.0.1:1/list: dial tcp 127.0.0.1:1: connect: connection refused"},
+		"no list":                 {list: func(*x509.Certificate, string) []byte { return []byte("hello") }, refused: "it is no revocation list"},
+		"endless":                 {list: func(*x509.Certificate, string) []byte { return make([]byte, 11<<20) }, refused: "it has more than 10 MiB"},
+		"not there":               {refused: "it answers 404 Not Found"},
+		"no place":                {places: []string{}, refused: "it names no revocation list that http or https leads to"},
+		"other places":            {places: []string{"ldap://127.0.0.1/cn=authority", "file:///list", "http:"}, refused: "it names no revocation list that http or https leads to"},
+		"a second one":            {places: []string{"http://127.0.0.1:1/list", ""}, list: func(*x509.Certificate, string) []byte { return authority.Revoke(t, nil) }},
+		"the first one is silent": {places: []string{s.URL + "/silent", ""}, list: func(*x509.Certificate, string) []byte { return authority.Revoke(t, nil) }},
+		"a closed port":           {places: []string{"http://127.0.0.1:1/list"}, refused: "http://127.0.0.1:1/list: dial tcp 127.0.0.1:1: connect: connection refused"},
 		"for its place": {list: func(_ *x509.Certificate, place string) []byte {
 			o := at(place)
 			o.Users = true
@@ -156,6 +162,11 @@ func TestCheck(t *testing.T) {
 				l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}
 			})
 		}, refused: "it has a critical extension (2.5.29.27)"},
+		"with something critical of another": {list: func(*x509.Certificate, string) []byte {
+			return authority.Revoke(t, func(l *x509.RevocationList) { // whose certificate it is
+				l.RevokedCertificateEntries[0].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{0x30, 0}}}
+			}, other.Certificate)
+		}, refused: "an entry of it has a critical extension (2.5.29.29)"},
 	}
 	for name, tt := range tests {
 		serial++
@@ -211,6 +222,10 @@ func TestCheckOfChains(t *testing.T) {
 	if err := check(); err != nil {
 		t.Error(err)
 	}
+	s.put("/root", root.Revoke(t, scope(t, onlyFor{Users: true})))
+	if err := check(); err == nil || !strings.Contains(err.Error(), "not for certificates of its kind") {
+		t.Errorf("a list that is not for authorities: %v", err)
+	}
 	s.put("/root", root.Revoke(t, nil, middle.Certificate))
 	if err := check(); err == nil || !strings.Contains(err.Error(), "`CN=middle`") || !strings.Contains(err.Error(), "it was revoked on") {
 		t.Errorf("an authority that is revoked: %v", err)
@@ -228,16 +243,40 @@ func TestCheckOfChains(t *testing.T) {
 	}
 }
 
-// clock is a time that is moved by hand.
-type clock struct{ passed atomic.Int64 }
+// What is refused is told, once in a while for each certificate.
+func TestRefusalsAreLogged(t *testing.T) {
+	var written strings.Builder
+	revocation.LogTo(slog.New(slog.NewTextHandler(&written, nil)))
+	defer revocation.LogTo(nil)
+	authority := pkitest.NewAuthority(t, "authority")
+	for _, name := range []string{"one", "two"} {
+		c := authority.Issue(t, name)
+		for range 3 {
+			if err := revocation.Check(connected(c, authority)); err == nil {
+				t.Error("it is let in")
+			}
+		}
+	}
+	if log := written.String(); strings.Count(log, "\n") != 2 || !strings.Contains(log, "`CN=one`") || !strings.Contains(log, "`CN=two`") || !strings.Contains(log, "it names no revocation list") {
+		t.Errorf("the log has %s", log)
+	}
+}
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.passed.Load())) }
+// clock is a time that is moved by hand.
+type clock struct {
+	begun  time.Time
+	passed atomic.Int64
+}
+
+func newClock() *clock { return &clock{begun: time.Now()} }
+
+func (c *clock) now() time.Time          { return c.begun.Add(time.Duration(c.passed.Load())) }
 func (c *clock) advance(d time.Duration) { c.passed.Add(int64(d)) }
 
 // A list is kept for an hour, and for longer where there is no other one, as long as it is valid.
 func TestListsAreKept(t *testing.T) {
 	t.Parallel()
-	s, passing := newShop(t), &clock{}
+	s, passing := newShop(t), newClock()
 	lists := revocation.New(passing.now)
 	authority := pkitest.NewAuthority(t, "authority")
 	authority.Lists = []string{s.URL + "/list"}
@@ -272,12 +311,18 @@ func TestListsAreKept(t *testing.T) {
 	s.put("/list", authority.Revoke(t, until(10*time.Hour), c.Leaf))
 	step("as long as it is good", 9*time.Minute, "", 7)
 	step("when there is a newer one", 90*time.Second, "it was revoked on", 8)
+	s.put("/list", authority.Revoke(t, until(70*time.Minute)))
+	step("one for some minutes", time.Hour, "", 9)
+	s.put("/list", nil)
+	step("it is gone when it is about to be over", 10*time.Minute+20*time.Second, "", 10)
+	s.put("/list", authority.Revoke(t, until(time.Hour)))
+	step("it is over before it would be asked for again", 50*time.Second, "", 11)
 }
 
 // Many connections at once wait for one list, and where they have one that is good they do not wait for its successor.
 func TestListIsFetchedOnce(t *testing.T) {
 	t.Parallel()
-	s, passing := newShop(t), &clock{}
+	s, passing := newShop(t), newClock()
 	lists := revocation.New(passing.now)
 	authority := pkitest.NewAuthority(t, "authority")
 	authority.Lists = []string{s.URL + "/list"}
