@@ -163,7 +163,7 @@ type tcpServer struct {
 type portWhen struct {
 	Port      ports    `yaml:"port" doc:"ports of the server; without it, all"`
 	CIDR      cidr     `yaml:"cidr" doc:"addresses of clients, such as 10.0.0.0/8; without it, all"`
-	Authority anything `yaml:"authority" instead:"clients are not told apart by their names, so a route for some would be open to all; let it be for their addresses with cidr"`
+	Authority anything `yaml:"authority" instead:"a TCP connection names nobody whom it is for, so a route for some would be open to all; tell clients apart by their addresses with cidr, or by the name that they ask for with authority at a tls server"`
 }
 
 func (s *tcpServer) leaps() (text, []leap) { return s.Exit, leapsOf(s.Routes) }
