@@ -90,7 +90,7 @@ func (p *protoFiles) link() (linker.File, []reporter.ErrorWithPos) {
 	var mu sync.Mutex
 	var found []reporter.ErrorWithPos
 	compiler := protocompile.Compiler{
-		Resolver: p,
+		Resolver: &protoFiles{files: maps.Clone(p.files)}, // after an error it returns while goroutines of its own are still asking
 		Reporter: reporter.NewReporter(func(err reporter.ErrorWithPos) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -100,7 +100,7 @@ func (p *protoFiles) link() (linker.File, []reporter.ErrorWithPos) {
 	}
 	var files linker.Files
 	err := caught("the proto compiler", func() (err error) {
-		// No caller's context: this works on a few small files in memory, and Compile returns when that is done.
+		// No caller's context: this works on a few small files in memory.
 		files, err = compiler.Compile(context.Background(), p.root.name)
 		return err
 	})
