@@ -98,21 +98,9 @@ func (t *TopicModel) text() string {
 
 // Models are those of all topics, each once, in the order of the file's routes.
 func (t *Topology) Models() (all []*TopicModel) {
-	add := func(models ...*TopicModel) {
-		for _, m := range models {
-			if m != nil && !slices.ContainsFunc(all, func(known *TopicModel) bool { return known.Topic == m.Topic && known.text() == m.text() }) {
-				all = append(all, m)
-			}
-		}
-	}
-	for _, l := range t.Listeners {
-		for _, r := range l.Routes {
-			add(r.Requests, r.Replies)
-		}
-	}
-	for _, r := range t.Remotes {
-		for _, route := range r.Routes {
-			add(route.Requests, route.Replies)
+	for m := range t.modelled {
+		if !slices.ContainsFunc(all, func(known *TopicModel) bool { return known.Topic == m.Topic && known.text() == m.text() }) {
+			all = append(all, m)
 		}
 	}
 	return all
@@ -120,29 +108,35 @@ func (t *Topology) Models() (all []*TopicModel) {
 
 // AllModels are the models of all topics, each once.
 func (t *Topology) AllModels() (all []*Model) {
-	add := func(topics ...*TopicModel) {
-		for _, topic := range topics {
-			if topic == nil {
-				continue
-			}
-			for _, m := range slices.Concat(topic.Keys, topic.Values) {
-				if !slices.Contains(all, m) {
-					all = append(all, m)
-				}
+	for topic := range t.modelled {
+		for _, m := range slices.Concat(topic.Keys, topic.Values) {
+			if !slices.Contains(all, m) {
+				all = append(all, m)
 			}
 		}
 	}
+	return all
+}
+
+// modelled yields what routes ask of the records of their topics.
+func (t *Topology) modelled(yield func(*TopicModel) bool) {
+	both := func(requests, replies *TopicModel) bool {
+		return (requests == nil || yield(requests)) && (replies == nil || yield(replies))
+	}
 	for _, l := range t.Listeners {
 		for _, r := range l.Routes {
-			add(r.Requests, r.Replies)
+			if !both(r.Requests, r.Replies) {
+				return
+			}
 		}
 	}
 	for _, r := range t.Remotes {
 		for _, route := range r.Routes {
-			add(route.Requests, route.Replies)
+			if !both(route.Requests, route.Replies) {
+				return
+			}
 		}
 	}
-	return all
 }
 
 // cacheTopics are the topics that a binding names.
