@@ -249,8 +249,10 @@ func (t *turn) due(e rowIsDue) {
 	switch {
 	case len(row.GetWaiting().GetRequests()) == 0 || c != nil && (c.busy || c.row == nil && !c.resting):
 		e.done() // its time has passed, or its step is being taken
-	case row.State != rowpb.State_STATE_WAITING:
-		t.answerRow(t.takeOver(c, t.restore(e.key, row, 0), e.done), row)
+	case row.State != rowpb.State_STATE_WAITING: // the changelog may lack the row that is here, as the write of it was cut
+		c = t.takeOver(c, t.restore(e.key, row, 0), e.done)
+		t.rewrite(e.key, row)
+		t.delivery.Then(e.key, rowAnswers{c, row})
 	case t.endLate(row, c, now, e.done):
 	case c != nil && c.row != nil || now.UnixMilli() < row.Waiting.NextMs || t.outOfTurn(e.key, row) || row.Waiting.IsBehind && !e.next:
 		e.done()
