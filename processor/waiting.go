@@ -352,10 +352,9 @@ func (p *Processor) GiveUp(ctx context.Context, key string, in int32) error {
 // command has something done in a partition.
 func (p *Processor) command(ctx context.Context, key string, id int32, c partition.Command) error {
 	p.mu.RLock()
-	group := p.group
-	owned := p.parts[id] != nil
+	group, part := p.group, p.parts[id]
 	p.mu.RUnlock()
-	if !owned || group == nil {
+	if part == nil || group == nil {
 		return ErrNotReady
 	}
 	told := make(chan error, 1)
@@ -365,10 +364,16 @@ func (p *Processor) command(ctx context.Context, key string, id int32, c partiti
 			return ErrNotReady
 		}
 	}
-	select {
-	case err := <-told:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	looking := time.NewTicker(waitingPause)
+	defer looking.Stop()
+	for p.partition(id) == part { // else nobody tells
+		select {
+		case err := <-told:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-looking.C:
+		}
 	}
+	return ErrNotReady
 }

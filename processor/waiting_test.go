@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -294,6 +296,48 @@ func TestCrashBetweenTheResultOfAWaitingRowAndItsReplies(t *testing.T) {
 			b.service.failing(0)
 			b.call(attempt("k", "c"), "one").check(t, codes.OK, "", "re: one")
 		})
+	}
+}
+
+// A result that Kafka did not take is in the local copy alone. Whoever answers from there writes it first.
+func TestResultOfAWaitingRowThatTheChangelogLacks(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, parking, func(r *topology.Remote) {
+		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Hour, time.Hour, 1000*time.Hour
+	})
+	i := b.started()
+	b.service.down()
+	r := attempt("k", "a")
+	b.produce(message(r, "one"))
+	b.committed()
+	refuse := func() *kfake.FaultHandle {
+		return b.kafka.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: b.remote.Table, Err: kerr.PolicyViolation, Count: 1})
+	}
+	refuse()
+	b.service.wait(t, 1)
+	open := b.service.gate()
+	if err := i.RetryNow(t.Context(), r.CorrelationID, 0); !errors.Is(err, processor.ErrNotReady) {
+		t.Errorf("a command whose row is refused: %v", err)
+	}
+	b.service.wait(t, 1) // the local copy has that it is due
+	fault := refuse()
+	open()
+	b.results(1)
+	only(t, b.answers(), "a").check(t, codes.OK, "", "one")
+	if fault.Hits() != 1 {
+		t.Errorf("%d produce requests failed, want that of the result", fault.Hits())
+	}
+	unanswered := 0 // rows with the result, and the request that had not got it yet
+	for _, record := range b.log(b.remote.Table) {
+		if row, err := rowpb.Decode(record.Value); err == nil && row.State == rowpb.State_STATE_FINAL && row.Waiting != nil {
+			unanswered++
+		}
+	}
+	if unanswered != 1 {
+		t.Errorf("the changelog had the result %d times before it was given, want once", unanswered)
+	}
+	if got := len(b.service.received()); got != 2 {
+		t.Errorf("%d calls", got)
 	}
 }
 
