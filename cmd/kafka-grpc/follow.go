@@ -68,7 +68,7 @@ func (s *configSource) follow(ctx context.Context, a *app.App, watched bool, rel
 	again, wait := time.AfterFunc(retryMost, reloads.request), time.Duration(0)
 	again.Stop()
 	reload := func() filewatch.Contents {
-		if again.Stop(); a.Reload(s.load) {
+		if again.Stop(); a.Reload(ctx, s.load) {
 			wait = min(max(2*wait, retryFirst), retryMost)
 			again.Reset(wait)
 		} else {

@@ -115,8 +115,8 @@ func TestEventsThatComeAgain(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	})
-	a.Reload(again(t, c, "request: {encoding: json, catalog: {registry: []}}, reply: {encoding: json, catalog: {registry: [{subject: texts, version: 1}]}}", "request: {encoding: json}, reply: {encoding: json}"))
-	a.Reload(again(t, c))
+	a.Reload(t.Context(), again(t, c, "request: {encoding: json, catalog: {registry: []}}, reply: {encoding: json, catalog: {registry: [{subject: texts, version: 1}]}}", "request: {encoding: json}, reply: {encoding: json}"))
+	a.Reload(t.Context(), again(t, c))
 	if n := lines.Count("the configuration is reloaded"); n != 2 {
 		t.Fatalf("%d reloads: %s", n, lines)
 	}

@@ -60,11 +60,11 @@ func (g *guards) run(ctx context.Context, set *guard.Set) (next *guard.Set) {
 }
 
 // nextGuards are those of a topology: the running ones where they are the same.
-func (a *App) nextGuards(next, running *topology.Topology) (*guard.Set, error) {
+func (a *App) nextGuards(ctx context.Context, next, running *topology.Topology) (*guard.Set, error) {
 	if a.guards.used == nil || reflect.DeepEqual(next.Guards, running.Guards) {
 		return a.guards.current, nil
 	}
-	set, err := a.newGuards(context.Background(), next)
+	set, err := a.newGuards(ctx, next)
 	if err != nil {
 		return nil, &keysError{err}
 	}

@@ -256,7 +256,7 @@ func TestReloadOfModels(t *testing.T) {
 		{"a wrong schema", []string{`"required": ["message"]`, `"required": "message"`}, map[string]string{"small": "OK", "LARGE": "OK"}},
 		{"as it began, again", nil, map[string]string{"small": "OK", "LARGE": "InvalidArgument"}},
 	} {
-		a.Reload(again(t, c, step.replace...))
+		a.Reload(t.Context(), again(t, c, step.replace...))
 		for text, want := range step.asked {
 			if got := ask(fmt.Sprint(i, text), text); got != want {
 				t.Errorf("%s: %s is answered %s, not %s: %s", step.name, text, got, want, lines)

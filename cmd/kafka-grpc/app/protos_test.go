@@ -68,7 +68,7 @@ func TestNewerProtosOfARegistry(t *testing.T) {
 	reload := func() {
 		t.Helper()
 		within(t, newer, &log)
-		a.Reload(func() (*topology.Topology, error) {
+		a.Reload(t.Context(), func() (*topology.Topology, error) {
 			again, err := load(t.Context())
 			if err == nil {
 				again.Listeners[0].Port = 0
@@ -187,7 +187,7 @@ func TestEventsFollowNewerProtos(t *testing.T) {
 	reload := func() {
 		t.Helper()
 		within(t, newer, lines)
-		a.Reload(func() (*topology.Topology, error) { return topology.Load(c.Topology.File, options) })
+		a.Reload(t.Context(), func() (*topology.Topology, error) { return topology.Load(c.Topology.File, options) })
 	}
 	// answered is the topic that an event leads to.
 	answered := func(value string) string {

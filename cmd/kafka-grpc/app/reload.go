@@ -27,10 +27,10 @@ const (
 // changed that needs a restart (topology.Compare), nothing changes, and the log says all that is in the way. Calls that are under way go on. It
 // is safe for concurrent use with everything, also a stop.
 //
-// Where only somebody could not be asked, such as a schema registry, it answers that another attempt, later, may do. The log says once what that waits for.
+// The end of ctx ends asking others for what the topology needs. Where only somebody could not be asked, such as a schema registry, it answers that another attempt, later, may do. The log says once what that waits for.
 //
 // What runs is told here, and only here, that it goes on with something else; what cannot is declared by topology.
-func (a *App) Reload(load func() (*topology.Topology, error)) (later bool) {
+func (a *App) Reload(ctx context.Context, load func() (*topology.Topology, error)) (later bool) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	log, metrics := a.c.Log, a.telemetry.Metrics
@@ -53,7 +53,10 @@ func (a *App) Reload(load func() (*topology.Topology, error)) (later bool) {
 		a.awaited = ""
 		return false
 	}
-	if err := a.apply(next, running); err != nil {
+	if err := a.apply(ctx, next, running); err != nil {
+		if ctx.Err() != nil {
+			return false
+		}
 		return a.refuse("the configuration is not reloaded: that of before stays in use", err)
 	}
 	for _, w := range next.Warnings {
@@ -82,7 +85,7 @@ func (a *App) refuse(what string, err error) (later bool) {
 }
 
 // apply brings a topology into use. An error changes nothing.
-func (a *App) apply(next, running *topology.Topology) error {
+func (a *App) apply(ctx context.Context, next, running *topology.Topology) error {
 	next.Continue(running)
 	if err := a.prepareModels(next); err != nil {
 		return err
@@ -95,11 +98,11 @@ func (a *App) apply(next, running *topology.Topology) error {
 		}
 		prepared = append(prepared, apply)
 	}
-	guards, err := a.nextGuards(next, running)
+	guards, err := a.nextGuards(ctx, next, running)
 	if err != nil {
 		return err
 	}
-	describe, err := a.telemetry.Attributes(context.Background(), next.Telemetry.Attributes)
+	describe, err := a.telemetry.Attributes(ctx, next.Telemetry.Attributes)
 	if err != nil {
 		return fmt.Errorf("`telemetry.attributes`: %w", err)
 	}

@@ -103,7 +103,7 @@ func TestReloadReachesCallsThatWait(t *testing.T) {
 					tt.right[i] = fmt.Sprintf(r, port)
 				}
 			}
-			a.Reload(again(t, c, tt.right...))
+			a.Reload(t.Context(), again(t, c, tt.right...))
 			if lines.Count("the configuration is reloaded") != 1 {
 				t.Fatal(lines)
 			}
@@ -194,7 +194,7 @@ func TestReload(t *testing.T) {
 	counted := map[string]int{}
 	for _, step := range steps {
 		before := lines.Count(step.says)
-		a.Reload(again(t, c, step.replace...))
+		a.Reload(t.Context(), again(t, c, step.replace...))
 		if lines.Count(step.says) != before+1 {
 			t.Errorf("%s: %s", step.name, lines)
 		}
@@ -213,14 +213,14 @@ func TestReload(t *testing.T) {
 		t.Error("the metrics have no new attribute")
 	}
 	// One that fails otherwise, and one that comes when all is stopped.
-	a.Reload(func() (*topology.Topology, error) { return nil, errors.New("the disk is gone") })
+	a.Reload(t.Context(), func() (*topology.Topology, error) { return nil, errors.New("the disk is gone") })
 	if lines.Count("the disk is gone") != 1 {
 		t.Error(lines)
 	}
 	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	a.Reload(again(t, c))
+	a.Reload(t.Context(), again(t, c))
 }
 
 const guardedFile = `name: x
@@ -286,7 +286,7 @@ func TestReloadOfGuards(t *testing.T) {
 		{"an issuer that is away", []string{issuer.URL, "http://127.0.0.1:1"}, codes.OK, codes.Unauthenticated},
 		{"another place for the token", []string{"headers: {authorization", "headers: {x-token"}, codes.Unauthenticated, codes.Unauthenticated},
 	} {
-		if later := a.Reload(again(t, c, step.replace...)); later != (step.name == "an issuer that is away") {
+		if later := a.Reload(t.Context(), again(t, c, step.replace...)); later != (step.name == "an issuer that is away") {
 			t.Errorf("%s: to be tried again: %v", step.name, later)
 		}
 		if got := call(token); got != step.with {
