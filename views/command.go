@@ -68,7 +68,7 @@ func (s *service) command(ctx context.Context, c command, r *viewspb.CommandRequ
 	}
 	keys := make([]string, len(r.Keys))
 	for i, k := range r.Keys {
-		keys[i] = commandKey(k)
+		keys[i] = viewspb.KeyOf(k)
 		if keys[i] == "" || len(keys[i]) > maxKey {
 			return nil, &badRequest{"keys", fmt.Sprintf("key %d has %d bytes; a key has 1 to %d", i+1, len(keys[i]), maxKey)}
 		}
@@ -78,13 +78,6 @@ func (s *service) command(ctx context.Context, c command, r *viewspb.CommandRequ
 		return nil, err
 	}
 	return &viewspb.CommandResponse{Results: results}, nil
-}
-
-func commandKey(k *viewspb.CommandKey) string {
-	if len(k.RawKey) > 0 {
-		return string(k.RawKey)
-	}
-	return k.Key
 }
 
 // command has it done by whoever works on each key. Where somebody could not be asked, the results say so of the keys. Another instance asks with only for some
@@ -166,9 +159,7 @@ func (l *Local) commandOthers(ctx context.Context, c command, partitions []int32
 	request := &viewspb.CommandRequest{Group: l.c.Group}
 	for _, i := range at {
 		k := new(viewspb.CommandKey)
-		if k.Key, k.RawKey = textKey(keys[i]); k.RawKey != nil {
-			k.Key = ""
-		}
+		k.Key, k.RawKey = viewspb.AskedKey(keys[i])
 		request.Keys = append(request.Keys, k)
 	}
 	answers, err := ask(ctx, l.peers, partitions, func(ctx context.Context, client viewspb.ViewsClient, share []int32) (*viewspb.CommandResponse, error) {

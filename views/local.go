@@ -144,11 +144,7 @@ func (l *Local) get(ctx context.Context, key string, only []int32) (*viewspb.Get
 	}
 	answers, err := ask(ctx, l.peers, rest, func(ctx context.Context, c viewspb.ViewsClient, share []int32) (answer, error) {
 		request := &viewspb.GetRequest{Group: l.c.Group}
-		if text, raw := textKey(key); raw == nil {
-			request.Key = text
-		} else {
-			request.RawKey = raw
-		}
+		request.Key, request.RawKey = viewspb.AskedKey(key)
 		response, err := c.Get(ctx, forwardedTo(request, share))
 		switch {
 		case connect.CodeOf(err) == connect.CodeNotFound: // others may have it

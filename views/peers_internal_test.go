@@ -98,7 +98,7 @@ func TestPagesOfPartitions(t *testing.T) {
 						t.Fatalf("%d entries, %v, %v", len(out.entries), out.fresh, err)
 					}
 					for _, e := range out.entries {
-						got = append(got, keyOf(e))
+						got = append(got, viewspb.KeyOf(e))
 					}
 					cursor = out.next
 					if more = cursor != ""; pages > 10*rows {

@@ -253,14 +253,14 @@ func (l listing) merge(pages []page) (out page, err error) {
 			upTo, more = last, true
 		}
 	}
-	slices.SortFunc(out.entries, func(a, b *viewspb.Entry) int { return strings.Compare(keyOf(a), keyOf(b)) })
+	slices.SortFunc(out.entries, func(a, b *viewspb.Entry) int { return strings.Compare(viewspb.KeyOf(a), viewspb.KeyOf(b)) })
 	if more {
-		out.entries = slices.DeleteFunc(out.entries, func(e *viewspb.Entry) bool { return keyOf(e) > upTo })
+		out.entries = slices.DeleteFunc(out.entries, func(e *viewspb.Entry) bool { return viewspb.KeyOf(e) > upTo })
 	}
 	if len(out.entries) > l.limit {
-		last := keyOf(out.entries[l.limit-1])
+		last := viewspb.KeyOf(out.entries[l.limit-1])
 		n := l.limit
-		for n < len(out.entries) && keyOf(out.entries[n]) == last { // as in read
+		for n < len(out.entries) && viewspb.KeyOf(out.entries[n]) == last { // as in read
 			n++
 		}
 		if n < len(out.entries) {
@@ -271,12 +271,4 @@ func (l listing) merge(pages []page) (out page, err error) {
 		out.next = encodeListCursor(l.query, upTo)
 	}
 	return out, nil
-}
-
-// keyOf is the key of an entry, to the byte.
-func keyOf(e *viewspb.Entry) string {
-	if len(e.RawKey) > 0 {
-		return string(e.RawKey)
-	}
-	return e.Key
 }

@@ -31,11 +31,7 @@ func (h rest) get(w http.ResponseWriter, r *http.Request) {
 	}
 	request := &viewspb.GetRequest{Group: q.text("group")}
 	// The bytes of a path need not be UTF-8, but those of a protobuf string.
-	if key := r.PathValue("key"); strings.ToValidUTF8(key, "") == key {
-		request.Key = key
-	} else {
-		request.RawKey = []byte(key)
-	}
+	request.Key, request.RawKey = viewspb.AskedKey(r.PathValue("key"))
 	response, err := h.service.get(r.Context(), request, nil)
 	answer(w, response, err)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -47,9 +46,7 @@ func newKeysGetCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), keysTime)
 			defer cancel()
 			request := &viewspb.GetRequest{Group: f.group}
-			if request.Key = args[0]; strings.ToValidUTF8(args[0], "") != args[0] {
-				request.Key, request.RawKey = "", []byte(args[0])
-			}
+			request.Key, request.RawKey = viewspb.AskedKey(args[0])
 			response, err := client.Get(ctx, connect.NewRequest(request))
 			if err != nil {
 				return f.told(err)

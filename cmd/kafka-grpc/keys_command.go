@@ -126,10 +126,8 @@ func (f *keysFlags) commanded(ctx context.Context, client viewspb.ViewsClient, d
 	defer cancel()
 	request := &viewspb.CommandRequest{Group: f.group}
 	for _, key := range keys {
-		k := &viewspb.CommandKey{Key: key}
-		if strings.ToValidUTF8(key, "") != key {
-			k.Key, k.RawKey = "", []byte(key)
-		}
+		k := new(viewspb.CommandKey)
+		k.Key, k.RawKey = viewspb.AskedKey(key)
 		request.Keys = append(request.Keys, k)
 	}
 	response, err := do(client, ctx, connect.NewRequest(request))
@@ -150,11 +148,7 @@ func (f *keysFlags) retryMany(c *cobra.Command, client viewspb.ViewsClient, filt
 		}
 		var keys []string
 		for _, e := range page.Entries {
-			key := e.Key
-			if len(e.RawKey) > 0 {
-				key = string(e.RawKey)
-			}
-			keys = append(keys, key)
+			keys = append(keys, viewspb.KeyOf(e))
 		}
 		if len(keys) > 0 {
 			results, err := f.commanded(c.Context(), client, viewspb.ViewsClient.Retry, keys)

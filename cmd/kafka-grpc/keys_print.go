@@ -19,15 +19,7 @@ import (
 var keyColumns = []string{"KEY", "FINISHED", "STATUS", "STATE", "METHOD", "TRIES", "MESSAGE"}
 
 // keyOf is a key as a person can read it: quoted, with all of its bytes, where it is no text.
-func keyOf(of interface {
-	GetKey() string
-	GetRawKey() []byte
-}) string {
-	if raw := of.GetRawKey(); len(raw) > 0 {
-		return texttable.Text(string(raw))
-	}
-	return texttable.Text(of.GetKey())
-}
+func keyOf(of viewspb.Keyed) string { return texttable.Text(viewspb.KeyOf(of)) }
 
 func keyRow(e *viewspb.Entry) []string {
 	if e.Unreadable != "" {
