@@ -386,6 +386,12 @@ func TestEventsThatAreTooLarge(t *testing.T) {
 			t.Errorf("%+v, want %s", l.Cause, test.reason)
 		}
 	}
+	for _, digits := range []int{500_000, 1_048_300} { // the reason repeats what it says of them, and there is no room for both
+		b.produce(event("k", `{"id":`+strings.Repeat("1", digits)+`}`, header("id", "n")))
+		if l := b.letters(1)[0]; !strings.Contains(l.Cause.Reason, "$.id: invalid value for string field id: 11") || len(l.Cause.Reason) > 4000 || l.Kept() != (digits < 1_000_000) {
+			t.Errorf("%d digits: %.200s... (%d bytes), kept: %v", digits, l.Cause.Reason, len(l.Cause.Reason), l.Kept())
+		}
+	}
 	b.produce(event("k", `{"id":"big"}`, header("id", "b")))
 	for _, r := range b.read(2) {
 		if r.Topic == replies && !slices.ContainsFunc(r.Headers, func(h wire.Header) bool { return h.Name == "zilla:status" && string(h.Value) == "8" }) {

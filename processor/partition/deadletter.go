@@ -3,6 +3,7 @@ package partition
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/deadletter"
@@ -10,6 +11,10 @@ import (
 	"kafkagrpc/processor/outbox"
 	"kafkagrpc/wire"
 )
+
+// maxReason bounds the reason of a letter in bytes: it may repeat what a stranger wrote, and what is kept in place of a record that is too large
+// has to fit.
+const maxReason = 2000
 
 // deadLetter keeps a record that cannot be answered, or was answered with the failure of all retries: key, value and
 // headers as they were, and why. Of a record that does not fit the dead-letter topic only why and where it is are kept.
@@ -27,6 +32,9 @@ func (b *Binding) letter(a *attempt, cause deadletter.Cause, class string) wire.
 	}
 	topic := b.config.Remote.Processing.DeadLetter
 	cause.Class = class
+	if len(cause.Reason) > maxReason {
+		cause.Reason = strings.ToValidUTF8(cause.Reason[:maxReason], "") + "..."
+	}
 	letter := deadletter.New(a.record, cause)
 	if size, limit := kafka.Size(letter), b.config.Limits.Of(topic); size > limit {
 		cause.Reason = fmt.Sprintf("%s; with these headers the record has %d bytes, more than this topic takes (%d): see its own topic", cause.Reason, size, limit)
