@@ -206,11 +206,11 @@ type badEvent struct {
 
 func badEvents() (all []badEvent) {
 	for value, place := range map[string]string{
-		"hello": "$: syntax error: invalid value hello", "null": "$: syntax error", "[]": "$: syntax error", "7": "$: syntax error", `"customer"`: "$: syntax error", "true": "$: syntax error",
+		"hello": "$: syntax error: invalid value hello", "null": "$: unexpected token null", "[]": "$: unexpected token [", "7": "$: unexpected token 7", `"customer"`: "$: unexpected token", "true": "$: unexpected token true",
 		" ": "there is no JSON in it", "{": "unexpected EOF", `{"customer"}`: "syntax error", `{"customer":"a",}`: "syntax error", `{"customer":"a"} x`: "$: syntax error", `{'customer':'a'}`: "syntax error",
 		`{"customer":1}`: "$.customer: invalid value for string", `{"customer":{}}`: "$.customer: ", `{"customer":["a"]}`: "$.customer: ", `{"customer":true}`: "$.customer: ",
 		`{"customer":"a","customer":"b"}`: "$.customer: duplicate field", `{"costumer":"a"}`: `$.costumer: unknown field "costumer"`, `{"Customer":"a"}`: `$.Customer: unknown field`,
-		"{\"customer\":\"\xff\"}": "$.customer: syntax error: invalid UTF-8", `{"customer":"\ud800"}`: "unexpected EOF",
+		"{\"customer\":\"\xff\"}": "$.customer: syntax error: invalid UTF-8", `{"customer":"\ud800"}`: `$.customer: \ud800 is half a character`, "\xef\xbb\xbf{}": "it begins with a byte order mark",
 		`{"items":{}}`: "$.items: ", `{"items":"cup"}`: "$.items: ", `{"items":[1]}`: "$.items[0]: ", `{"items":[{},{"price":"much"}]}`: "$.items[1].price: invalid value for int32",
 		`{"items":[{"price":1.5}]}`: "$.items[0].price: ", `{"items":[{"price":2147483648}]}`: "$.items[0].price: ", `{"items":[{"name":"a","size":{"w":1}}]}`: "$.items[0].size: unknown field",
 		`{"items":[null]}`: "$.items[0]: ",

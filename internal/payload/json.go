@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -53,6 +55,11 @@ func (j *JSON) Decode(_ context.Context, value []byte) ([]byte, error) {
 	if err := options.Unmarshal(value, m); err != nil {
 		return nil, jsonError(value, err)
 	}
+	if j.unknown == IgnoreUnknown {
+		if err := j.unknownEnum(value); err != nil {
+			return nil, err
+		}
+	}
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, &Error{Reason: reasonOf(err)}
@@ -87,11 +94,18 @@ var where = regexp.MustCompile(` ?\(line (\d+):(\d+)\): `)
 
 // jsonError is the error of a value that protojson does not take, with the path that its line and column lead to.
 func jsonError(value []byte, err error) *Error {
-	reason := reasonOf(err)
+	reason := strings.ToValidUTF8(reasonOf(err), string(utf8.RuneError))
 	found := where.FindStringSubmatchIndex(reason)
+	lone, ends := loneSurrogate(value), strings.Contains(reason, "unexpected EOF")
 	switch {
-	case found == nil && strings.Contains(reason, "unexpected EOF"):
+	case marked(value):
+		return &Error{Reason: "it begins with a byte order mark, and JSON is UTF-8 without one"}
+	case lone >= 0 && (ends || strings.Contains(reason, "invalid escape code")):
+		return &Error{Path: jsonPath(value, lone), Reason: fmt.Sprintf("%s is half a character: the other half has to follow", value[lone:lone+6])}
+	case found == nil && ends:
 		return &Error{Path: jsonPath(value, len(value)), Reason: reason}
+	case found == nil && strings.Contains(reason, "recursion depth"):
+		return &Error{Path: jsonPath(value, deepest(value)), Reason: tooDeep}
 	case found == nil:
 		return &Error{Reason: reason}
 	}
@@ -102,7 +116,57 @@ func jsonError(value []byte, err error) *Error {
 	} else {
 		reason = reason[found[1]:]
 	}
+	if strings.HasPrefix(reason, "syntax error: unexpected token") && json.Valid(value) { // JSON it is, of another type
+		_, reason, _ = strings.Cut(reason, ": ")
+	}
 	return &Error{Path: jsonPath(value, offsetOf(value, line, column)), Reason: reason}
+}
+
+// marked reports whether a text begins with the byte order mark of UTF-8 or UTF-16.
+func marked(text []byte) bool {
+	return slices.ContainsFunc([]string{"\xef\xbb\xbf", "\xfe\xff", "\xff\xfe"}, func(mark string) bool { return bytes.HasPrefix(text, []byte(mark)) })
+}
+
+// loneSurrogate is where the first escape of a surrogate is that lacks its other half; -1: nowhere.
+func loneSurrogate(text []byte) int {
+	unit := func(at int) uint64 {
+		if at+6 > len(text) || text[at] != '\\' || text[at+1] != 'u' {
+			return 0
+		}
+		u, _ := strconv.ParseUint(string(text[at+2:at+6]), 16, 16)
+		return u
+	}
+	for at := 0; at < len(text); at++ {
+		if text[at] != '\\' {
+			continue
+		}
+		switch first := rune(unit(at)); {
+		case !utf16.IsSurrogate(first):
+			at++ // what is escaped may be a backslash
+		case utf16.DecodeRune(first, rune(unit(at+6))) == utf8.RuneError:
+			return at
+		default:
+			at += 11
+		}
+	}
+	return -1
+}
+
+// deepest is where the innermost object or array of a text begins.
+func deepest(text []byte) (at int) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	for depth, most := 0, 0; ; {
+		switch token, err := d.Token(); {
+		case err != nil:
+			return at
+		case token == json.Delim('{') || token == json.Delim('['):
+			if depth++; depth > most {
+				most, at = depth, int(d.InputOffset())-1
+			}
+		case token == json.Delim('}') || token == json.Delim(']'):
+			depth--
+		}
+	}
 }
 
 // offsetOf is where a line and a column, both from 1, are in a text.
@@ -121,6 +185,8 @@ func offsetOf(text []byte, line, column int) int {
 	}
 	return at
 }
+
+const tooDeep = "is nested too deep"
 
 // maxPath bounds a path that is told: a stranger wrote it.
 const maxPath = 500
@@ -144,7 +210,7 @@ func jsonPath(text []byte, offset int) string {
 				return pathText(path)
 			}
 		case top >= 0 && path[top].wantsKey:
-			path[top].key, path[top].wantsKey = token.(string), false
+			path[top].key, path[top].hasKey, path[top].wantsKey = token.(string), true, false
 			if reached {
 				return pathText(path)
 			}
@@ -165,7 +231,8 @@ func jsonPath(text []byte, offset int) string {
 // step is an object or an array that a path leads through.
 type step struct {
 	object   bool
-	key      string // of an object, "" before the first one
+	key      string // of an object
+	hasKey   bool   // not before the first one
 	wantsKey bool   // the next token is one
 	index    int
 }
@@ -178,10 +245,18 @@ func pathText(path []step) string {
 			text += "[" + strconv.Itoa(s.index) + "]"
 		case plainKey.MatchString(s.key):
 			text += "." + s.key
-		case s.key != "":
+		case s.hasKey:
 			text += "[" + strconv.Quote(s.key) + "]"
 		}
+		if len(text) > maxPath {
+			break
+		}
 	}
+	return clipPath(text)
+}
+
+// clipPath bounds a path.
+func clipPath(text string) string {
 	if len(text) > maxPath {
 		text = strings.ToValidUTF8(text[:maxPath], "") + "..."
 	}

@@ -3,6 +3,7 @@ package payload_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/bufbuild/protocompile"
@@ -29,8 +30,10 @@ message Order {
   oneof either { string left = 10; string right = 11; }
   optional bool flag = 12;
   double ratio = 13;
+  repeated State states = 14;
+  map<string, State> by_name = 15;
 }
-message Item { string name = 1; int32 price = 2; repeated Item items = 3; }
+message Item { string name = 1; int32 price = 2; repeated Item items = 3; State state = 4; }
 enum State { NEW = 0; PAID = 1; }
 `
 
@@ -81,6 +84,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	descriptor := order(t)
 	json := payload.NewJSON(descriptor, payload.RefuseUnknown)
+	ignoring := payload.NewJSON(descriptor, payload.IgnoreUnknown)
 	bare := payload.NewProtobuf(descriptor, payload.RefuseUnknown)
 	for _, test := range []struct {
 		decoder payload.Decoder
@@ -89,9 +93,9 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	}{
 		{json, ` `, `there is no JSON in it`},
 		{json, `hi`, `$: syntax error: invalid value hi`},
-		{json, `null`, `$: syntax error: unexpected token null`},
-		{json, `"id"`, `$: syntax error: unexpected token "id"`},
-		{json, `[{}]`, `$: syntax error: unexpected token [`},
+		{json, `null`, `$: unexpected token null`},
+		{json, `"id"`, `$: unexpected token "id"`},
+		{json, `[{}]`, `$: unexpected token [`},
 		{json, `{} {}`, `$: syntax error: unexpected token {`},
 		{json, `{"id":"a"`, `$: unexpected EOF`},
 		{json, `{"items":[{},{"name":"a`, `$.items[1].name: unexpected EOF`},
@@ -100,7 +104,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{json, "{\n  \"id\": \"größe\",\n  \"amount\": \"x\"\n}", `$.amount: invalid value for int64 field amount: "x"`},
 		{json, `{"amount":1.5}`, `$.amount: invalid value for int64 field amount: 1.5`},
 		{json, `{"amount":1e30}`, `$.amount: invalid value for int64 field amount: 1e30`},
-		{json, `{"items":{}}`, `$.items: syntax error: unexpected token {`},
+		{json, `{"items":{}}`, `$.items: unexpected token {`},
 		{json, `{"items":[{"price":1},{"price":2147483648}]}`, `$.items[1].price: invalid value for int32 field price: 2147483648`},
 		{json, `{"items":[{"items":[{},{"prize":1}]}]}`, `$.items[0].items[1].prize: unknown field "prize"`},
 		{json, `{"gifts":{"a b":{"nam":1}}}`, `$.gifts["a b"].nam: unknown field "nam"`},
@@ -111,6 +115,19 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{json, `{"any":{"@type":"x/p.Nothing"}}`, `$.any["@type"]: unable to resolve "x/p.Nothing": "not found"`},
 		{json, `{"main":{"name":"a"},"id":tru}`, `$.id: syntax error: invalid value tru`},
 		{json, "{\"id\":\"\xff\"}", `$.id: syntax error: invalid UTF-8 in string`},
+		{json, `{"gifts":{"":{"nam":1}}}`, `$.gifts[""].nam: unknown field "nam"`},
+		{json, "\xef\xbb\xbf{}", `it begins with a byte order mark, and JSON is UTF-8 without one`},
+		{json, "\xff\xfe{\x00}\x00", `it begins with a byte order mark, and JSON is UTF-8 without one`},
+		{json, "\xfd{}", "$: syntax error: invalid value \ufffd"},
+		{json, `{"id":"\\","items":[{"name":"\ud83d\ude00"},{"name":"a\ud83d"}]}`, `$.items[1].name: \ud83d is half a character: the other half has to follow`},
+		{json, `{"id":"\udE00 and more of it"}`, `$.id: \udE00 is half a character: the other half has to follow`},
+		{json, `{"id":"\uXYZ and more of it"}`, `$.id: syntax error: invalid escape code "\\uXYZ " in string`},
+		{ignoring, `{"x":1,"state":"PAYED"}`, `$.state: invalid value for enum field state: "PAYED"`},
+		{ignoring, `{"x":1,"states":["PAID",1,"GONE"]}`, `$.states[2]: invalid value for enum field states: "GONE"`},
+		{ignoring, `{"byName":{"a":"NEW","b":"GONE"}}`, `$.byName["b"]: invalid value for enum field value: "GONE"`},
+		{ignoring, `{"items":[{},{"items":[{"state":"GONE"}]}]}`, `$.items[1].items[0].state: invalid value for enum field state: "GONE"`},
+		{ignoring, `{"any":{"state":"GONE","@type":"x/p.Item"}}`, `$.any.state: invalid value for enum field state: "GONE"`},
+		{ignoring, `{"x":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`, "$.x" + strings.Repeat("[0]", 165) + "[0...: is nested too deep"},
 		{bare, "\xff", `it is no p.Order: cannot parse invalid wire-format data`},
 		{bare, "\x0a\x05a", `it is no p.Order: cannot parse invalid wire-format data`},
 		{bare, "\x0a\x01\xff", `it is no p.Order: field p.Order.id contains invalid UTF-8`},
@@ -135,6 +152,7 @@ func TestUnknownFieldsAreLeftOut(t *testing.T) {
 		value, want string
 	}{
 		{payload.NewJSON(descriptor, payload.IgnoreUnknown), `{"x":1,"id":"a","main":{"y":[1]}}`, "\x0a\x01a\x32\x00"},
+		{payload.NewJSON(descriptor, payload.IgnoreUnknown), `{"state":"PAID","states":[0],"x":{"state":"GONE"},"any":{"state":"GONE"},"at":"1970-01-01T00:00:01Z"}`, "\x28\x01\x42\x00\x4a\x02\x08\x01\x72\x01\x00"},
 		{payload.NewProtobuf(descriptor, payload.IgnoreUnknown), "\xfa\x7f\x01a\x0a\x01a\x32\x04\xfa\x7f\x01a", "\x0a\x01a\x32\x00"},
 		{payload.NewProtobuf(descriptor, payload.RefuseUnknown), "\x32\x00\x0a\x01a", "\x32\x00\x0a\x01a"},
 	} {

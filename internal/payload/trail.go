@@ -59,9 +59,6 @@ func (t *trail) fail(format string, args ...any) error {
 			path.WriteString("[" + strconv.Itoa(s.index) + "]")
 		}
 	}
-	e.Path = path.String()
-	if len(e.Path) > maxPath {
-		e.Path = strings.ToValidUTF8(e.Path[:maxPath], "") + "..."
-	}
+	e.Path = clipPath(path.String())
 	return e
 }
