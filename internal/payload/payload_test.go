@@ -86,6 +86,7 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	json := payload.NewJSON(descriptor, payload.RefuseUnknown)
 	ignoring := payload.NewJSON(descriptor, payload.IgnoreUnknown)
 	bare := payload.NewProtobuf(descriptor, payload.RefuseUnknown)
+	loose := payload.NewProtobuf(descriptor, payload.IgnoreUnknown)
 	for _, test := range []struct {
 		decoder payload.Decoder
 		value   string
@@ -128,9 +129,15 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{ignoring, `{"items":[{},{"items":[{"state":"GONE"}]}]}`, `$.items[1].items[0].state: invalid value for enum field state: "GONE"`},
 		{ignoring, `{"any":{"state":"GONE","@type":"x/p.Item"}}`, `$.any.state: invalid value for enum field state: "GONE"`},
 		{ignoring, `{"x":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`, "$.x" + strings.Repeat("[0]", 165) + "[0...: is nested too deep"},
-		{bare, "\xff", `it is no p.Order: cannot parse invalid wire-format data`},
-		{bare, "\x0a\x05a", `it is no p.Order: cannot parse invalid wire-format data`},
-		{bare, "\x0a\x01\xff", `it is no p.Order: field p.Order.id contains invalid UTF-8`},
+		{bare, "\xff", `$: cannot parse invalid wire-format data`},
+		{bare, "\x0a\x05a", `$.id: cannot parse invalid wire-format data`},
+		{bare, "\x0a\x01\xff", `$.id: field p.Order.id contains invalid UTF-8`},
+		{bare, "\x1a\x00\x1a\x08\x0a\x01a\x1a\x03\x0a\x05a", `$.items[1].items[0].name: cannot parse invalid wire-format data`},
+		{bare, "\x22\x05\x12\x03\x0a\x01\xff", `$.gifts[0].value.name: field p.Item.name contains invalid UTF-8`},
+		{bare, "\x0a\x01a\xfa\x7f\x05a", `$: cannot parse invalid wire-format data`},
+		{bare, "\x72\x02\x01\x80", `$.states[0]: cannot parse invalid wire-format data`},
+		{bare, "\x08\x01", `$.id: field 1 has a value that does not fit string`},
+		{loose, "\xfa\x7f\x01a\x1a\x04\x12\x02\x08\x01", `$.items[0].price: field 2 has a value that does not fit int32`},
 		{bare, "\xfa\x7f\x01a", `$: unknown field 2047`},
 		{bare, "\x1a\x00\x1a\x04\xfa\x7f\x01a", `$.items[1]: unknown field 2047`},
 		{bare, "\x22\x09\x0a\x01k\x12\x04\xfa\x7f\x01a", `$.gifts["k"]: unknown field 2047`},
