@@ -44,7 +44,7 @@ var rules = []rule{
 	{"internal/schemaregistry", "topology internal/payload internal/restart", "franz", "schemas by their ids, with the client of registries that franz-go has; it knows nothing of Kafka, and of what is written with them"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
 	{"internal/kafka", "wire topology internal/loglimit internal/restart internal/revocation", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
-	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
+	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/payload internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},
 	{"processor/outbox", "wire internal/consumergroup internal/kafka", "", "how records get to Kafka; it knows nothing of requests, calls and rows"},

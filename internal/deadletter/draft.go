@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"kafkagrpc/internal/payload"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -29,6 +31,7 @@ var ErrUnchanged = errors.New("nothing was changed")
 type Draft struct {
 	letter  Letter
 	message protoreflect.MessageDescriptor // of the value; nil where that is not known
+	frame   []byte                         // a schema registry's, that the message or the JSON of the value stands behind
 	before  draftJSON
 }
 
@@ -70,8 +73,14 @@ func (s Source) Draft(l Letter, protos protodesc.Resolver) (*Draft, error) {
 	switch e := s.event(l); {
 	case e == nil:
 		d.message = input(protos, name)
-	case e.Request.Name == topology.EncodingProtobuf:
-		d.message = e.Input
+	default:
+		isMessage := e.Request.Name == topology.EncodingProtobuf
+		if isMessage {
+			d.message = e.Input
+		}
+		if e.Request.Registry != nil && e.Request.Name != topology.EncodingAvro {
+			d.frame = payload.Framing(l.Value, e.Request.Registry.IDBytes, isMessage)
+		}
 	}
 	d.before = draftJSON{
 		About:   draftAbout{Letter: l.Position().String(), Reason: l.Cause.Reason, Topic: l.Cause.Topic, Method: name},
@@ -134,7 +143,7 @@ func unescaped(v any, indent string) ([]byte, error) {
 }
 
 func (d *Draft) showValue() error {
-	value := d.letter.Value
+	value := bytes.TrimPrefix(d.letter.Value, d.frame)
 	if text := d.messageText(value); text != nil {
 		d.before.ValueMessage = text
 		return nil
@@ -143,7 +152,7 @@ func (d *Draft) showValue() error {
 		d.before.ValueJSON = value
 		return nil
 	}
-	return show(value, &d.before.Value, &d.before.ValueBase64)
+	return show(d.letter.Value, &d.before.Value, &d.before.ValueBase64)
 }
 
 // messageText is a value as the message that the method takes, or nil where it is none, or would not come back whole: JSON
@@ -190,7 +199,7 @@ func (d *Draft) Read(text []byte, now time.Time) (Letter, error) {
 	valueChanged := !same(after.Value, d.before.Value) || !same(after.ValueMessage, d.before.ValueMessage) ||
 		!same(after.ValueJSON, d.before.ValueJSON) || !same(after.ValueBase64, d.before.ValueBase64)
 	if valueChanged {
-		value, err = one([]form{{"value", after.Value, textOf}, {"value-message", after.ValueMessage, d.messageOf}, {"value-json", after.ValueJSON, jsonOf},
+		value, err = one([]form{{"value", after.Value, textOf}, {"value-message", after.ValueMessage, d.messageOf}, {"value-json", after.ValueJSON, d.jsonOf},
 			{"value-base64", after.ValueBase64, bytesOf}})
 		note(err)
 	}
@@ -300,7 +309,9 @@ func bytesOf(text json.RawMessage) ([]byte, error) {
 	return base64.StdEncoding.DecodeString(*s)
 }
 
-func jsonOf(text json.RawMessage) ([]byte, error) { return compact(text), nil }
+func (d *Draft) jsonOf(text json.RawMessage) ([]byte, error) {
+	return slices.Concat(d.frame, compact(text)), nil
+}
 
 func (d *Draft) messageOf(text json.RawMessage) ([]byte, error) {
 	if d.message == nil {
@@ -310,7 +321,8 @@ func (d *Draft) messageOf(text json.RawMessage) ([]byte, error) {
 	if err := protojson.Unmarshal(text, m); err != nil {
 		return nil, fmt.Errorf("it is no %s: %w", d.message.FullName(), err)
 	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	return slices.Concat(d.frame, encoded), err
 }
 
 // headers are those that are asked for, with the values of masked ones.

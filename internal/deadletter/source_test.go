@@ -25,9 +25,15 @@ func TestLettersOfPlainEvents(t *testing.T) {
 		return topology.RemoteRoute{Topic: "events", Headers: []wire.Header{header("type", kind)}, Methods: []topology.MethodPattern{get},
 			Event: &topology.Event{Method: get, Input: found.(protoreflect.MethodDescriptor).Input(), Request: topology.Encoding{Name: encoding}}}
 	}
+	framed := func(kind, encoding string) topology.RemoteRoute {
+		r := route(kind, encoding)
+		r.Event.Request.Registry = &topology.Registry{}
+		return r
+	}
 	source := deadletter.Sources([]topology.Remote{{
 		Cluster: &topology.Cluster{}, Contract: wire.DefaultContract(),
-		Routes: []topology.RemoteRoute{route("json", topology.EncodingJSON), route("bare", topology.EncodingProtobuf), {Topic: "events"}},
+		Routes: []topology.RemoteRoute{route("json", topology.EncodingJSON), route("bare", topology.EncodingProtobuf),
+			framed("framed-json", topology.EncodingJSON), framed("framed", topology.EncodingProtobuf), framed("avro", topology.EncodingAvro), {Topic: "events"}},
 	}})[0]
 	letter := func(value []byte, headers ...wire.Header) deadletter.Letter {
 		c := cause
@@ -45,11 +51,21 @@ func TestLettersOfPlainEvents(t *testing.T) {
 		draft  string
 		wrong  string // in place of the draft
 		to     string // "" where it is right
+		value  string // that it has then, where the test looks at it
 	}{
 		{name: "JSON", letter: letter([]byte(`{"name":"a"}`), header("type", "json")), passes: true, draft: `"value-json": {`, wrong: `"value-message": {`, to: "no message of a catalog"},
 		{name: "no JSON", letter: letter([]byte(`{"name"`), header("type", "json")), passes: true, draft: `"value": "{\"name\""`, wrong: `"value-json": 5`},
 		{name: "protobuf", letter: letter(getOperation("a"), header("type", "bare")), passes: true, draft: `"value-message": {`, wrong: `"value-message": {"names": "b",`, to: "value-message: it is no"},
 		{name: "another message", letter: letter([]byte{0xff}, header("type", "bare")), passes: true, draft: `"value-base64": "/w=="`, wrong: `"value-message": {}`},
+		{name: "framed JSON", letter: letter([]byte("\x00\x00\x00\x00\x07{\"name\":\"a\"}"), header("type", "framed-json")), passes: true, draft: `"value-json": {
+    "name": "a"
+  }`, wrong: `"value-json": {"name": "b"}`, value: "\x00\x00\x00\x00\x07{\"name\":\"b\"}"},
+		{name: "JSON without its frame", letter: letter([]byte(`{"name":"a"}`), header("type", "framed-json")), passes: true, draft: `"value-json": {`, wrong: `"value-json": {"x": 1,`, value: `{"x":1,"name":"a"}`},
+		{name: "framed protobuf", letter: letter(append([]byte("\x00\x00\x00\x00\x07\x02\x04"), getOperation("a")...), header("type", "framed")), passes: true, draft: `"value-message": {
+    "name": "a"`, wrong: `"value-message": {"name": "b"`, value: "\x00\x00\x00\x00\x07\x02\x04" + string(getOperation("b"))},
+		{name: "framed, and broken", letter: letter([]byte("\x00\x00\x00\x00\x07\x00\xff"), header("type", "framed")), passes: true, draft: `"value-base64": "AAAAAAcA/w=="`, wrong: `"value-message": {"name": "b"}`,
+			value: "\x00\x00\x00\x00\x07\x00" + string(getOperation("b"))},
+		{name: "Avro", letter: letter([]byte("\x00\x00\x00\x00\x07\xff"), header("type", "avro")), passes: true, draft: `"value-base64": "AAAAAAf/"`, wrong: `"value-base64": "AAAAAAcA"`, value: "\x00\x00\x00\x00\x07\x00"},
 		{name: "no route", letter: letter([]byte("x"), header("type", "other")), draft: `"value": "x"`, wrong: `"value": null`},
 		{name: "a request", letter: letter(getOperation("a"), append(getOperationHeaders, header("type", "json"))...), passes: true, draft: `"value-message": {`, wrong: `"value-message": {"names": "b",`, to: "value-message: it is no"},
 	} {
@@ -69,9 +85,12 @@ func TestLettersOfPlainEvents(t *testing.T) {
 			if _, err := draft.Read(text, now); !errors.Is(err, deadletter.ErrUnchanged) {
 				t.Error(err)
 			}
-			_, err = draft.Read([]byte(strings.Replace(string(text), tc.draft, tc.wrong, 1)), now)
+			edited, err := draft.Read([]byte(strings.Replace(string(text), tc.draft, tc.wrong, 1)), now)
 			if (err == nil) != (tc.to == "") || err != nil && !strings.Contains(err.Error(), tc.to) {
 				t.Errorf("%s: %v", tc.wrong, err)
+			}
+			if tc.value != "" && string(edited.Value) != tc.value {
+				t.Errorf("%s: the value is %q, not %q", tc.wrong, edited.Value, tc.value)
 			}
 		})
 	}

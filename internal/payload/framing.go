@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -36,6 +37,19 @@ func unframe(value []byte, idBytes int) (id int, rest []byte, err error) {
 		return int(binary.BigEndian.Uint64(value[1:])), rest, nil
 	}
 	return int(binary.BigEndian.Uint32(value[1:])), rest, nil
+}
+
+// Framing is what a value begins with that has a schema registry's framing with ids of so many bytes, 0 for ShortID, and where it is asked for the
+// indexes of a message; nil: it has none.
+func Framing(value []byte, idBytes int, indexes bool) []byte {
+	_, rest, err := unframe(value, cmp.Or(idBytes, ShortID))
+	if err == nil && indexes {
+		_, rest, err = readIndexes(rest)
+	}
+	if err != nil {
+		return nil
+	}
+	return value[:len(value)-len(rest)]
 }
 
 // frame is what values of the schema begin with.
