@@ -227,6 +227,7 @@ func badEvents() (all []badEvent) {
 		badEvent{"\x0a\x01", []string{"type=placed-protobuf"}, "shop.v1.Order: $.customer: cannot parse"},
 		badEvent{"\x12\x00\x12\x03\x0a\x01\xff", []string{"type=placed-protobuf"}, "$.items[1].name: field shop.v1.Item.name contains invalid UTF-8"},
 		badEvent{"\x08\x01", []string{"type=placed-protobuf"}, "$.customer: field 1 has a value that does not fit string"},
+		badEvent{"\x00\x00\x00\x00\x05\x00\x0a\x01a", []string{"type=placed-protobuf"}, "as the framing of a schema registry does"},
 		badEvent{"\x22\x00", []string{"type=placed-protobuf"}, "$: unknown field 4"},
 		badEvent{"\x12\x02\x18\x01", []string{"type=placed-protobuf"}, "$.items[0]: unknown field 3"},
 		badEvent{"{}", []string{"zilla:service=shop.v1.Orders", "type=placed"}, "no zilla:correlation-id header"},

@@ -14,6 +14,9 @@ const (
 	LongID  = 8
 )
 
+// seemsFramed is why a value does not fit that is read without a framing: neither JSON nor protobuf begins so.
+const seemsFramed = "it begins with byte 0, as the framing of a schema registry does, and none is read here"
+
 // Schemas are those of a schema registry. Safe for concurrent use.
 type Schemas interface {
 	// Known reports whether Schema answers at once.

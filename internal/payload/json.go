@@ -98,6 +98,8 @@ func jsonError(value []byte, err error) *Error {
 	found := where.FindStringSubmatchIndex(reason)
 	lone, ends := loneSurrogate(value), strings.Contains(reason, "unexpected EOF")
 	switch {
+	case value[0] == 0:
+		return &Error{Reason: seemsFramed}
 	case marked(value):
 		return &Error{Reason: "it begins with a byte order mark, and JSON is UTF-8 without one"}
 	case lone >= 0 && (ends || strings.Contains(reason, "invalid escape code")):

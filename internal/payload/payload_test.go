@@ -119,6 +119,8 @@ func TestValuesThatDoNotFit(t *testing.T) {
 		{json, `{"gifts":{"":{"nam":1}}}`, `$.gifts[""].nam: unknown field "nam"`},
 		{json, "\xef\xbb\xbf{}", `it begins with a byte order mark, and JSON is UTF-8 without one`},
 		{json, "\xff\xfe{\x00}\x00", `it begins with a byte order mark, and JSON is UTF-8 without one`},
+		{json, "\x00\x00\x00\x00\x05{}", "it begins with byte 0, as the framing of a schema registry does, and none is read here"},
+		{bare, "\x00\x00\x00\x00\x05\x00\x0a\x01a", "it begins with byte 0, as the framing of a schema registry does, and none is read here"},
 		{json, "\xfd{}", "$: syntax error: invalid value \ufffd"},
 		{json, `{"id":"\\","items":[{"name":"\ud83d\ude00"},{"name":"a\ud83d"}]}`, `$.items[1].name: \ud83d is half a character: the other half has to follow`},
 		{json, `{"id":"\udE00 and more of it"}`, `$.id: \udE00 is half a character: the other half has to follow`},

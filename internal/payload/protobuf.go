@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"unicode/utf8"
@@ -23,6 +24,9 @@ func NewProtobuf(message protoreflect.MessageDescriptor, unknown UnknownFields) 
 func (p *Protobuf) Decode(_ context.Context, value []byte) ([]byte, error) {
 	m := dynamicpb.NewMessage(p.message)
 	if err := (proto.UnmarshalOptions{Resolver: p.types}).Unmarshal(value, m); err != nil {
+		if bytes.HasPrefix(value, []byte{0}) {
+			return nil, &Error{Reason: seemsFramed}
+		}
 		path, _ := brokenAt(value, p.message, 0)
 		return nil, &Error{Path: clipPath("$" + path), Reason: reasonOf(err)}
 	}
