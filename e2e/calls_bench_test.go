@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/e2e/realkafka"
+	"kafkagrpc/e2e/streams"
 )
 
 // Who answers the calls of a turn.
@@ -30,7 +31,16 @@ const (
 	floorName   = "floor"   // e2e/floor
 	programName = "program" // kafka-grpc as it is here
 	baseName    = "base"    // an older one
+
+	exactlyOnceName  = "exactly-once" // kafka-grpc with that guarantee
+	streamsName      = "streams"      // e2e/streams, as Kafka Streams is by default
+	quickStreamsName = "streams-10ms" // with ten times as many transactions
 )
+
+// transactional are those who answer in transactions. They are measured only where KAFKA_GRPC_BENCH_CASES is set, and selects them.
+var transactional = []string{exactlyOnceName, streamsName, quickStreamsName}
+
+func isStreams(who string) bool { return who == streamsName || who == quickStreamsName }
 
 // benchCase is a kind of load.
 type benchCase struct {
@@ -65,6 +75,13 @@ func (c benchCase) String() string {
 	return fmt.Sprintf("%s/%dp/%s/%d", over, c.partitions, c.size(), c.inFlight)
 }
 
+func (c benchCase) name(who string) string { return c.String() + "/" + who }
+
+// selected says whether somebody is to answer calls of this kind. Kafka Streams has no server in front.
+func (c benchCase) selected(by *regexp.Regexp, who string) bool {
+	return by.MatchString(c.name(who)) && !(c.north && isStreams(who))
+}
+
 func (c benchCase) size() string {
 	if c.message < 1<<10 {
 		return fmt.Sprintf("%dB", c.message)
@@ -88,7 +105,7 @@ func (c benchCase) payload() []byte {
 // warmed up, each turn with topics of its own that nothing of the others is on. The environment says what is measured:
 //
 //	KAFKA_GRPC_BENCH        how long a turn is measured, default 40s
-//	KAFKA_GRPC_BENCH_CASES  a regular expression for over/partitions/message/in flight/who, default usualCases
+//	KAFKA_GRPC_BENCH_CASES  a regular expression for over/partitions/message/in flight/who, default usualCases without transactional
 //	KAFKA_GRPC_BENCH_RUNS   turns of each, of whose figures the medians are shown, default 1
 //	KAFKA_GRPC_BENCH_BASE   another binary of the program, which takes turns with this one
 func BenchmarkCalls(b *testing.B) {
@@ -109,10 +126,21 @@ func BenchmarkCalls(b *testing.B) {
 	if os.Getenv("KAFKA_GRPC_BENCH_BASE") != "" {
 		all = append(all, baseName)
 	}
+	warm, transactions := []string{programName, floorName}, false
+	if os.Getenv("KAFKA_GRPC_BENCH_CASES") != "" {
+		all = append(all, transactional...)
+		for _, who := range transactional {
+			if slices.ContainsFunc(benchCases(), func(c benchCase) bool { return c.selected(selected, who) }) {
+				warm, transactions = append(warm, who), true
+				break // the others ask the same of the broker
+			}
+		}
+	}
 	w := newWorldOn(b, realkafka.Options{Lasting: true, Properties: map[string]string{"file.delete.delay.ms": "1000"}}, "-quiet")
-	w.warmUp(b, max(long/4, 5*time.Second))
+	w.warmUp(b, warm, max(long/4, 5*time.Second))
 
-	shown, turns := newTable(), 0
+	shown, turns := newTable(floorName), 0
+	beside := newTable(programName) // of those who answer in transactions
 	var readme strings.Builder
 	for _, c := range benchCases() {
 		measured := map[string][]figures{}
@@ -122,12 +150,11 @@ func BenchmarkCalls(b *testing.B) {
 				slices.Reverse(order) // whoever comes first may have it better
 			}
 			for _, who := range order {
-				name := c.String() + "/" + who
-				if !selected.MatchString(name) {
+				if !c.selected(selected, who) {
 					continue
 				}
 				turns++
-				b.Run(name, func(b *testing.B) {
+				b.Run(c.name(who), func(b *testing.B) {
 					f := w.turn(b, c, who, long)
 					f.report(b)
 					measured[who] = append(measured[who], f)
@@ -141,6 +168,9 @@ func BenchmarkCalls(b *testing.B) {
 		for _, who := range all {
 			if f, ok := medians[who]; ok {
 				shown.add(c.String(), who, f, medians[floorName])
+				if who == programName || slices.Contains(transactional, who) {
+					beside.add(c.String(), who, f, medians[programName])
+				}
 			}
 		}
 		if f, ok := medians[programName]; ok {
@@ -151,11 +181,14 @@ func BenchmarkCalls(b *testing.B) {
 		b.Fatalf("KAFKA_GRPC_BENCH_CASES=%s is nothing that there is, such as topics/8p/1KiB/2000/program", selected)
 	}
 	fmt.Printf("\nFor docs/performance.md, medians of %d turns of %s:\n\n%s\nFor the README:\n\n%s\n", runs, long, shown, &readme)
+	if transactions {
+		fmt.Printf("For docs/performance.md, beside transactions:\n\n%s\n", beside)
+	}
 }
 
 // warmUp uses the broker until it does not get cheaper any more: its JIT takes minutes, in which it costs four times as much. Few large
 // requests would leave cold what many small ones need.
-func (w *world) warmUp(b *testing.B, long time.Duration) {
+func (w *world) warmUp(b *testing.B, all []string, long time.Duration) {
 	const (
 		enough = 0.9 // of what it cost at best: above that it did not get cheaper
 		rounds = 12
@@ -163,12 +196,13 @@ func (w *world) warmUp(b *testing.B, long time.Duration) {
 	best := time.Duration(math.MaxInt64)
 	for n, same := 0, 0; n < rounds && same < 2 && !b.Failed(); n++ {
 		var cost time.Duration
-		for _, as := range []struct {
-			who      string
-			inFlight int
-		}{{programName, 2000}, {floorName, 50}} {
-			b.Run("warm-up/"+as.who, func(b *testing.B) {
-				f := w.turn(b, benchCase{partitions: 8, message: 1 << 10, inFlight: as.inFlight}, as.who, long)
+		for _, who := range all {
+			inFlight := 2000
+			if who == floorName {
+				inFlight = 50
+			}
+			b.Run("warm-up/"+who, func(b *testing.B) {
+				f := w.turn(b, benchCase{partitions: 8, message: 1 << 10, inFlight: inFlight}, who, long)
 				f.report(b)
 				cost += f.kafka
 			})
@@ -184,7 +218,8 @@ func (w *world) warmUp(b *testing.B, long time.Duration) {
 type turn struct {
 	*world
 	benchCase
-	prefix   string // of the names of everything that the turn has on Kafka
+	settle   time.Duration // calls are made for so long before they are measured
+	prefix   string        // of the names of everything that the turn has on Kafka
 	requests string
 	replies  string
 	table    string
@@ -192,7 +227,7 @@ type turn struct {
 
 func (w *world) turn(b *testing.B, c benchCase, who string, long time.Duration) figures {
 	b.Helper()
-	t := &turn{world: &world{t: b, kafka: w.kafka, echo: w.echo, addr: w.addr, dir: b.TempDir(), state: b.TempDir()}, benchCase: c}
+	t := &turn{world: &world{t: b, kafka: w.kafka, echo: w.echo, addr: w.addr, dir: b.TempDir(), state: b.TempDir()}, benchCase: c, settle: long / 8}
 	t.prefix = "bench-" + strings.ToLower(rand.Text()[:8])
 	t.requests, t.replies, t.table = t.prefix+"-requests", t.prefix+"-responses", t.prefix+strings.TrimPrefix(group, "example")+"-table"
 	if who == directName {
@@ -200,13 +235,16 @@ func (w *world) turn(b *testing.B, c benchCase, who string, long time.Duration) 
 	}
 	t.create(c.partitions, nil, t.requests, t.replies)
 	defer t.forget()
+	if isStreams(who) {
+		t.settle = 3 * long // the JIT compiler takes a third of what it costs before
+	}
 	p, address := t.begin(who, w.dir)
 	var calls load
 	if c.north {
 		calls = overGRPC(t.callers(address), c, c.most())
 	} else {
 		calls = overTopics(t.client(kgo.ConsumeTopics(t.replies), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Second),
-			kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(patience)), c, t.requests, t.replies)
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordDeliveryTimeout(patience)), c, t.requests, t.replies)
 	}
 	f := t.measure(long, calls, p)
 	p.signal(syscall.SIGTERM)
@@ -220,16 +258,22 @@ func (w *world) turn(b *testing.B, c benchCase, who string, long time.Duration) 
 func (t *turn) begin(who, seed string) (p *process, address string) {
 	t.t.Helper()
 	var c *exec.Cmd
-	if who == floorName {
+	switch {
+	case isStreams(who):
+		c = t.streams(who)
+	case who == floorName:
 		c = t.floor(t.prefix, t.requests, t.replies, t.table, t.partitions)
 		if t.north {
 			c.Args = append(c.Args, "-listen", "127.0.0.1:0")
 		}
-	} else {
+	default:
 		if err := os.CopyFS(t.dir, os.DirFS(seed)); err != nil {
 			t.t.Fatal(err)
 		}
 		t.rewrite("name: example\n", "name: "+t.prefix+"\n", requestTopic, t.requests, replyTopic, t.replies)
+		if who == exactlyOnceName {
+			t.rewrite(remoteOptions, remoteOptions+"      processing:\n        guarantee: exactly-once\n")
+		}
 		address = t.onFreePorts()
 		c = t.command("run", "-c", filepath.Join(t.dir, "zilla.yaml"), "--listen", "127.0.0.1", "--state-dir", t.state)
 		if who == baseName {
@@ -242,13 +286,34 @@ func (t *turn) begin(who, seed string) (p *process, address string) {
 		t.t.Fatal(err)
 	}
 	defer nowhere.Close()
-	c.Stdout = nowhere
+	if !isStreams(who) { // which writes none, but that it is ready
+		c.Stdout = nowhere
+	}
 	p = start(t.t, c)
-	ready := p.await("ready ")
+	ready := p.await("ready")
 	if who == floorName {
 		address = strings.TrimPrefix(ready, "ready ")
 	}
 	return p, address
+}
+
+// remoteOptions are those of the seed's processor, as far as they go.
+const remoteOptions = "    entry: north_kafka_cache_client\n    options:\n"
+
+func (t *turn) streams(who string) *exec.Cmd {
+	t.t.Helper()
+	streams.Need(t.t)
+	o := streams.Options{Brokers: strings.Join(t.kafka.Brokers(), ","), Application: t.prefix, Requests: t.requests, Replies: t.replies,
+		Target: t.addr, StateDir: t.state}
+	if who == quickStreamsName {
+		o.Commit = 10 * time.Millisecond
+	}
+	c, err := streams.Command(t.t.Context(), o)
+	if err != nil {
+		t.t.Fatal(err)
+	}
+	t.table = o.Changelog()
+	return c
 }
 
 func (t *turn) callers(address string) []caller {
@@ -260,7 +325,7 @@ func (t *turn) callers(address string) []caller {
 	return all
 }
 
-// measure makes the calls of a load, and measures when an eighth of the time has passed. p is nil where nobody but the service answers.
+// measure makes the calls of a load, and measures once it has settled. p is nil where nobody but the service answers.
 func (t *turn) measure(long time.Duration, calls load, p *process) (f figures) {
 	t.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -282,7 +347,7 @@ func (t *turn) measure(long time.Duration, calls load, p *process) (f figures) {
 			over = true
 		}
 	}
-	wait(long / 8)
+	wait(t.settle)
 	made.start()
 	before := t.spent(p)
 	wait(long)
@@ -339,13 +404,50 @@ func (t *turn) spent(p *process) (u usage) {
 // count checks that each request has two records of a reply, and a row.
 func (t *turn) count(requests int) {
 	t.t.Helper()
-	admin := kadm.NewClient(t.client())
-	if n := t.written(admin, t.replies); n != 2*int64(requests) {
+	if n := t.committed(t.replies); n != 2*requests {
 		t.t.Errorf("%d requests have %d records of replies", requests, n)
 	}
-	if n := t.written(admin, t.table); n < int64(requests) {
+	if n := t.written(kadm.NewClient(t.client()), t.table); n < int64(requests) {
 		t.t.Errorf("%d requests have %d rows", requests, n)
 	}
+}
+
+// committed is how many records of a topic are committed. Offsets do not tell: the ends of transactions have some, too.
+func (t *turn) committed(topic string) (n int) {
+	t.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ends, err := kadm.NewClient(t.client()).ListCommittedOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		t.t.Fatal(err)
+	}
+	left := map[int32]int64{} // ends of partitions that are not read yet
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset
+		}
+	})
+	client := t.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords())
+	defer client.Close()
+	for len(left) > 0 {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				n++
+			}
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+		})
+	}
+	return n
 }
 
 // forget deletes what the turn has on Kafka, which would be in the way of the next one.

@@ -55,23 +55,27 @@ func middle[T float64 | time.Duration](turns []figures, of func(figures) T) T {
 	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }
 
-// table is Markdown for docs/performance.md. Each row has the figures of who answered, and their ratio to those of the floor.
-type table struct{ rows [][]string }
+// table is Markdown for docs/performance.md. Each row has the figures of who answered, and their ratio to those of somebody.
+type table struct {
+	beside string // whom
+	rows   [][]string
+}
 
-func newTable() *table {
-	return &table{[][]string{
-		{"calls", "who", "req/s", "x floor", "p50 ms", "x floor", "p99 ms", "CPU us", "x floor", "Kafka's CPU us", "load's CPU us", "peak MiB"},
+func newTable(beside string) *table {
+	ratio := "x " + beside
+	return &table{beside, [][]string{
+		{"calls", "who", "req/s", ratio, "p50 ms", ratio, "p99 ms", "CPU us", ratio, "Kafka's CPU us", "load's CPU us", "peak MiB"},
 		{"---", "---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
 	}}
 }
 
-// add adds a row. The zero floor was not measured.
-func (t *table) add(calls, who string, f, floor figures) {
+// add adds a row. beside are the figures of whom the table has ratios to; zero: they were not measured.
+func (t *table) add(calls, who string, f, beside figures) {
 	ratio := func(of func(figures) float64) string {
-		if who == floorName || of(f) < 0 || of(floor) <= 0 {
+		if who == t.beside || of(f) < 0 || of(beside) <= 0 {
 			return ""
 		}
-		return fmt.Sprintf("%.2f", of(f)/of(floor))
+		return fmt.Sprintf("%.2f", of(f)/of(beside))
 	}
 	t.rows = append(t.rows, []string{
 		calls, who,
