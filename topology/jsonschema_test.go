@@ -76,7 +76,7 @@ var (
 	shaped = regexp.MustCompile("^[0-9:]+ .*(unknown (key|type|kind) `|is missing(; add it$|; known:)|must be (a mapping|a list|a single value),|" +
 		"is not supported|is empty|has no value|must be .*, not `)")
 	unshaped = regexp.MustCompile("must be host:port, such as|`max`, which is|must be one port|not `[$*]|must be the URL of|URL of a collector|" +
-		"must be another (header|metadata) name|must be the same for every call|must be a positive duration|path such as|trusts nobody|the name must be|not `\\.\\.`|the name of a metric")
+		"must be another (header|metadata) name|must be the same for every call|must be a positive duration|must be a duration from|path such as|trusts nobody|the name must be|not `\\.\\.`|the name of a metric")
 	// at is what a problem is about, and the binding that this is of.
 	at = regexp.MustCompile("`([a-z][^`]*)`(?: of (?:binding `([^`]+)`))?")
 	// steps are the keys and indices of a place.

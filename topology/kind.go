@@ -32,6 +32,7 @@ var kinds = map[string]kind{
 	"topic":    {readTopic, asItIs, word(&topicName{}, "")},                                                                                                                                                                                         // string
 	"code":     {readCode, func(v any) any { return codeName(v.(codes.Code)) }, codeShape()},                                                                                                                                                        // codes.Code
 	"duration": {readDuration, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                                           // time.Duration
+	"moment":   {readMoment, func(v any) any { return v.(time.Duration).String() }, written(aDuration)},                                                                                                                                             // time.Duration
 	"bound":    {readBound, func(v any) any { return boundText(v.(time.Duration)) }, written(aDuration + "|^none$")},                                                                                                                                // time.Duration, 0 for none
 	"patience": {readPatience, func(v any) any { return patienceText(v.(time.Duration)) }, written(aDuration + "|^never$")},                                                                                                                         // time.Duration, 0 for never
 	"pause":    {readPause, func(v any) any { return max(v.(time.Duration), 0).String() }, object{{"type", []string{"string", "integer"}}, {"minimum", 0}, {"maximum", 0}, {"pattern", orVariable(aDuration + "|^[+-]?0$")}}},                       // time.Duration, -1 for 0
@@ -158,6 +159,15 @@ func readDuration(value string) (any, string) {
 	v, err := time.ParseDuration(value)
 	if err != nil || v <= 0 {
 		return nil, "must be a positive duration with a unit, such as 500ms, 30s or 24h"
+	}
+	return v, ""
+}
+
+// readMoment reads a Go duration from 1 ms to 1 s.
+func readMoment(value string) (any, string) {
+	v, err := time.ParseDuration(value)
+	if err != nil || v < time.Millisecond || v > time.Second {
+		return nil, "must be a duration from 1ms to 1s, such as 100ms"
 	}
 	return v, ""
 }

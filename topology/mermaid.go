@@ -35,6 +35,9 @@ func (t *Topology) Mermaid() string {
 		if r.Processing.Ordered() {
 			name += ", order: " + r.Processing.Order
 		}
+		if r.Processing.ExactlyOnce() {
+			name += ", " + r.Processing.Guarantee
+		}
 		group := m.node(`["%s"]`, name)
 		for _, route := range r.Routes {
 			what := ""

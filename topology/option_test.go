@@ -76,7 +76,7 @@ func TestDeclaredOptions(t *testing.T) {
 	// A value of each kind that is no default, and how JSON shows it.
 	values := map[string][2]string{
 		"count": {"5", "5"}, "size": {"5KiB", "5120"}, "toggle": {"true", "true"}, "word": {"gzip", `"gzip"`}, "topic": {"other", `"other"`},
-		"code": {"[aborted]", `["aborted"]`}, "duration": {"70m", `"1h10m0s"`}, "bound": {"70m", `"1h10m0s"`}, "pause": {"70m", `"1h10m0s"`}, "patience": {"70m", `"1h10m0s"`},
+		"code": {"[aborted]", `["aborted"]`}, "duration": {"70m", `"1h10m0s"`}, "moment": {"70ms", `"70ms"`}, "bound": {"70m", `"1h10m0s"`}, "pause": {"70m", `"1h10m0s"`}, "patience": {"70m", `"1h10m0s"`},
 	}
 	// Options that have no effect alone, and what they need beside them.
 	needs := map[string]string{"max-connection-age-grace": "max-connection-age: 1h", "rate.per": "calls: 7", "rate.burst": "calls: 7"}

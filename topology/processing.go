@@ -25,6 +25,12 @@ type Processing struct {
 	// OrderKey or OrderPartition; "": calls are made side by side.
 	Order string `yaml:"order" is:"word" oneof:"none key partition" json:",omitempty" doc:"key: calls of one record key are made one after another; partition: those of a partition are; none is the default"`
 
+	// GuaranteeExactlyOnce; "": at least once.
+	Guarantee string `yaml:"guarantee" is:"word" oneof:"at-least-once exactly-once" json:",omitempty" doc:"exactly-once: what is written for requests, and their offsets, is committed in transactions of Kafka; at-least-once is the default"`
+	// What bounds such a transaction. Without one they have no effect.
+	TransactionMax      time.Duration `yaml:"transaction.max" is:"moment" default:"100ms" doc:"how long a transaction takes in what is written before it is committed"`
+	TransactionMaxBytes int           `yaml:"transaction.max-bytes" is:"size" default:"16MiB" doc:"bytes of the records of a transaction"`
+
 	// Attempts that end with one of RetryCodes are made again, and no result with one becomes final.
 	RetryCodes      []codes.Code  `yaml:"retry.codes" is:"code" default:"unavailable" doc:"attempts that end with one of these are made again"`
 	RetryInitial    time.Duration `yaml:"retry.initial" is:"duration" default:"50ms" doc:"longest pause after the first attempt, which doubles up to max"`
@@ -49,12 +55,20 @@ const (
 // Ordered reports whether there is an order of calls. What comes in a partition is handled and kept there then, whatever its key.
 func (p Processing) Ordered() bool { return p.Order != "" }
 
+// GuaranteeExactlyOnce lets all that is written for requests, and their offsets, be committed in transactions.
+const GuaranteeExactlyOnce = "exactly-once"
+
+// ExactlyOnce reports whether that is the guarantee.
+func (p Processing) ExactlyOnce() bool { return p.Guarantee == GuaranteeExactlyOnce }
+
 // What counts where a Processing says 0.
 var (
 	DefaultMaxInFlight           = withDefaults(Processing{}).MaxInFlight
 	DefaultMaxInFlightBytes      = withDefaults(Processing{}).MaxInFlightBytes
 	DefaultMaxInFlightTotal      = withDefaults(Processing{}).MaxInFlightTotal
 	DefaultMaxInFlightTotalBytes = withDefaults(Processing{}).MaxInFlightTotalBytes
+	DefaultTransactionMax        = withDefaults(Processing{}).TransactionMax
+	DefaultTransactionMaxBytes   = withDefaults(Processing{}).TransactionMaxBytes
 )
 
 // processing is what the options of a kafka-grpc binding say, whose consumer group is given.
@@ -63,6 +77,14 @@ func (c *compiler) processing(given *Processing, group string) Processing {
 	p.DeadLetter = cmp.Or(p.DeadLetter, group+"-dead-letters")
 	if p.Order == "none" {
 		p.Order = ""
+	}
+	if !p.ExactlyOnce() {
+		p.Guarantee = ""
+		for _, t := range []text{c.texts[&given.TransactionMax], c.texts[&given.TransactionMaxBytes]} {
+			if t.given {
+				c.report.warn(t.position, "%s has no effect without `options.processing.guarantee: exactly-once`", t.place)
+			}
+		}
 	}
 	p.RetryCodes = distinct(p.RetryCodes, func(code codes.Code) codes.Code { return code })
 	switch initial, most := c.texts[&given.RetryInitial], c.texts[&given.RetryMax]; {

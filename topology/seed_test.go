@@ -82,6 +82,7 @@ func TestSeedMeansWhatItSays(t *testing.T) {
 			Timeout: 30 * time.Second, StreamIdle: 5 * time.Minute, Drain: 10 * time.Second,
 			RetryCodes: []codes.Code{codes.Unavailable}, DeadLetter: "example-west_kafka_grpc_remote_server-dead-letters",
 			RetryInitial: 50 * time.Millisecond, RetryMax: 10 * time.Second, RetryMaxElapsed: 10 * time.Minute, RetryParkAfter: time.Minute,
+			TransactionMax: 100 * time.Millisecond, TransactionMaxBytes: 16 << 20,
 			BreakerFailures: 20, BreakerOpen: 5 * time.Second,
 		},
 		Expiry: 24 * time.Hour, MaxResult: 900 * 1024,

@@ -129,6 +129,9 @@ func (r Remote) rows() [][]string {
 	if r.Processing.Ordered() {
 		rows = append(rows, []string{"order", r.Processing.Order})
 	}
+	if r.Processing.ExactlyOnce() {
+		rows = append(rows, []string{"guarantee", r.Processing.Guarantee})
+	}
 	for _, route := range r.Routes {
 		rows = append(rows, []string{"target", fmt.Sprintf("%s%s%s %s -> %s%s", route.Topic, route.conditions(), route.Event.text(route.ReplyTo), methods(route.Methods), route.Target, route.Target.paceText())})
 	}

@@ -55,7 +55,7 @@ func NewBinding(c Config) (*Binding, error) {
 	first(c.Paces)
 	// Whoever looks there in place of rules is to notice at once.
 	b.config.Remote.Routes, b.config.Remote.Expiry, b.config.Remote.MaxResult, b.config.Methods, b.config.Paces = nil, 0, 0, nil, nil
-	b.config.Remote.Processing = topology.Processing{DeadLetter: c.Remote.Processing.DeadLetter, Order: c.Remote.Processing.Order}
+	b.config.Remote.Processing = topology.Processing{DeadLetter: c.Remote.Processing.DeadLetter, Order: c.Remote.Processing.Order, Guarantee: c.Remote.Processing.Guarantee}
 	return b, nil
 }
 
