@@ -83,6 +83,8 @@ type Processor struct {
 	limits   *kafka.Limits // of the topics that are written
 	retrying retrying      // calls of rows that wait
 
+	version2 bool // with exactly-once: brokers give each transaction an epoch of its own
+
 	// Set by prepare, before the callbacks run.
 	inputs     []string     // the request topics that can be used
 	partitions atomic.Int32 // of the group: those of its table
@@ -107,7 +109,8 @@ type Processor struct {
 // ErrNotReady is returned while the table is not recovered, or not running.
 var ErrNotReady = errors.New("the processor is not ready: its partitions are not assigned or not recovered yet")
 
-// New checks the topics of the binding, creates the group's own, and returns a processor that does nothing before Run.
+// New checks the topics of the binding, creates the group's own, and returns a processor that does nothing before Run. With exactly-once it also asks
+// whether Kafka can do that.
 func New(ctx context.Context, c Config) (*Processor, error) {
 	if c.SweepInterval <= 0 {
 		c.SweepInterval = min(max(c.Remote.Expiry/sweepsPerExpiry, minSweep), maxSweep)
@@ -155,7 +158,17 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	if err := p.prepare(ctx, false); err != nil {
 		return nil, err
 	}
+	if c.Remote.Processing.ExactlyOnce() {
+		if p.version2, err = p.cluster.CanTransact(ctx, p.transactionalID()); err != nil {
+			return nil, err
+		}
+	}
 	return p, nil
+}
+
+// transactionalID is that of this instance, which is the same after a restart: so it ends what it has left open.
+func (p *Processor) transactionalID() string {
+	return p.config.Remote.Group + "-" + p.config.InstanceID
 }
 
 // prepare checks and creates topics, and learns their limits. At the start a topic that cannot be used is an error; again,

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"kafkagrpc/grpcout"
 	"kafkagrpc/internal/statedir"
 	"kafkagrpc/processor"
@@ -88,6 +91,26 @@ func TestNotReadyBeforeItRuns(t *testing.T) {
 	defer cancel()
 	if err := p.WaitReady(ctx); err == nil {
 		t.Error("ready before it runs")
+	}
+}
+
+// With exactly-once an instance asks at the start for transactions, with the id that it keeps.
+func TestExactlyOnceNeedsTransactions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, func(r *topology.Remote) { r.Processing.Guarantee = topology.GuaranteeExactlyOnce })
+	if _, err := b.new(t, 0); err != nil {
+		t.Error(err)
+	}
+	b.kafka.Cluster().ControlKey(int16(kmsg.InitProducerID), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		if id := r.(*kmsg.InitProducerIDRequest).TransactionalID; id == nil || !strings.HasPrefix(*id, b.remote.Group+"-") || len(*id) == len(b.remote.Group)+1 {
+			t.Errorf("the id is %v", id)
+		}
+		answer := r.ResponseKind().(*kmsg.InitProducerIDResponse)
+		answer.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		return answer, nil, true
+	})
+	if _, err := b.new(t, 0); err == nil || !strings.Contains(err.Error(), "grant it Describe and Write on TransactionalId "+b.remote.Group+"-") {
+		t.Errorf("got %v", err)
 	}
 }
 

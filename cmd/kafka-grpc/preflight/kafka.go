@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +14,7 @@ import (
 )
 
 // cluster tries the brokers of a cluster, and its topics where one of them answers.
-func cluster(t *topology.Topology, c *topology.Cluster) []Finding {
+func cluster(ctx context.Context, t *topology.Topology, c *topology.Cluster) []Finding {
 	var all []Finding
 	k := kafka.ClusterOf(c, "kafka-grpc-check")
 	answered := false
@@ -40,7 +41,22 @@ func cluster(t *topology.Topology, c *topology.Cluster) []Finding {
 	if err != nil {
 		topics = append(topics, Finding{"topic", "all of " + c.Binding, Failed, err.Error()})
 	}
-	return append(all, topics...)
+	return slices.Concat(all, topics, transactions(ctx, t, c, k))
+}
+
+// transactions tries whether remotes that need them can have them, with an id that no instance has: who has one that is tried loses it.
+func transactions(ctx context.Context, t *topology.Topology, c *topology.Cluster, k kafka.Cluster) (all []Finding) {
+	for _, r := range t.Remotes {
+		if r.Cluster != c || !r.Processing.ExactlyOnce() {
+			continue
+		}
+		f := Finding{"transactions", "of " + r.Binding, OK, "can be had"}
+		if _, err := k.CanTransact(ctx, r.Group+"-check"); err != nil {
+			f.Result, f.Detail = Failed, err.Error()
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // unreadable are the topics that calls read and this client may not.

@@ -26,7 +26,7 @@ const (
 
 // Finding is the result of one trial.
 type Finding struct {
-	What   string `json:"what"` // certificate, broker, topic, limit, registry, schema, guard or target
+	What   string `json:"what"` // certificate, broker, topic, limit, transactions, registry, schema, guard or target
 	Name   string `json:"name"`
 	Result Level  `json:"result"`
 	Detail string `json:"detail"`
@@ -35,13 +35,13 @@ type Finding struct {
 // renewalTime is how many days before its end a certificate is a warning: those that are renewed by machines have been by then.
 const renewalTime = 14 * 24 * time.Hour
 
-// Run tries all of a topology. The findings are in a fixed order: certificates, then brokers and topics of each cluster, then
+// Run tries all of a topology. The findings are in a fixed order: certificates, then brokers, topics and transactions of each cluster, then
 // schema registries, then guards, then targets.
 func Run(ctx context.Context, t *topology.Topology) []Finding {
 	var all []Finding
 	all = append(all, ownCertificates(t)...)
 	for _, c := range t.Clusters() {
-		all = append(all, cluster(t, c)...)
+		all = append(all, cluster(ctx, t, c)...)
 	}
 	all = append(all, registries(ctx, t)...)
 	all = append(all, guards(ctx, t)...)

@@ -10,10 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -270,6 +273,32 @@ func TestRequestsThatOutliveTheirResults(t *testing.T) {
 			}
 			expect(t, w.run(t)[2:3], [3]string{"topic", level, cmp.Or(test.want, "requests: 3 partitions")})
 		})
+	}
+}
+
+// Exactly once needs transactions, which brokers may lack.
+func TestTransactions(t *testing.T) {
+	t.Parallel()
+	authority := pkitest.NewAuthority(t, "authority")
+	w := newWorld(t, authority, authority.Issue(t, "server.example"), time.Now().Add(100*24*time.Hour), "requests", "replies")
+	w.topology.Remotes[0].Processing.Guarantee = topology.GuaranteeExactlyOnce
+	ids := make(chan string, 2)
+	var refused atomic.Bool
+	w.cluster.ControlKey(int16(kmsg.InitProducerID), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		ids <- *r.(*kmsg.InitProducerIDRequest).TransactionalID
+		if !refused.Load() {
+			return nil, nil, false
+		}
+		answer := r.ResponseKind().(*kmsg.InitProducerIDResponse)
+		answer.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		return answer, nil, true
+	})
+	expect(t, w.run(t)[7:], [3]string{"transactions", "ok", "of remote0: can be had"}, [3]string{"target", "ok", ""})
+	refused.Store(true)
+	expect(t, w.run(t)[7:], [3]string{"transactions", "FAILED", "of remote0: transactions of id x-remote0-check"}, [3]string{"target", "ok", ""})
+	if first, second := <-ids, <-ids; first != "x-remote0-check" || second != first {
+		t.Errorf("tried %s and %s", first, second)
 	}
 }
 
