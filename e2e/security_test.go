@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,8 +115,8 @@ func (w *secureWorld) addUser(user, word string) {
 	}
 }
 
-// permit gives a user what docs/security.md says that a group needs, and no more.
-func (w *secureWorld) permit(user, group string) {
+// permit gives a user what docs/security.md says that a group needs of resources of some kinds, and no more.
+func (w *secureWorld) permit(user, group string, kinds ...string) {
 	w.t.Helper()
 	page, err := os.ReadFile("../docs/security.md")
 	if err != nil {
@@ -132,6 +133,9 @@ func (w *secureWorld) permit(user, group string) {
 	admin := kadm.NewClient(w.client())
 	for _, row := range rows[2:] { // below the head
 		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		if !slices.Contains(kinds, cells[0]) {
+			continue
+		}
 		var names []string
 		for name := range strings.SplitSeq(cells[1], ", ") {
 			name = strings.NewReplacer("request topics", requestTopic, "reply topics", replyTopic, "`", "", "<group>", group).Replace(name)
@@ -143,6 +147,9 @@ func (w *secureWorld) permit(user, group string) {
 			acls = acls.Topics(names...)
 		case "group":
 			acls = acls.Groups(names...)
+		case "transactional id":
+			prefix, _ := strings.CutSuffix(names[0], "*")
+			acls = acls.TransactionalIDs(prefix).ResourcePatternType(kadm.ACLPatternPrefixed)
 		default:
 			w.t.Fatalf("a permission of an unknown kind: %s", row)
 		}
@@ -256,7 +263,7 @@ func TestSecureKafka(t *testing.T) {
 
 	t.Run("least permissions", func(t *testing.T) {
 		w.addUser("app", "right-word")
-		w.permit("app", "least-west_kafka_grpc_remote_server")
+		w.permit("app", "least-west_kafka_grpc_remote_server", "topic", "group")
 		w.configure("least", saslOptions("scram-sha-256", "app", "right-word"), trustOption, "client.p12")
 		p := start(t, w.secured("scram", "run", "--listen", "127.0.0.1", "--state-dir", t.TempDir()))
 		p.await("ready ")
@@ -270,6 +277,39 @@ func TestSecureKafka(t *testing.T) {
 		}
 		if strings.Contains(p.output(), "not authorized") {
 			t.Errorf("something is not permitted:\n%s", p.output())
+		}
+	})
+
+	t.Run("exactly once", func(t *testing.T) {
+		const group = "once-west_kafka_grpc_remote_server"
+		w.addUser("once", "right-word")
+		w.permit("once", group, "topic", "group")
+		w.configure("once", saslOptions("scram-sha-256", "once", "right-word"), trustOption, "client.p12")
+		const options = "\n    options:\n      acks: leader_only\n"
+		w.rewrite(options, options+"      processing: {guarantee: exactly-once}\n")
+		state := t.TempDir()
+		run := func() *exec.Cmd { return w.secured("scram", "run", "--listen", "127.0.0.1", "--state-dir", state) }
+		want := "grant it Describe and Write on TransactionalId " + group + "-"
+		if out, errs, code := output(t, run()); code != 1 || !strings.Contains(lastLine(errs), want) {
+			t.Errorf("without the permission: exit code %d, want 1 with %q in\n%s%s", code, want, out, errs)
+		}
+		tried, errs, code := output(t, w.secured("scram", "check", "--connect"))
+		if code != 1 || !strings.Contains(tried, want+"check") {
+			t.Errorf("check --connect without the permission: exit code %d, want 1 with %q in\n%s%s", code, want, tried, errs)
+		}
+		w.permit("once", group, "transactional id")
+		if tried, errs, code = output(t, w.secured("scram", "check", "--connect")); code != 0 || !strings.Contains(tried, "can be had") {
+			t.Errorf("check --connect: exit code %d: %s%s", code, tried, errs)
+		}
+		p := start(t, run())
+		p.await("ready ")
+		out, errs, code := w.grpcurl(plainAddress, "-plaintext", "-H", "idempotency-key: once", "-d", `{"message":"hi"}`)
+		if code != 0 || !strings.Contains(out, `"hi"`) {
+			t.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+		p.signal(os.Interrupt)
+		if code := p.wait(); code != 0 {
+			t.Errorf("exit code %d", code)
 		}
 	})
 
