@@ -27,7 +27,8 @@ func newCheckCommand(env func(string) (string, bool)) *cobra.Command {
 If the file has errors, prints all of them, each with file:line:column; the exit code is then 1.
 
 Without --connect it opens no connections, so that protos of schema registries are left out. With --connect it tries every broker, topic, service and certificate, and prints a table of
-what works and how long the certificates are valid. It creates and changes nothing. The exit code is 1 if something failed.`,
+what works and how long the certificates are valid. It creates and changes nothing; with guarantee: exactly-once it has Kafka
+note a transactional id, GROUP-check. The exit code is 1 if something failed.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if connect {

@@ -1,5 +1,5 @@
 // Package preflight tries everything that a topology connects to, before anything runs: brokers, topics, schema registries,
-// services and certificates. It changes nothing and starts nothing.
+// services and certificates. It changes nothing and starts nothing, but that Kafka notes a transactional id for each remote with exactly-once.
 //
 // It knows nothing of how findings are shown.
 package preflight
