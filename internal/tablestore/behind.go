@@ -36,34 +36,61 @@ func (s *Store) Delete(key string) error { return s.put(key, nil) }
 func (s *Store) put(key string, value []byte) error {
 	s.mem.Lock()
 	defer s.mem.Unlock()
+	if err := s.awaitRoom(); err != nil {
+		return err
+	}
+	s.take(key, value)
+	return nil
+}
+
+// awaitRoom waits until the store may take a row; an error is why it takes none. The caller holds mem.
+func (s *Store) awaitRoom() error {
 	for s.bytes >= maxDirty && s.failure == nil && !s.shut {
 		s.room.Wait()
 	}
-	if err := s.refusal(); err != nil {
-		return err
-	}
+	return s.refusal()
+}
+
+// take lets a row, or its removal, wait for the writer. The caller holds mem.
+func (s *Store) take(key string, value []byte) {
 	s.rows[key] = value
 	s.bytes += len(key) + len(value) + rowBytes
 	signal(s.dirty)
 	if s.bytes >= gatherBytes {
 		signal(s.full)
 	}
-	return nil
+}
+
+// Confirm notes that the changelog has the row of a key, which was set, or its removal where row is nil, at offset; one below 0 is not known. It
+// never waits for a file.
+func (s *Store) Confirm(_ string, _ []byte, offset int64) error {
+	if offset < 0 {
+		return nil
+	}
+	return s.SetOffset(offset)
 }
 
 // SetOffset notes that the store was given the changelog up to the record at offset. It never waits for a file.
 func (s *Store) SetOffset(offset int64) error {
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	if err := s.refusal(); err != nil || s.failure != nil {
+	if err := s.refusal(); err != nil {
 		return err
+	}
+	s.reach(offset)
+	return nil
+}
+
+// reach notes the offset of what was taken, unless the store has failed: its offset is that of the rows on the disk. The caller holds mem.
+func (s *Store) reach(offset int64) {
+	if s.failure != nil {
+		return
 	}
 	if !s.IsRecovered() {
 		s.read.Add(1)
 	}
 	s.next.Store(offset + 1)
 	signal(s.dirty)
-	return nil
 }
 
 // GetOffset is the offset that was set last, or def where there is none. One that has failed has that of the rows that are on the disk.

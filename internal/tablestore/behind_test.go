@@ -321,6 +321,19 @@ func TestRowIsWrittenByItself(t *testing.T) {
 	})
 }
 
+// A store that has its rows already notes their offsets, as far as the broker tells them.
+func TestConfirmOfRowsThatTheStoreHas(t *testing.T) {
+	t.Parallel()
+	s := open(t, stores(t, t.TempDir()))
+	check(t, s.Set("a", []byte("2")), s.Confirm("a", []byte("1"), 5), s.Confirm("a", []byte("2"), -1))
+	row, err := s.Get("a")
+	at, errAt := s.GetOffset(-1)
+	if check(t, err, errAt); string(row) != "2" || at != 5 {
+		t.Errorf("row %q, offset %d", row, at)
+	}
+	check(t, s.Close())
+}
+
 // What cannot be written at the end is an error, and the offset stays before it.
 func TestCloseOnAFullDisk(t *testing.T) {
 	t.Parallel()

@@ -14,12 +14,14 @@ import (
 	"kafkagrpc/processor/rowpb"
 )
 
-// Rows is the local copy of the table's partition.
+// Rows is the local copy of the table's partition. It is used by the goroutine of the partition alone, but for Confirm.
 type Rows interface {
 	Get(key string) ([]byte, error) // nil where there is no row
 	Set(key string, row []byte) error
 	Delete(key string) error
-	SetOffset(offset int64) error // up to which the copy has the changelog
+	// Confirm says that the changelog has what became of a key, a row or nil, at an offset, or at one that is not known: below 0. Each change is
+	// confirmed, in their order. It does not wait, and is safe for concurrent use.
+	Confirm(key string, row []byte, offset int64) error
 
 	// Ends are the keys of the first and the last row in a lane of those that wait, and the place of the last; ok is false where there are none.
 	Ends(lane string) (first, last string, place int64, ok bool, err error)
@@ -134,14 +136,14 @@ func (t *turn) deleteRow(key string) {
 	t.change(key, nil)
 }
 
-// change writes a change of a row into the changelog. The local copy has it already; its offset follows the acknowledgement.
+// change writes a change of a row into the changelog. The local copy has it already, and is told when it is acknowledged.
 func (t *turn) change(key string, value []byte) {
 	var r outbox.Record
 	r.Topic, r.Key, r.Value, r.Pin = t.config.Remote.Table, []byte(key), value, t.home
 	t.unacked.Add(1)
 	t.outbox.Send(r, func(offset int64, err error) {
-		if err == nil && offset >= 0 { // the broker may not tell it
-			err = t.rows.SetOffset(offset)
+		if err == nil {
+			err = t.rows.Confirm(key, value, offset)
 		}
 		t.answered(err)
 	})

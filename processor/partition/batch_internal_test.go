@@ -81,10 +81,10 @@ type fakeRows map[string][]byte
 func (fakeRows) Ends(string) (string, string, int64, bool, error) { return "", "", 0, false, nil }
 func (fakeRows) Count(string) int64                               { return 0 }
 
-func (r fakeRows) Get(key string) ([]byte, error)   { return r[key], nil }
-func (r fakeRows) Set(key string, row []byte) error { r[key] = row; return nil }
-func (r fakeRows) Delete(key string) error          { delete(r, key); return nil }
-func (r fakeRows) SetOffset(int64) error            { return nil }
+func (r fakeRows) Get(key string) ([]byte, error)      { return r[key], nil }
+func (r fakeRows) Set(key string, row []byte) error    { r[key] = row; return nil }
+func (r fakeRows) Delete(key string) error             { delete(r, key); return nil }
+func (r fakeRows) Confirm(string, []byte, int64) error { return nil }
 
 func TestHandleABatch(t *testing.T) {
 	t.Parallel()
