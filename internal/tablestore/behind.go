@@ -16,7 +16,7 @@ const (
 	gatherTime = 5 * time.Millisecond
 	// gatherBytes of rows are written at once.
 	gatherBytes = 32 << 10
-	// maxDirty is how many bytes of rows wait at most, and as many may be on their way to LevelDB: then Set waits.
+	// maxDirty is how many bytes of rows wait at most, and as many may be on their way to LevelDB: then Set waits. Only rows that were held go above it.
 	maxDirty = 128 << 10
 	// rowBytes is what a row counts beside its key and value.
 	rowBytes = 128

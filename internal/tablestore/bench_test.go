@@ -15,13 +15,16 @@ import (
 
 // BenchmarkCalls is what calls do to the stores of their partitions: each asks for a key that is not there, sets its row, and sets
 // the offset of that.
-func BenchmarkCalls(b *testing.B) { benchmarkRows(b, true) }
+func BenchmarkCalls(b *testing.B) { benchmarkRows(b, true, 0) }
+
+// BenchmarkCallsInTransactions is the same where rows are held until 100 of them are confirmed.
+func BenchmarkCallsInTransactions(b *testing.B) { benchmarkRows(b, true, 100) }
 
 // BenchmarkRecovery is what the recovery of a table does to its stores: it sets rows and their offsets.
-func BenchmarkRecovery(b *testing.B) { benchmarkRows(b, false) }
+func BenchmarkRecovery(b *testing.B) { benchmarkRows(b, false, 0) }
 
 // benchmarkRows reports the CPU time of the process, with that of compactions, as cpu-us/op.
-func benchmarkRows(b *testing.B, calls bool) {
+func benchmarkRows(b *testing.B, calls bool, held int) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("stores=%d", n), func(b *testing.B) {
 			row := random(250)
@@ -39,16 +42,32 @@ func benchmarkRows(b *testing.B, calls bool) {
 					if err == nil && calls {
 						err = s.MarkRecovered()
 					}
+					h, waits := s.Held(), make([]string, 0, held)
+					get := s.Get
+					if held > 0 {
+						get = h.Get
+					}
 					dice := rand.New(rand.NewPCG(1, uint64(partition)))
 					for offset := 0; offset*n+partition < b.N && err == nil; offset++ {
 						key := fmt.Sprintf("%016x-%016x", dice.Uint64(), dice.Uint64())
 						if calls {
 							var found []byte
-							if found, err = s.Get(key); found != nil {
+							if found, err = get(key); found != nil {
 								b.Errorf("key %s is there", key)
 							}
 						}
-						err = errors.Join(err, s.Set(key, row), s.SetOffset(int64(offset)))
+						if held == 0 {
+							err = errors.Join(err, s.Set(key, row), s.SetOffset(int64(offset)))
+							continue
+						}
+						err = errors.Join(err, h.Set(key, row))
+						if waits = append(waits, key); len(waits) < held {
+							continue
+						}
+						for n, key := range waits {
+							err = errors.Join(err, h.Confirm(key, row, int64(offset-held+1+n)))
+						}
+						waits = waits[:0]
 					}
 					if err := errors.Join(err, s.Close()); err != nil {
 						b.Error(err)

@@ -2,6 +2,7 @@ package tablestore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"maps"
@@ -181,18 +182,42 @@ func (s *Store) Marked(lane string, visit func(at int64, key []byte, size int) b
 // Ends are the keys of the first and the last row that are marked in a lane, and the number of the last; ok is false where there are none. Only the owner of the
 // partition calls it.
 func (s *Store) Ends(lane string) (first, last string, at int64, ok bool, err error) {
+	from, to, ok, err := s.ends(lane, func([]byte) bool { return false })
+	return from.key, to.key, to.at, ok, err
+}
+
+// place is that of a mark in its lane.
+type place struct {
+	at  int64
+	key string
+}
+
+func (p place) compare(with place) int {
+	return cmp.Or(cmp.Compare(p.at, with.at), strings.Compare(p.key, with.key))
+}
+
+// ends are the first and the last place in a lane but for those of the keys that are left out; ok is false where there are none.
+func (s *Store) ends(lane string, out func(key []byte) bool) (first, last place, ok bool, err error) {
 	prefix := lanePrefix(lane)
 	marks := s.iterate(util.BytesPrefix(prefix))
 	defer marks.Release()
-	if !marks.First() {
-		return "", "", 0, false, s.note(marks.Error())
+	key := func() []byte { return marks.Key()[len(prefix)+8:] }
+	here := func() place {
+		return place{int64(binary.BigEndian.Uint64(marks.Key()[len(prefix):])), string(key())}
 	}
-	first = string(marks.Key()[len(prefix)+8:])
-	if marks.Last() {
-		rest := marks.Key()[len(prefix):]
-		last, at = string(rest[8:]), int64(binary.BigEndian.Uint64(rest))
+	for ok = marks.First(); ok && out(key()); {
+		ok = marks.Next()
 	}
-	return first, last, at, true, s.note(marks.Error())
+	if ok {
+		first = here()
+		for ok = marks.Last(); ok && out(key()); {
+			ok = marks.Prev()
+		}
+	}
+	if ok {
+		last = here()
+	}
+	return first, last, ok, s.note(marks.Error())
 }
 
 // Firsts visits the key of the first row of each lane that begins with something, until visit answers false. As Each it is for what tends the store.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"kafkagrpc/internal/tablestore"
 )
@@ -37,7 +38,7 @@ func stores(t *testing.T, dir string) tablestore.Stores {
 	}
 }
 
-func open(t *testing.T, b tablestore.Stores) *tablestore.Store {
+func open(t rapid.TB, b tablestore.Stores) *tablestore.Store {
 	t.Helper()
 	s, err := b.Open(topic, partition)
 	if err != nil {
@@ -46,7 +47,7 @@ func open(t *testing.T, b tablestore.Stores) *tablestore.Store {
 	return s
 }
 
-func check(t *testing.T, errs ...error) {
+func check(t rapid.TB, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
