@@ -226,6 +226,9 @@ func (c *claim) add(m *sarama.ConsumerMessage) bool {
 	c.records++
 	c.bytes += bytes
 	c.window.push(m.Offset)
+	if d.rested {
+		c.window.rest(m.Offset) // it does already, and those that followed it are finished
+	}
 	c.next = m.Offset + 1
 	return true
 }

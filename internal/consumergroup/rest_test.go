@@ -136,6 +136,37 @@ func TestWhatASessionHasNotReadIsStillKnown(t *testing.T) {
 	})
 }
 
+// It rests already when it is read: a session that ends before its handler came to it makes it no other record.
+func TestRestingRecordThatIsNotHandledYetRests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var m memory
+		r := newRig(m.options()).consume(t)
+		s := r.resume(0, 4)
+		all := r.take(4)
+		open := all[1].Await()
+		open.Rest()
+		all[2].Follow(open)
+		all[1].mark()
+		all[2].mark()
+		m.crash(s)
+		for _, last := range []bool{false, true} {
+			s = r.resume(0, 4)
+			offsets, all := r.delivered()
+			want := []int64{0, 1, 3}
+			if last {
+				want = want[:2]
+			}
+			if !slices.Equal(offsets, want) || !slices.Equal(rests(all), []int64{1}) {
+				t.Fatalf("delivered %d, resting %d, want %d, and 1 rests", offsets, rests(all), want)
+			}
+			if !last {
+				all[2].mark()
+			}
+			m.crash(s)
+		}
+	})
+}
+
 // Nothing is in flight for a record that waits for others: the end of its session does not wait for it, nor do the bounds.
 func TestDrainDoesNotWaitForRecordsThatWaitForOthers(t *testing.T) {
 	for name, rest := range map[string]bool{"waiting": false, "resting": true} {
