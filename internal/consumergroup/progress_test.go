@@ -1,6 +1,7 @@
 package consumergroup
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,54 @@ func TestProgressIsReadAsItWasWritten(t *testing.T) {
 	})
 }
 
+// With transactions nothing is left out, whatever is finished and rests in the span that a claim reads.
+func TestProgressWithinTheSpanIsComplete(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		base := rapid.Int64Range(0, syntheticOffsets-maxSpan).Draw(t, "base")
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		finished, resting := rapid.IntRange(0, 100).Draw(t, "percent finished"), rapid.IntRange(0, 100).Draw(t, "percent resting")
+		want := make([]byte, rapid.SampledFrom([]int64{1, 4, 5, 6, 1000, maxSpan - 1, maxSpan}).Draw(t, "span"))
+		var runs []run
+		for i := range want {
+			at := base + int64(i)
+			switch n := random.IntN(200); {
+			case n < finished:
+				want[i] = digitFinished
+				if n := len(runs); n > 0 && runs[n-1].to == at && want[i-1] == digitFinished {
+					runs[n-1].to++
+				} else {
+					runs = append(runs, run{at, at + 1})
+				}
+			case n >= 200-resting:
+				want[i] = digitResting
+				runs = append(runs, run{at, at})
+			}
+		}
+		text := encodeAll(base, runs)
+		if len(text) > maxProgress {
+			t.Fatalf("%d characters", len(text))
+		}
+		got, err := decodeProgress(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, runs) {
+			t.Fatalf("read %v, want %v", got, runs)
+		}
+	})
+}
+
+// Runs that are longer than the span, of a session without transactions, remain such a text.
+func TestProgressBeyondTheSpanIsOfRuns(t *testing.T) {
+	t.Parallel()
+	want := []run{{1001, 1002}, {1005, 1005}, {2000, 1000 + 2*maxSpan}}
+	text := encodeAll(1000, want)
+	if got, err := decodeProgress(text); err != nil || !slices.Equal(got, want) || text != encodeProgress(1000, want) {
+		t.Errorf("%q is read as %v, %v", text, got, err)
+	}
+}
+
 func TestContainsIsThatOfAList(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -60,9 +109,17 @@ func TestContainsIsThatOfAList(t *testing.T) {
 func TestProgressThatIsNotOurs(t *testing.T) {
 	t.Parallel()
 	text := encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}})
+	digits := encodeDigits(1000, []run{{1001, 1005}, {1006, 1006}, {1007, 1060}, {1065, 1070}})
+	if runs, err := decodeProgress(digits); len(runs) != 4 || err != nil {
+		t.Fatalf("read as %v, %v", runs, err)
+	}
 	tests := []struct{ name, text string }{
 		{"of somebody else", "consumed by batch 17"},
-		{"of a later version", strings.Replace(text, "/1:", "/3:", 1)},
+		{"of a later version", strings.Replace(text, "/1:", "/4:", 1)},
+		{"of another kind", strings.Replace(text, "/1:", "/3:", 1)},
+		{"of runs, and is of digits", strings.Replace(digits, "/3:", "/1:", 1)},
+		{"digits, cut off", digits[:len(digits)-1]},
+		{"two digits swapped", digits[:16] + digits[17:18] + digits[16:17] + digits[18:]},
 		{"only the version", progressVersion},
 		{"cut off", text[:len(text)-1]},
 		{"longer", text + "A"},
@@ -85,6 +142,7 @@ func TestProgressThatIsNotOurs(t *testing.T) {
 func FuzzDecodeProgress(f *testing.F) {
 	f.Add(encodeProgress(1000, []run{{1001, 1050}, {1060, 1061}}))
 	f.Add(encodeProgress(1000, []run{{1000, 1000}, {1001, 1050}, {1060, 1060}}))
+	f.Add(encodeDigits(1000, []run{{1000, 1000}, {1001, 1050}, {1060, 1060}}))
 	f.Add("")
 	f.Add(progressVersion + "AAAAAAA")
 	f.Fuzz(func(t *testing.T, text string) {
