@@ -17,6 +17,7 @@ type claim struct {
 	sarama.ConsumerGroupClaim // the partition at sarama; only Messages is ours
 	id                        uint64
 	options                   Options
+	late                      func()                      // a delivery was marked when the claim was gone
 	stalled                   func() bool                 // of the group
 	session                   sarama.ConsumerGroupSession // sarama's
 	token                     *sarama.ConsumerMessage     // causes a callback of the handler
@@ -32,6 +33,9 @@ type claim struct {
 
 	mu        sync.Mutex
 	progress  string // the metadata of commits
+	wrote     bool   // a delivery was marked since the last snapshot for a transaction
+	changed   bool   // what is finished or rests changed since then
+	gone      bool   // there is no snapshot of it any more
 	window    window
 	reached   int64               // the offset behind its finished prefix; 0: nothing was finished
 	next      int64               // offset of the next record to read; negative: not known yet
@@ -50,14 +54,16 @@ type claim struct {
 	closed    bool
 }
 
-func newClaim(id uint64, o Options, stalled func() bool, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
+func newClaim(g *Group, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
 	// Not derived from the session's context: that one ends before the claim is drained.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(session.Context()))
+	id := g.nextClaim.Add(1)
 	return &claim{
 		ConsumerGroupClaim: inner,
 		id:                 id,
-		options:            o,
-		stalled:            stalled,
+		options:            g.options,
+		late:               g.wroteLate,
+		stalled:            g.Stalled,
 		session:            session,
 		token:              &sarama.ConsumerMessage{Topic: inner.Topic(), Partition: inner.Partition(), Value: tokenOf(id)},
 		out:                make(chan *sarama.ConsumerMessage),
@@ -99,9 +105,6 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 	for {
 		draining := sessionEnd == nil
 		canRead := c.canRead(draining)
-		if !canRead {
-			c.tellBlocking()
-		}
 		if draining && (c.idle() || c.standing() == lost) {
 			return
 		}
@@ -111,6 +114,9 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		if read != nil && canRead && c.add(read) {
 			read = nil
 			continue
+		}
+		if !canRead || read != nil {
+			c.tellBlocking(read)
 		}
 		if call == nil && c.mustCall() {
 			call = c.out
@@ -195,12 +201,13 @@ func (c *claim) idle() bool {
 	return true
 }
 
-// tellBlocking tells the first unfinished record that the window is full because of it.
-func (c *claim) tellBlocking() {
+// tellBlocking tells the first unfinished record that nothing more can be read because of it. read is a record that waits for room; nil: none does.
+func (c *claim) tellBlocking(read *sarama.ConsumerMessage) {
 	c.mu.Lock()
 	var tell func()
-	if c.window.len() >= c.options.MaxUncommitted && c.unhandled.len() == 0 {
-		if d := c.pending[c.window.entries[c.window.head].offset]; d != nil {
+	full := c.window.len() >= c.options.MaxUncommitted || read != nil && c.beyond(read.Offset)
+	if full && c.unhandled.len() == 0 {
+		if d := c.pending[c.window.first()]; d != nil {
 			tell, d.blocking = d.blocking, nil
 		}
 	}
@@ -210,13 +217,19 @@ func (c *claim) tellBlocking() {
 	}
 }
 
-// add takes a record in; false means that there is no room for its bytes, and that the pump is woken when there is.
+// beyond reports whether metadata may have no room for all that can be finished when an offset is read: it waits until more at the head of the window
+// is. What was finished in earlier sessions counts as read, as the metadata must go on telling it. The caller holds c.mu.
+func (c *claim) beyond(offset int64) bool {
+	return c.options.Transactions != nil && c.window.len() > 0 && max(offset, lastOf(c.before))-c.window.first() >= maxSpan
+}
+
+// add takes a record in; false means that there is no room for its bytes or its offset, and that the pump is woken when there is.
 func (c *claim) add(m *sarama.ConsumerMessage) bool {
 	bytes := size(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.records == 0
-	if !first && c.bytes+bytes > int(c.options.inFlight.bytes.Load()) || !c.options.Budget.take(c, bytes, first) {
+	if c.beyond(m.Offset) || !first && c.bytes+bytes > int(c.options.inFlight.bytes.Load()) || !c.options.Budget.take(c, bytes, first) {
 		c.blocked = true
 		return false
 	}
@@ -297,6 +310,7 @@ func (c *claim) marked(d *Delivery) (_ prefix, first bool) {
 		return prefix{}, false
 	}
 	d.marked = true
+	c.written()
 	if next := d.next; next != nil {
 		d.next = nil
 		if !c.closed {
@@ -317,6 +331,7 @@ func (c *claim) settle(d *Delivery) {
 	d.resting = true
 	c.window.rest(d.offset)
 	c.unfollow(d)
+	c.change()
 	// Nobody looks at it any more, and it may lie here for long.
 	r := d.Record
 	d.Record = &sarama.ConsumerMessage{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
@@ -353,6 +368,7 @@ func (c *claim) finish(d *Delivery) prefix {
 		delete(c.pending, d.offset)
 		if d.Record != nil {
 			c.leave(d)
+			c.change()
 			if to, longer := c.window.finish(d.offset); longer {
 				commit, ok = to, true
 			}
@@ -372,6 +388,9 @@ func (c *claim) finish(d *Delivery) prefix {
 
 // finished is the prefix up to an offset, if it is a longer one. The caller holds c.mu.
 func (c *claim) finished(to int64, longer bool) prefix {
+	if c.options.Transactions != nil {
+		return prefix{} // sarama is told nothing
+	}
 	if c.window.plain() && len(c.unread()) == 0 {
 		c.progress = ""
 	} else {
@@ -409,7 +428,7 @@ func (c *claim) unread() []run {
 
 // stir says that the metadata of commits can say more.
 func (c *claim) stir() {
-	if c.options.Committed == nil {
+	if c.options.Committed == nil || c.options.Transactions != nil {
 		return
 	}
 	select {
@@ -433,6 +452,7 @@ func (c *claim) skip(offset int64) prefix {
 	defer c.mu.Unlock()
 	c.window.push(offset)
 	c.next = offset + 1
+	c.change()
 	return c.finished(c.window.finish(offset))
 }
 
@@ -462,13 +482,7 @@ func (c *claim) commitProgress() {
 	c.commits.Lock()
 	defer c.commits.Unlock()
 	c.mu.Lock()
-	base, runs := c.window.runs(maxProgress)
-	if unread := c.unread(); len(unread) > 0 {
-		if base < 0 {
-			base = c.next
-		}
-		runs = append(runs, unread...)
-	}
+	base, runs := c.told(maxProgress)
 	c.progress = encodeProgress(base, runs)
 	progress := c.progress
 	c.mu.Unlock()
@@ -479,6 +493,19 @@ func (c *claim) commitProgress() {
 	// own by one of these, and one that is not by the other.
 	c.session.MarkOffset(c.Topic(), c.Partition(), base, progress)
 	c.session.ResetOffset(c.Topic(), c.Partition(), base, progress)
+}
+
+// told is what metadata is to say, of most runs of the window: all before base is finished, or not there. The caller holds c.mu.
+func (c *claim) told(most int) (base int64, runs []run) {
+	base, runs = c.window.runs(most)
+	if base < 0 {
+		base = c.next
+	}
+	unread := c.unread()
+	if n := len(runs); n > 0 && len(unread) > 0 && runs[n-1].to == unread[0].from && runs[n-1].from < runs[n-1].to && unread[0].from < unread[0].to {
+		unread[0].from, runs = runs[n-1].from, runs[:n-1] // of one that is read in part: it takes no more room than before
+	}
+	return base, append(runs, unread...)
 }
 
 // last is the longest finished prefix. Whoever finished the end of it may not have told sarama yet.

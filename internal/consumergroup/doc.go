@@ -39,6 +39,13 @@
 // read. When all that it was to cause is acknowledged, and its offset is kept for their sake alone, it rests (Hold.Rest): it is in no bound, and the
 // same metadata tells the next owner, whose handler gets it as Delivery.Rested.
 //
+// With Options.Transactions the offsets are committed by somebody else, in the transactions in which the handler writes, and sarama is told nothing. A
+// mark then says that all that the turn wrote is in the open transaction, and Group.TransactionOffsets, asked at its end, names each claim that has a
+// mark, so that what was written and what is finished are committed together or not at all. As a record that is not known to be finished would be
+// answered twice, its metadata leaves nothing out: a claim reads no further behind an unfinished record than metadata can tell (maxSpan), and
+// no session begins as long as it is not known what was finished before. At the end of a session Transactions.Settle commits the rest. What is written
+// for a claim behind that cannot be committed with its offset, so that then the transaction, and the group, must end.
+//
 // A process that stood still for longer than its session, or that the coordinator did not hear of for as long, may have
 // lost its partitions without knowing it. The group notices that (Group.Stalled), delivers nothing more, and ends: the
 // next one asks anew which partitions it owns.

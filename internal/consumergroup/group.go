@@ -25,6 +25,10 @@ type Options struct {
 	// delivered again after a crash. It is called once a session and must have a deadline; nil: all of it comes again.
 	Committed func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error)
 
+	// Transactions commits the offsets of the group in place of sarama, which is told nothing; nil: sarama commits. With it a session does not begin
+	// as long as Committed fails, the metadata leaves nothing out, and claims read no more than maxSpan offsets behind an unfinished record.
+	Transactions Transactions
+
 	// Offsets asks the broker what sarama's claims do not tell. With it, what is committed passes offsets of no record,
 	// ClaimState.Lag is up to date, and what a claim cannot read because it is gone is told to Gone. nil: none of that.
 	Offsets Offsets
@@ -89,6 +93,8 @@ type Group struct {
 	lease     lease
 
 	claimed chan struct{} // there is another claim
+
+	broken atomic.Pointer[error] // why no transaction may be committed any more
 
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
@@ -254,6 +260,7 @@ func (g *Group) register(c *claim) {
 }
 
 func (g *Group) unregister(c *claim) {
+	c.leaveTransactions() // first: a snapshot has the claim, or an error
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.claims, c.id)

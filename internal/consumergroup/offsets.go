@@ -130,6 +130,7 @@ func (c *claim) passed(from, to int64) prefix {
 		return prefix{}
 	}
 	c.next, c.waited = to, to
+	c.change()
 	return c.finished(to, true)
 }
 
@@ -189,6 +190,10 @@ func (h *sessionHandler) begin(c *claim) error {
 		if o.Gone != nil {
 			o.Gone(gap)
 		}
+	}
+	if o.Transactions != nil {
+		c.changed = true
+		return nil
 	}
 	// sarama takes an offset above its own by one of these, and one below, which else it would keep, by the other.
 	c.session.MarkOffset(c.Topic(), c.Partition(), start, "")

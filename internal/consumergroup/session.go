@@ -2,6 +2,7 @@ package consumergroup
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -52,6 +53,7 @@ type sessionHandler struct {
 	next    sarama.ConsumerGroupHandler
 	session *session
 	commits *sarama.OffsetFetchResponse // as the session began with them; nil: not known
+	setUp   bool                        // next is
 	err     error                       // why the handler ended the session, if it did
 	release func()                      // ends the heartbeats of the session
 }
@@ -67,9 +69,13 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 	if committed := h.group.options.Committed; committed != nil {
 		var err error
 		if h.commits, err = committed(inner.Claims()); err != nil {
+			if h.group.options.Transactions != nil {
+				return fmt.Errorf("what was finished before is not known: %w", err)
+			}
 			h.group.options.Log.Warn("what was finished before is not known, and is handled again", "error", err)
 		}
 	}
+	h.setUp = true
 	err := h.next.Setup(h.session)
 	if err != nil && inner.Context().Err() == nil {
 		h.err = err
@@ -79,12 +85,19 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
-	c := newClaim(h.group.nextClaim.Add(1), h.group.options, h.group.Stalled, inner, innerClaim)
+	c := newClaim(h.group, inner, innerClaim)
+	if err := h.knows(innerClaim); err != nil {
+		return err
+	}
 	c.before = h.finishedBefore(innerClaim)
 	if err := h.begin(c); err != nil {
 		return err
 	}
+	begun := c.changed
 	h.group.register(c)
+	if begun {
+		h.group.options.Transactions.Stir()
+	}
 	h.session.mu.Lock()
 	h.session.claims[topicPartition{c.Topic(), c.Partition()}] = c
 	h.session.mu.Unlock()
@@ -92,7 +105,7 @@ func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerCl
 	handlerGone := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() { c.pump(handlerGone) })
-	if h.group.options.Committed != nil {
+	if h.group.options.Committed != nil && h.group.options.Transactions == nil {
 		running.Go(func() { c.noteProgress(handlerGone) })
 	}
 	var err error
@@ -115,6 +128,23 @@ func (h *sessionHandler) fail(err error) {
 	if h.err == nil {
 		h.err = err
 	}
+}
+
+// knows fails where it is not known what was finished of a claim before, and must be. The error ends the session, and the next one asks again.
+func (h *sessionHandler) knows(c sarama.ConsumerGroupClaim) error {
+	if h.group.options.Transactions == nil || h.commits == nil {
+		return nil
+	}
+	block := h.commits.GetBlock(c.Topic(), c.Partition())
+	switch {
+	case block == nil:
+		return fmt.Errorf("topic %s partition %d: the answer about committed offsets does not have it", c.Topic(), c.Partition())
+	case block.Err != sarama.ErrNoError:
+		return fmt.Errorf("topic %s partition %d: what was finished before is not known: %w", c.Topic(), c.Partition(), block.Err)
+	case c.InitialOffset() >= 0 && c.InitialOffset() != block.Offset:
+		return fmt.Errorf("topic %s partition %d: it begins at offset %d, but %d is committed by now", c.Topic(), c.Partition(), c.InitialOffset(), block.Offset)
+	}
+	return nil
 }
 
 // finishedBefore are the records of a claim that need no handling: all that they caused was acknowledged in an earlier
@@ -140,18 +170,24 @@ func (h *sessionHandler) finishedBefore(c sarama.ConsumerGroupClaim) []run {
 // Cleanup implements sarama.ConsumerGroupHandler. All claims have returned.
 func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
 	h.session.cancel()
-	err := h.next.Cleanup(h.session)
+	var err error
+	if h.setUp {
+		err = h.next.Cleanup(h.session)
+	}
 	if err != nil && h.err == nil {
 		h.err = err
 	}
+	h.settleTransactions()
 	// Only now can no handle of this session be decoded any more.
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
 	for _, c := range h.session.claims {
 		// The last ones: sarama commits after this, and then no more.
-		c.commit(c.last())
-		if h.group.options.Committed != nil {
-			c.commitProgress()
+		if h.group.options.Transactions == nil {
+			c.commit(c.last())
+			if h.group.options.Committed != nil {
+				c.commitProgress()
+			}
 		}
 		h.group.unregister(c)
 	}

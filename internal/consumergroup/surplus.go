@@ -11,10 +11,9 @@ func (g *Group) passOn(c *claim) error {
 			}
 			batch := Batch{claim: c}
 			for d := batch.Next(); d != nil; d = batch.Next() {
-				hold := d.Hold()
 				g.options.Surplus(d.Record, func(err error) {
 					if err == nil {
-						hold.Release()
+						d.Mark()
 						return
 					}
 					select {
@@ -22,7 +21,6 @@ func (g *Group) passOn(c *claim) error {
 					default: // the first one tells
 					}
 				})
-				d.Mark()
 			}
 		case err := <-failed:
 			return err

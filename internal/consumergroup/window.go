@@ -90,14 +90,19 @@ func (w *window) follow(offset int64, follows bool) {
 	}
 }
 
+// first is the first offset in the window; negative while it is empty.
+func (w *window) first() int64 {
+	if w.len() == 0 {
+		return -1
+	}
+	return w.entries[w.head].offset
+}
+
 // runs are the first of the runs of finished offsets behind base, which everything before is finished. What follows an
 // unfinished offset is left out. Gaps of the log become part of the run before them. An offset that rests is an empty run. Base is
 // negative while the window is empty.
 func (w *window) runs(most int) (base int64, runs []run) {
-	if w.len() == 0 {
-		return -1, nil
-	}
-	base = w.entries[w.head].offset
+	base = w.first()
 	if w.plain() {
 		return base, nil
 	}
