@@ -142,12 +142,61 @@ func (c Cluster) readOptions() []kgo.Opt {
 	)
 }
 
-// producerOptions are for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
-// sent at once, and uncompressed. Batches have no more than so many bytes of records.
+// producerOptions are for everything that writes, but in transactions: writeOptions, and batches of no more than so many bytes of records.
 func (c Cluster) producerOptions(batch int) []kgo.Opt {
+	return append(c.writeOptions(writeVersions()),
+		// What was not acknowledged for too long fails, also when a broker may have it: franz-go would wait for ever. It begins a new epoch
+		// then, in which the old requests are refused, so that what is written later is neither doubled nor taken for a repetition. Not with
+		// RecordDeliveryTimeout, which counts from the timestamp of a record.
+		kgo.AllowIdempotentProduceCancellation(),
+		kgo.ProducerBatchMaxBytes(batchBound(batch)),
+		// That a connection has ended while it was idle shows when a record is sent, and costs no rest.
+		kgo.RetryBackoffFn(func(failures int) time.Duration {
+			if failures <= 1 {
+				return 0
+			}
+			return retryBackoff
+		}),
+	)
+}
+
+// transactionOptions are for a producer that writes in transactions: writeOptions, with batches as large as their topics take.
+func (c Cluster) transactionOptions(t Transactions) []kgo.Opt {
+	versions := writeVersions()
+	if t.Version2 {
+		// As KIP-890 has it: partitions and groups need not be added to a transaction before.
+		versions.SetMaxKeyVersion(kmsg.Produce.Int16(), 12)
+		versions.SetMaxKeyVersion(kmsg.TxnOffsetCommit.Int16(), 5)
+		versions.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 5)
+		versions.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 5)
+		versions.SetMaxKeyVersion(kmsg.ApiVersions.Int16(), 4)
+	}
+	return append(c.writeOptions(versions),
+		kgo.TransactionalID(t.ID),
+		kgo.TransactionTimeout(transactionTimeout),
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return batchBound(c.Limits.Of(topic)) }),
+		// A transaction begins while the broker still writes the end of the one before: it says so, and is asked again.
+		kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
+		kgo.RetryBackoffFn(func(failures int) time.Duration {
+			return min(concurrentBackoff<<min(max(failures-1, 0), 10), retryBackoff)
+		}),
+	)
+}
+
+// batchBound is how many bytes a batch may have whose records may have so many: franz-go counts the length of the batch, too.
+func batchBound(records int) int32 { return max(512, int32(records)+batchOverhead+1) }
+
+// writeVersions are the versions of what is asked by who writes.
+func writeVersions() *kversion.Versions {
 	// Not the ids of topics: franz-go writes nothing more to a topic that is deleted and made anew when it knows them.
 	versions := kversion.V2_8_0()
 	versions.SetMaxKeyVersion(kmsg.Metadata.Int16(), 9)
+	return versions
+}
+
+// writeOptions are for everything that writes: acknowledged by all in-sync replicas, in order, each record once,
+// sent at once, and uncompressed.
+func (c Cluster) writeOptions(versions *kversion.Versions) []kgo.Opt {
 	dialer := c.dialer(usualPatience)
 	return append(c.options(),
 		kgo.MaxVersions(versions),
@@ -162,25 +211,13 @@ func (c Cluster) producerOptions(batch int) []kgo.Opt {
 		// Idempotence is the default, with five requests in flight.
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProduceRequestTimeout(ackTimeout),
-		// What was not acknowledged for too long fails, also when a broker may have it: franz-go would wait for ever. It begins a new epoch
-		// then, in which the old requests are refused, so that what is written later is neither doubled nor taken for a repetition. Not with
-		// RecordDeliveryTimeout, which counts from the timestamp of a record.
-		kgo.AllowIdempotentProduceCancellation(),
 		// No linger: what arrives while five requests are on their way makes the next batch.
 		kgo.ProducerLinger(0),
 		// Zilla's Kafka client skips compressed batches without a word.
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(max(512, int32(batch)+batchOverhead+1)), // it counts the length of the batch, too
 		kgo.UnknownTopicRetries(int(unknownTopicTimeout/metadataBackoff)),
 		// Send has a bound of its own.
 		kgo.MaxBufferedRecords(math.MaxInt32),
-		// That a connection has ended while it was idle shows when a record is sent, and costs no rest.
-		kgo.RetryBackoffFn(func(failures int) time.Duration {
-			if failures <= 1 {
-				return 0
-			}
-			return retryBackoff
-		}),
 		// That records have been waiting for too long is looked at when a search ends.
 		kgo.RetryTimeout(producerSearch),
 	)

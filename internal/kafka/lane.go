@@ -50,7 +50,12 @@ func (p *Producer) pass(s *sending) bool {
 
 // leave takes out a record that is answered, and lets others pass. p.mu is held.
 func (p *Producer) leave(l *lane) {
-	if l.under--; l.under > 0 || len(l.waiting) == 0 {
+	l.under--
+	if p.transactions != nil {
+		p.transactions.left()
+		return
+	}
+	if l.under > 0 || len(l.waiting) == 0 {
 		return
 	}
 	select {
@@ -114,7 +119,11 @@ func (p *Producer) client(bound int) (*kgo.Client, error) {
 		return nil, kgo.ErrClientClosed
 	}
 	places := &partitioner{keyed: p.cluster.KeyPartitions}
-	client, err := kgo.NewClient(append(p.cluster.producerOptions(bound),
+	options := p.cluster.producerOptions(bound)
+	if p.transactions != nil {
+		options = p.cluster.transactionOptions(p.transactions.Transactions)
+	}
+	client, err := kgo.NewClient(append(options,
 		kgo.RecordPartitioner(places),
 		kgo.WithHooks(&p.troubles),
 	)...)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,9 +43,11 @@ type Producer struct {
 	cancel   context.CancelFunc
 	promise  func(*kgo.Record, error) // answer, made once
 
-	dialer   *fenceDialer  // nil without a fence
-	fenced   chan struct{} // closed once the fence has answered an error, which is in fenceErr then
-	fenceErr error
+	dialer  *fenceDialer    // nil without a fence
+	failing context.Context // ends once the fence has answered an error, or a transaction has failed
+	failed  context.CancelCauseFunc
+
+	transactions *transactions // nil: each record stands for itself
 
 	answering sync.Mutex // held while a callback runs: each of the clients has a goroutine of its own for them
 
@@ -73,28 +77,29 @@ func NewProducer(c Cluster) (*Producer, error) { return NewFencedProducer(c, nil
 // it then does for good. It is asked before each write to a connection, and every 100 ms, so it must be quick: also a
 // record that was handed over long ago is not sent, or not sent again, but fails with that error, as do all later ones.
 func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
+	return newProducer(c, fence, nil)
+}
+
+func newProducer(c Cluster, fence func() error, t *transactions) (*Producer, error) {
 	p := &Producer{
-		cluster: c,
-		fenced:  make(chan struct{}),
-		clients: map[int]*kgo.Client{},
-		lanes:   map[string]*lane{},
-		empty:   make(chan struct{}),
-		behind:  make(chan struct{}, 1),
-		over:    make(chan struct{}),
-		done:    make(chan struct{}),
+		cluster:      c,
+		transactions: t,
+		clients:      map[int]*kgo.Client{},
+		lanes:        map[string]*lane{},
+		empty:        make(chan struct{}),
+		behind:       make(chan struct{}, 1),
+		over:         make(chan struct{}),
+		done:         make(chan struct{}),
 	}
 	p.room = sync.NewCond(&p.mu)
 	p.promise = p.answer
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.failing, p.failed = context.WithCancelCause(p.ctx)
 	if fence != nil {
-		var once sync.Once
 		p.dialer = newFenceDialer(func() error {
 			err := fence()
 			if err != nil {
-				once.Do(func() {
-					p.fenceErr = err
-					close(p.fenced)
-				})
+				p.fail(err)
 			}
 			return err
 		})
@@ -104,9 +109,16 @@ func NewFencedProducer(c Cluster, fence func() error) (*Producer, error) {
 		p.closeClients()
 		return nil, err
 	}
+	if t != nil {
+		t.producer, t.client = p, p.clients[DefaultMaxRecordBytes]
+		go t.run() // p.run waits for it
+	}
 	go p.run()
 	return p, nil
 }
+
+// fail has all that is under way, and all that comes, end with an error.
+func (p *Producer) fail(err error) { p.failed(err) }
 
 // connect waits for a cluster that is just starting.
 func (p *Producer) connect() error {
@@ -153,7 +165,14 @@ func (p *Producer) Send(r wire.Record, done func(offset int64, err error)) {
 
 // SendPinned is Send for one of the records that share a pin; nil is none.
 func (p *Producer) SendPinned(r wire.Record, pin *wire.Pin, done func(offset int64, err error)) {
+	p.SendCommitted(r, pin, done, nil)
+}
+
+// SendCommitted is SendPinned for one who asks for the end of the transaction, too: committed is called after done, when that is committed, or with why
+// it is not; never where done has had an error, nor without transactions. It must neither wait nor send. nil: nobody asks.
+func (p *Producer) SendCommitted(r wire.Record, pin *wire.Pin, done func(offset int64, err error), committed func(error)) {
 	s := newSending(r, pin, done)
+	s.committed = committed
 	if err := p.cluster.Limits.Check(r.Topic, s.size); err != nil {
 		done(-1, s.failed(err))
 		return
@@ -171,16 +190,20 @@ func (p *Producer) SendPinned(r wire.Record, pin *wire.Pin, done func(offset int
 func (p *Producer) enter(s *sending) (mayGo bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.blocked++
-	for !p.stopped && p.bytes >= mostUnderWay {
-		p.room.Wait()
+	if p.transactions == nil {
+		p.waitForRoom(mostUnderWay)
 	}
-	p.blocked--
 	if err := p.fence(); err != nil {
 		return false, err
 	}
 	if p.stopped {
 		return false, ErrProducerClosed
+	}
+	p.left++
+	p.bytes += s.size + sendingOverhead
+	if t := p.transactions; t != nil {
+		t.take(s)
+		return false, nil
 	}
 	if s.lane = p.lanes[s.record.Topic]; s.lane == nil {
 		s.lane = &lane{}
@@ -189,9 +212,16 @@ func (p *Producer) enter(s *sending) (mayGo bool, err error) {
 	if mayGo = len(s.lane.waiting) == 0 && p.pass(s); !mayGo {
 		s.lane.waiting = append(s.lane.waiting, s)
 	}
-	p.left++
-	p.bytes += s.size + sendingOverhead
 	return mayGo, nil
+}
+
+// waitForRoom waits while that many bytes are under way. p.mu is held.
+func (p *Producer) waitForRoom(most int) {
+	p.blocked++
+	for !p.stopped && p.bytes >= most {
+		p.room.Wait()
+	}
+	p.blocked--
 }
 
 // hand gives a record to its client.
@@ -203,14 +233,15 @@ func (p *Producer) hand(s *sending) {
 	s.client.Produce(s, &s.record, p.promise)
 }
 
-// fence is the error of the fence, nil while it lets records through.
+// fence is why nothing is written any more, nil while records are let through.
 func (p *Producer) fence() error {
-	select {
-	case <-p.fenced:
-		return p.fenceErr
-	default:
+	if p.failing.Err() == nil {
 		return nil
 	}
+	if err := context.Cause(p.failing); !errors.Is(err, context.Canceled) { // else the producer has ended
+		return err
+	}
+	return nil
 }
 
 // answer is told by a client what became of a record.
@@ -218,11 +249,14 @@ func (p *Producer) answer(r *kgo.Record, err error) {
 	s := r.Context.(*sending)
 	offset, lost := r.Offset, false
 	if err != nil {
-		if isOfOne(err) && p.again(s) {
+		if p.transactions == nil && isOfOne(err) && p.again(s) {
 			return
 		}
 		lost = errors.Is(err, kgo.ErrClientClosed) && p.fence() == nil
 		offset, err = -1, s.failed(p.cause(s, err))
+	}
+	if p.transactions != nil && err != nil {
+		p.fail(err) // nothing of the transaction can be committed
 	}
 	p.answering.Lock()
 	s.done(offset, err)
@@ -240,6 +274,9 @@ func (p *Producer) answer(r *kgo.Record, err error) {
 	}
 	if p.blocked > 0 {
 		p.room.Broadcast()
+	}
+	if t := p.transactions; t != nil && err == nil {
+		t.written(s)
 	}
 	p.leave(s.lane)
 }
@@ -266,26 +303,38 @@ func (p *Producer) cause(s *sending, err error) error {
 // run does what must not hold up those who send, nor the callbacks.
 func (p *Producer) run() {
 	defer close(p.done)
-	var fenced <-chan struct{}
+	fenced := p.failing.Done()
 	var poll <-chan time.Time
 	if p.dialer != nil {
 		ticker := time.NewTicker(fencePoll)
 		defer ticker.Stop()
-		fenced, poll = p.fenced, ticker.C
+		poll = ticker.C
 	}
 	for {
 		select {
 		case <-p.behind:
 			p.feed()
 		case <-poll:
-			_ = p.dialer.fence() // its error closes fenced
+			_ = p.dialer.fence() // its error ends failing
 		case <-fenced:
 			fenced, poll = nil, nil
-			p.dialer.cut()
+			if p.transactions != nil {
+				if err := p.fence(); err != nil {
+					p.transactions.Failed(err)
+				}
+				<-p.transactions.done
+				p.transactions.abort()
+			}
+			if p.dialer != nil {
+				p.dialer.cut()
+			}
 			p.stop()
 			p.end() // what is pending fails now: franz-go would try again for long
 		case <-p.over:
 			p.end()
+			if p.transactions != nil {
+				<-p.transactions.done
+			}
 			return
 		}
 	}
@@ -299,6 +348,9 @@ func (p *Producer) stop() {
 		return
 	}
 	p.stopped = true
+	if p.transactions != nil {
+		close(p.transactions.closing)
+	}
 	p.room.Broadcast()
 	if p.left == 0 {
 		close(p.empty)
@@ -310,7 +362,11 @@ func (p *Producer) end() {
 	p.closeClients()
 	p.mu.Lock()
 	var waiting []*sending
-	for _, l := range p.lanes {
+	lanes := slices.Collect(maps.Values(p.lanes))
+	if p.transactions != nil {
+		lanes = append(lanes, &p.transactions.lane)
+	}
+	for _, l := range lanes {
 		l.under += len(l.waiting)
 		waiting = append(waiting, l.waiting...)
 		l.waiting = nil
@@ -341,8 +397,12 @@ func (p *Producer) Close() error {
 		p.stop()
 		timeout := time.NewTimer(closeTimeout)
 		defer timeout.Stop()
+		empty := p.empty
+		if p.transactions != nil {
+			empty = p.transactions.done
+		}
 		select {
-		case <-p.empty:
+		case <-empty:
 		case <-timeout.C:
 		}
 		close(p.over)

@@ -20,6 +20,8 @@ type sending struct {
 	sent   time.Time
 	done   func(offset int64, err error)
 
+	committed func(error) // when its transaction has ended; nil: nobody asks
+
 	lane    *lane
 	client  *kgo.Client // that has it, or had it
 	refused error       // why there is no client, or no partition, for it

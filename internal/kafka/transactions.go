@@ -1,0 +1,457 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// concurrentBackoff is the pause before a broker is asked again that has not written the end of the last transaction everywhere.
+	concurrentBackoff = 2 * time.Millisecond
+	// offsetsInterval is how long offsets wait for a transaction, before they are committed without one.
+	offsetsInterval = 200 * time.Millisecond
+	// endTimeout bounds each step of the end of a transaction, the acknowledgements of its records as well.
+	endTimeout = producerPatience
+	// settleTimeout bounds how long Settle waits. The group waits for it with the partitions that are given up.
+	settleTimeout = transactionTimeout / 2
+	// abortTimeout bounds the attempt to abort the transaction of a producer that has failed. It is a courtesy to those who wait for it.
+	abortTimeout = 2 * time.Second
+)
+
+var errNoOffsets = errors.New("the partitions that it was written for are given up")
+
+// Transactions are those in which a producer writes, one after another.
+type Transactions struct {
+	// ID is the transactional id. Of those who have the same one, only the last to begin can write.
+	ID string
+	// Version2 says that the brokers can do KIP-890, as Cluster.CanTransact answers.
+	Version2 bool
+
+	Group      string // whose offsets are committed
+	InstanceID string // of the member of the group; "" where it is not static
+
+	// Offsets are what is to be committed with the records that are written by now. It is asked once for each transaction, and again where there
+	// is nothing to write. By an error nothing of the transaction is committed. It must not wait, nor send.
+	Offsets func() (MemberOffsets, error)
+
+	// Failed is told once why nothing is written any more. It must not wait.
+	Failed func(error)
+
+	Max      time.Duration // how long records may join a transaction
+	MaxBytes int           // of keys, values and headers that wait for one; one unit may exceed it
+}
+
+// MemberOffsets are offsets that a member of a group commits.
+type MemberOffsets struct {
+	MemberID   string
+	Generation int32
+	Offsets    []CommittedOffset // none: there is nothing to commit
+}
+
+// CommittedOffset is the offset that a group goes on at, and the text that stands with it.
+type CommittedOffset struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Metadata  string
+}
+
+// transactions write what waits, a transaction after another. One begins when there is something to write and the last one has ended; so
+// how long they are follows the load. What is sent meanwhile waits for the next.
+//
+// Whatever fails ends the producer: what was written in the open transaction, and what waits, fails with it.
+type transactions struct {
+	Transactions
+	producer *Producer
+	client   *kgo.Client
+
+	units sync.RWMutex // read-locked by who sends several records that belong together
+	lane  lane         // of all topics; guarded by Producer.mu, as is what follows
+	sent  []func(error)
+
+	stirred chan struct{}   // holds one: there are records or offsets to commit
+	idle    chan struct{}   // holds one: nothing is under way
+	asked   chan chan error // by Settle
+	closing chan struct{}   // closed by Producer.stop
+	done    chan struct{}   // run has ended
+}
+
+// NewTransactionalProducer is NewFencedProducer for records that are written in transactions. It ends the transaction that another one with the same
+// transactional id has left open, if any, and fences that one. done of a record is called when it is written into the open transaction.
+func NewTransactionalProducer(c Cluster, fence func() error, t Transactions) (*Producer, error) {
+	return newProducer(c, fence, &transactions{
+		Transactions: t,
+		stirred:      make(chan struct{}, 1),
+		idle:         make(chan struct{}, 1),
+		asked:        make(chan chan error),
+		closing:      make(chan struct{}),
+		done:         make(chan struct{}),
+	})
+}
+
+// Begin begins a unit: all that is sent between it and End, by whatever goroutines, is in one transaction. It waits while too much
+// is on its way already; what is sent in the unit does not. Without transactions it does nothing.
+func (p *Producer) Begin() {
+	if p.transactions == nil {
+		return
+	}
+	p.mu.Lock()
+	p.waitForRoom(p.transactions.MaxBytes)
+	p.mu.Unlock()
+	p.transactions.units.RLock()
+}
+
+// End ends a unit.
+func (p *Producer) End() {
+	if p.transactions != nil {
+		p.transactions.units.RUnlock()
+	}
+}
+
+// Stir says that there are offsets to commit. It does not wait. Only for a producer with transactions.
+func (p *Producer) Stir() { p.transactions.stir() }
+
+// Settle commits what there is to commit, and returns when that is done, or the producer has failed or was closed. Where it takes too long the producer
+// fails: what it writes later would be committed without offsets. Only for a producer with transactions.
+func (p *Producer) Settle() error {
+	t := p.transactions
+	timeout := time.NewTimer(settleTimeout)
+	defer timeout.Stop()
+	answer := make(chan error, 1)
+	asked := t.asked
+	for {
+		select {
+		case asked <- answer:
+			asked = nil
+		case err := <-answer:
+			return err
+		case <-t.done:
+			return cmp.Or(p.fence(), ErrProducerClosed)
+		case <-timeout.C:
+			err := fmt.Errorf("transactional id %q: what is to be committed was not within %v", t.ID, settleTimeout)
+			p.fail(err)
+			return err
+		}
+	}
+}
+
+func (t *transactions) stir() { signal(t.stirred) }
+
+// signal notes something in a channel that has room for one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// take takes a record in. p.mu is held.
+func (t *transactions) take(s *sending) {
+	s.lane = &t.lane
+	t.lane.waiting = append(t.lane.waiting, s)
+	t.stir()
+}
+
+// written takes in a record that is written into the open transaction. p.mu is held.
+func (t *transactions) written(s *sending) {
+	if s.committed != nil {
+		t.sent = append(t.sent, s.committed)
+	}
+}
+
+// left takes note that a record is not under way any more. p.mu is held.
+func (t *transactions) left() {
+	if t.lane.under == 0 {
+		signal(t.idle)
+	}
+}
+
+// run makes transactions until the producer is closed or has failed.
+func (t *transactions) run() {
+	defer close(t.done)
+	defer func() { t.settle(cmp.Or(t.producer.fence(), errUnacknowledged)) }()
+	ctx, cancel := context.WithCancel(t.producer.ctx)
+	defer cancel()
+	stop := context.AfterFunc(t.producer.failing, cancel)
+	defer stop()
+	offsets := time.NewTimer(offsetsInterval)
+	offsets.Stop()
+	defer offsets.Stop()
+	var due <-chan time.Time
+	closing := t.closing
+	for {
+		var answer chan error
+		select {
+		case <-t.stirred:
+			if !t.waits() {
+				if due == nil {
+					offsets.Reset(offsetsInterval)
+					due = offsets.C
+				}
+				continue
+			}
+		case <-due:
+		case answer = <-t.asked:
+		case <-closing:
+			closing = nil
+		case <-ctx.Done():
+			return
+		}
+		due = nil
+		err := t.commit(ctx)
+		if err != nil {
+			t.producer.fail(err)
+		}
+		t.settle(err)
+		t.stir() // what came meanwhile
+		if answer != nil {
+			answer <- err
+		}
+		if err != nil || closing == nil && !t.waits() {
+			return
+		}
+	}
+}
+
+// waits reports whether records wait for a transaction.
+func (t *transactions) waits() bool {
+	t.producer.mu.Lock()
+	defer t.producer.mu.Unlock()
+	return len(t.lane.waiting) > 0
+}
+
+// settle tells those whose records were written how their transaction has ended.
+func (t *transactions) settle(err error) {
+	t.producer.mu.Lock()
+	sent := t.sent
+	t.sent = nil
+	t.producer.mu.Unlock()
+	for _, committed := range sent {
+		committed(err)
+	}
+}
+
+// commit writes what waits, with the offsets that are to be committed by then, in a transaction; or commits the offsets alone.
+func (t *transactions) commit(ctx context.Context) error {
+	records := t.next()
+	if len(records) == 0 {
+		// All that is finished was written in transactions that have ended.
+		offsets, err := t.Offsets()
+		if err != nil || len(offsets.Offsets) == 0 {
+			return err
+		}
+		return t.bounded(ctx, "committing offsets", func(ctx context.Context) error { return t.commitOffsets(ctx, offsets) })
+	}
+	if err := t.client.BeginTransaction(); err != nil {
+		return t.failed("beginning a transaction", err)
+	}
+	if err := t.write(ctx, records); err != nil {
+		return err
+	}
+	offsets, err := t.Offsets()
+	if err == nil && len(offsets.Offsets) == 0 {
+		err = errNoOffsets // nobody would refuse what is written, and the records that it is written for come again
+	}
+	if err != nil {
+		return t.failed("committing the transaction", err)
+	}
+	if err := t.bounded(ctx, "adding offsets to the transaction", func(ctx context.Context) error { return t.addOffsets(ctx, offsets) }); err != nil {
+		return err
+	}
+	return t.bounded(ctx, "committing the transaction", func(ctx context.Context) error { return t.client.EndTransaction(ctx, kgo.TryCommit) })
+}
+
+func (t *transactions) bounded(ctx context.Context, what string, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	return t.failed(what, step(ctx))
+}
+
+func (t *transactions) failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if fenced := t.producer.fence(); fenced != nil {
+		return fenced
+	}
+	return fmt.Errorf("%s, transactional id %q: %w", what, t.ID, err)
+}
+
+// next are the records that wait, whole units of them.
+func (t *transactions) next() []*sending {
+	t.units.Lock()
+	defer t.units.Unlock()
+	t.producer.mu.Lock()
+	defer t.producer.mu.Unlock()
+	records := t.lane.waiting
+	t.lane.waiting = nil
+	t.lane.under += len(records)
+	return records
+}
+
+// write hands records to the client, and returns when all are acknowledged. What comes meanwhile joins them for a while.
+func (t *transactions) write(ctx context.Context, records []*sending) error {
+	join := time.NewTimer(t.Max)
+	defer join.Stop()
+	patience := time.NewTimer(endTimeout)
+	defer patience.Stop()
+	more := t.stirred
+	for {
+		for _, s := range records {
+			s.client, s.Context = t.client, t.producer.ctx
+			t.producer.hand(s)
+		}
+		records = nil
+		select {
+		case <-t.idle:
+			if !t.underWay() {
+				return t.producer.fence()
+			}
+		case <-more:
+			records = t.next()
+		case <-join.C:
+			more = nil
+		case <-ctx.Done():
+			return t.producer.fence()
+		case <-patience.C:
+			return t.failed("writing the records of a transaction", t.producer.troubles.since(time.Now().Add(-endTimeout)))
+		}
+	}
+}
+
+func (t *transactions) underWay() bool {
+	t.producer.mu.Lock()
+	defer t.producer.mu.Unlock()
+	return t.lane.under > 0
+}
+
+// abort ends the open transaction of a producer that has failed, if it can.
+func (t *transactions) abort() {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	if d := t.producer.dialer; d != nil && d.fence() != nil {
+		return // which lets nothing out
+	}
+	if t.client.AbortBufferedRecords(ctx) == nil {
+		_ = t.client.EndTransaction(ctx, kgo.TryAbort) // else the next producer does, or the broker
+	}
+}
+
+// addOffsets adds offsets to the open transaction.
+func (t *transactions) addOffsets(ctx context.Context, o MemberOffsets) error {
+	id, epoch, err := t.client.ProducerID(ctx)
+	if err != nil {
+		return err
+	}
+	if !t.Version2 {
+		add := kmsg.NewPtrAddOffsetsToTxnRequest()
+		add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = t.ID, id, epoch, t.Group
+		if err := t.again(ctx, func() error {
+			response, err := add.RequestWith(ctx, t.client)
+			if err != nil {
+				return err
+			}
+			return kerr.ErrorForCode(response.ErrorCode)
+		}); err != nil {
+			return err
+		}
+	}
+	request := kmsg.NewPtrTxnOffsetCommitRequest()
+	request.TransactionalID, request.ProducerID, request.ProducerEpoch, request.Group = t.ID, id, epoch, t.Group
+	request.MemberID, request.Generation, request.InstanceID = o.MemberID, o.Generation, t.instance()
+	for topic, offsets := range byTopic(o.Offsets) {
+		in := kmsg.NewTxnOffsetCommitRequestTopic()
+		in.Topic = topic
+		for _, offset := range offsets {
+			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.Metadata = offset.Partition, offset.Offset, kmsg.StringPtr(offset.Metadata)
+			in.Partitions = append(in.Partitions, p)
+		}
+		request.Topics = append(request.Topics, in)
+	}
+	return t.again(ctx, func() error {
+		response, err := request.RequestWith(ctx, t.client)
+		if err != nil {
+			return err
+		}
+		for _, topic := range response.Topics {
+			for _, p := range topic.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("topic %s, partition %d: %w", topic.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// commitOffsets commits offsets without a transaction.
+func (t *transactions) commitOffsets(ctx context.Context, o MemberOffsets) error {
+	request := kmsg.NewPtrOffsetCommitRequest()
+	request.Group, request.MemberID, request.Generation, request.InstanceID = t.Group, o.MemberID, o.Generation, t.instance()
+	for topic, offsets := range byTopic(o.Offsets) {
+		in := kmsg.NewOffsetCommitRequestTopic()
+		in.Topic = topic
+		for _, offset := range offsets {
+			p := kmsg.NewOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.Metadata = offset.Partition, offset.Offset, kmsg.StringPtr(offset.Metadata)
+			in.Partitions = append(in.Partitions, p)
+		}
+		request.Topics = append(request.Topics, in)
+	}
+	return t.again(ctx, func() error {
+		response, err := request.RequestWith(ctx, t.client)
+		if err != nil {
+			return err
+		}
+		for _, topic := range response.Topics {
+			for _, p := range topic.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return fmt.Errorf("topic %s, partition %d: %w", topic.Topic, p.Partition, err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (t *transactions) instance() *string {
+	if t.InstanceID == "" {
+		return nil
+	}
+	return &t.InstanceID
+}
+
+func byTopic(offsets []CommittedOffset) map[string][]CommittedOffset {
+	topics := make(map[string][]CommittedOffset)
+	for _, o := range offsets {
+		topics[o.Topic] = append(topics[o.Topic], o)
+	}
+	return topics
+}
+
+// again asks again while the answer is one that passes.
+func (t *transactions) again(ctx context.Context, ask func() error) error {
+	for pause := concurrentBackoff; ; pause = min(2*pause, retryBackoff) {
+		err := ask()
+		code, ok := errors.AsType[*kerr.Error](err)
+		passes := ok && (code.Retriable || slices.Contains([]*kerr.Error{kerr.ConcurrentTransactions, kerr.CoordinatorLoadInProgress}, code))
+		if !passes {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
