@@ -254,7 +254,10 @@ func (p *Processor) Row(key string) (*rowpb.Row, error) {
 		return nil, err
 	}
 	var value []byte
+	ctx, cancel := context.WithTimeout(context.Background(), tablestore.AwaitTime)
+	defer cancel()
 	for _, store := range stores {
+		store.Await(ctx, key)
 		if value, err = store.Get(key); value != nil || err != nil {
 			break
 		}

@@ -133,7 +133,7 @@ func (l *Local) get(ctx context.Context, key string, only []int32) (*viewspb.Get
 		return nil, &NotReadyError{named(rest) + " has just gone to another instance"}
 	}
 	if len(own) > 0 {
-		response, err := l.ownGet(key, own, mine)
+		response, err := l.ownGet(ctx, key, own, mine)
 		if none := (*notFound)(nil); len(rest) == 0 || !errors.As(err, &none) {
 			return response, err
 		}
@@ -166,7 +166,7 @@ func (l *Local) get(ctx context.Context, key string, only []int32) (*viewspb.Get
 }
 
 // ownGet answers for a key that may be in some partitions of this instance. Its other ones may have one that is meant.
-func (l *Local) ownGet(key string, in, mine []int32) (*viewspb.GetResponse, error) {
+func (l *Local) ownGet(ctx context.Context, key string, in, mine []int32) (*viewspb.GetResponse, error) {
 	fresh, all, err := l.own(mine)
 	if err != nil {
 		return nil, err
@@ -176,6 +176,11 @@ func (l *Local) ownGet(key string, in, mine []int32) (*viewspb.GetResponse, erro
 		if slices.Contains(in, p) {
 			stores = append(stores, all[i])
 		}
+	}
+	awaited, cancel := context.WithTimeout(ctx, tablestore.AwaitTime)
+	defer cancel()
+	for _, store := range stores {
+		store.Await(awaited, key)
 	}
 	response, err := l.found(key, stores, all)
 	if err != nil {

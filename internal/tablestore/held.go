@@ -1,8 +1,10 @@
 package tablestore
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 )
@@ -23,6 +25,8 @@ type Held struct {
 	fresh   bool               // the store was given rows with marks that it may not have counted
 	looking bool
 	over    []string // the keys of what was confirmed while looking is true
+
+	confirmed chan struct{} // closed by the next Confirm; nil: nobody waits for that
 }
 
 // heldRow is the last of the changes of a key.
@@ -35,7 +39,43 @@ type heldRow struct {
 // Held begins to hold back what is set through it, of a store that has recovered. Nothing else may set rows of the store from then on, nor another
 // Held that is in use.
 func (s *Store) Held() *Held {
-	return &Held{store: s, rows: make(map[string]heldRow), lanes: make(map[string][]place), counts: make(map[string]int64), fresh: true}
+	h := &Held{store: s, rows: make(map[string]heldRow), lanes: make(map[string][]place), counts: make(map[string]int64), fresh: true}
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	s.held = h
+	return h
+}
+
+// AwaitTime is how long who asks for a key may wait for the end of a transaction, which takes some milliseconds mostly.
+const AwaitTime = time.Second
+
+// Await waits while changes of a key are held, as for a moment after their transaction is committed: who has read of it elsewhere finds it here then. It
+// returns in any case when ctx ends. Not for the goroutine of the partition.
+func (s *Store) Await(ctx context.Context, key string) {
+	for {
+		s.mem.Lock()
+		h := s.held
+		if h == nil {
+			s.mem.Unlock()
+			return
+		}
+		if _, is := h.rows[key]; !is {
+			s.mem.Unlock()
+			return
+		}
+		if h.confirmed == nil {
+			h.confirmed = make(chan struct{})
+		}
+		confirmed := h.confirmed
+		s.mem.Unlock()
+		select {
+		case <-confirmed:
+		case <-s.tending.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Get answers the row of a key, nil where there is none. It must not be changed.
@@ -123,7 +163,16 @@ func (h *Held) Confirm(key string, row []byte, offset int64) error {
 	} else {
 		h.forget(key)
 	}
+	h.tell()
 	return nil
+}
+
+// tell wakes who waits for a key. The caller holds mem.
+func (h *Held) tell() {
+	if h.confirmed != nil {
+		close(h.confirmed)
+		h.confirmed = nil
+	}
 }
 
 // forget counts off a change of a key, and lets it go with the last one. The caller holds mem.
@@ -156,6 +205,7 @@ func (h *Held) looked() {
 	}
 	clear(h.over)
 	h.over = h.over[:0]
+	h.tell()
 }
 
 // Ends are the keys of the first and the last row that are marked in a lane, and the number of the last; ok is false where there are none.

@@ -275,6 +275,7 @@ type Store struct {
 	// the one that writes it.
 	mem           sync.Mutex
 	rows, leaving map[string][]byte // set last, and before that
+	held          *Held             // nil where nothing is held back
 	bytes         int               // of rows
 	room          sync.Cond         // bytes has become less, or there is none for good
 	stored        int64             // what next was when LevelDB got it
