@@ -25,11 +25,12 @@ type changelog struct {
 
 	mu     sync.Mutex
 	stores map[int32]*tablestore.Store // opened last
+	owned  map[int32]*tablestore.Held  // of those, as the goroutines of the partitions see them
 	open   map[int32]int64             // where a transaction is open that recoveries wait for
 }
 
 func newChangelog(ctx context.Context, reader *kafka.Reader, log *slog.Logger) *changelog {
-	return &changelog{ctx: ctx, reader: reader, log: log, stores: make(map[int32]*tablestore.Store), open: make(map[int32]int64)}
+	return &changelog{ctx: ctx, reader: reader, log: log, stores: make(map[int32]*tablestore.Store), owned: make(map[int32]*tablestore.Held), open: make(map[int32]int64)}
 }
 
 // builder opens stores, and remembers them.
@@ -42,6 +43,7 @@ func (c *changelog) builder(stores tablestore.Stores) storage.Builder {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.stores[partition] = s
+		delete(c.owned, partition)
 		return s, nil
 	}
 }
@@ -51,6 +53,16 @@ func (c *changelog) store(partition int32) *tablestore.Store {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stores[partition]
+}
+
+// held is that store for who holds rows back until they are committed.
+func (c *changelog) held(partition int32) *tablestore.Held {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.owned[partition] == nil {
+		c.owned[partition] = c.stores[partition].Held()
+	}
+	return c.owned[partition]
 }
 
 // end is the offset after the last record that the store of a partition needs, and will be given: also one behind a transaction

@@ -54,6 +54,7 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 // memberConfig is how this instance is a member of the group.
 func (r *run) memberConfig() *sarama.Config {
 	c := r.cluster.GroupConfig(r.config.InstanceID, r.config.Remote.Processing.Drain)
+	c.Consumer.Offsets.AutoCommit.Enable = !r.config.Remote.Processing.ExactlyOnce()
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, r.partitions}}
 	if r.config.Advertise != "" {
 		c.Consumer.Group.Member.UserData = []byte(r.config.Advertise)
@@ -88,6 +89,7 @@ func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
 		Heartbeat:      member.Heartbeat,
 		Partitions:     r.partitions,
 		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { r.passOn(r.outbox.Producer, m, done) },
+		Transactions:   r.transactions(),
 		Log:            r.config.Log,
 	}
 }
@@ -151,12 +153,12 @@ func (r *run) tableStores(end func(error)) tablestore.Stores {
 func (r *run) producer() (goka.Producer, error) {
 	remote, cluster := r.config.Remote, r.cluster
 	cluster.KeyPartitions = map[string]int32{remote.Table: r.partitions, remote.Loop: r.partitions}
-	p, err := kafka.NewFencedProducer(cluster, r.group.Lost)
+	p, err := r.newProducer(cluster)
 	if err != nil {
 		return nil, err
 	}
 	r.outbox = &outbox.Outbox{
-		Producer: p, DeadLetters: remote.Processing.DeadLetter, Missing: r.missing, Stalled: r.group.Stalled,
+		Producer: p, DeadLetters: remote.Processing.DeadLetter, Missing: r.missing, Lost: r.group.Lost,
 	}
 	return silent{r.outbox}, nil
 }
@@ -169,7 +171,7 @@ func (r *run) handle(ctx goka.Context, message any) {
 		return
 	}
 	id := ctx.Partition()
-	r.partition(id).Handle(ctx.Context(), batch, r.changelog.store(id), r.outbox, ctx.DeferCommit())
+	r.partition(id).Handle(ctx.Context(), batch, r.rows(id), r.outbox, ctx.DeferCommit())
 }
 
 // silent is goka's producer, through which goka sends nothing: only callbacks do.

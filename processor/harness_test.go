@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -98,12 +99,14 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 		service + "/ServerStreamingEcho":        {ServerStreams: true},
 		service + "/BidirectionalStreamingEcho": {ClientStreams: true, ServerStreams: true},
 	}
+	b.remote.Processing.Guarantee = os.Getenv("KAFKA_GRPC_TEST_GUARANTEE")
+	b.remote.Processing.TransactionMax, b.remote.Processing.TransactionMaxBytes = topology.DefaultTransactionMax, topology.DefaultTransactionMaxBytes
 	for _, f := range change {
 		f(&b.remote)
 	}
 	b.client, err = kgo.NewClient(kgo.SeedBrokers(broker.Brokers()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(1_048_588), kgo.ProducerLinger(0),
 		kgo.ConsumeTopics(replies, b.remote.Processing.DeadLetter), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond), kgo.MetadataMaxAge(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,8 @@ func (b *testbench) log(topic string) []wire.Record {
 		last[o.Partition] = o.Offset - 1
 		from[topic][o.Partition] = kgo.NewOffset().AtStart()
 	})
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.ConsumePartitions(from), kgo.FetchMaxWait(50*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...), kgo.ConsumePartitions(from), kgo.FetchMaxWait(50*time.Millisecond),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -156,7 +157,9 @@ func (b *testbench) log(topic string) []wire.Record {
 			b.t.Fatalf("%s: got %d records, and not those at %v", topic, len(out), last)
 		}
 		fetches.EachRecord(func(k *kgo.Record) {
-			out = append(out, recordOf(k))
+			if !k.Attrs.IsControl() {
+				out = append(out, recordOf(k))
+			}
 			if k.Offset == last[k.Partition] {
 				delete(last, k.Partition)
 			}

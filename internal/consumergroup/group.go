@@ -96,6 +96,8 @@ type Group struct {
 
 	broken atomic.Pointer[error] // why no transaction may be committed any more
 
+	abandoned atomic.Pointer[error]
+
 	mu     sync.RWMutex
 	claims map[uint64]*claim // of the current session
 	rejoin func()            // ends the current session
@@ -132,19 +134,29 @@ func (g *Group) SetInFlight(records, bytes int) {
 
 // Stalled reports whether, since Consume began, the process stood still or could not reach the coordinator for so long
 // that the partitions of its claims may have another owner. What is written to Kafka then may contradict what the other
-// owner writes; its commits are harmless, because the group refuses them. It stays true. Always false without
+// owner writes; its commits are harmless, because the group refuses them. It stays true, as after Abandon. Else it is false without
 // Options.EndWhenFrozen and Options.Heartbeat.
 func (g *Group) Stalled() bool { return g.Lost() != nil }
 
 // Lost is why the group is Stalled, nil while it is not.
 func (g *Group) Lost() error {
+	why := g.abandoned.Load()
 	switch {
+	case why != nil:
+		return *why
 	case g.freeze.found():
 		return ErrStoodStill
 	case g.lease.found():
 		return ErrOutOfTouch
 	default:
 		return nil
+	}
+}
+
+// Abandon ends the group as one that has lost its partitions: nothing more is delivered or drained, and Consume ends with an error.
+func (g *Group) Abandon(why error) {
+	if g.abandoned.CompareAndSwap(nil, &why) {
+		g.Rejoin()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
 )
 
@@ -15,7 +14,7 @@ type Outbox struct {
 	Producer    *kafka.Producer
 	DeadLetters string
 	Missing     *MissingTopics // of the replies
-	Stalled     func() bool    // the partitions may have another owner, whose rows and replies ours would contradict
+	Lost        func() error   // why the partitions may have another owner, whose rows and replies ours would contradict; nil while they are ours
 
 	returns sync.WaitGroup // replies that become dead letters; at most as many as there are requests in flight
 }
@@ -23,8 +22,8 @@ type Outbox struct {
 // Send writes a record to its topic. done is called exactly once, as the one of kafka.Producer.Send, or when the dead letter is acknowledged that stands
 // for the record.
 func (o *Outbox) Send(r Record, done func(offset int64, err error)) {
-	if o.Stalled() { // the error ends goka's processor; the next one begins with what the table holds by then
-		done(-1, fmt.Errorf("topic %s, key %q: not sent: %w", r.Topic, r.Key, consumergroup.ErrStoodStill))
+	if lost := o.Lost(); lost != nil { // the error ends goka's processor; the next one begins with what the table holds by then
+		done(-1, fmt.Errorf("topic %s, key %q: not sent: %w", r.Topic, r.Key, lost))
 		return
 	}
 	switch {
@@ -33,9 +32,15 @@ func (o *Outbox) Send(r Record, done func(offset int64, err error)) {
 	case r.Lost != nil:
 		o.sendAlone(r, done)
 	default:
-		o.Producer.SendPinned(r.Record, r.Pin, done)
+		o.Producer.SendCommitted(r.Record, r.Pin, done, r.Committed)
 	}
 }
+
+// Begin begins a unit of records, as kafka.Producer.Begin.
+func (o *Outbox) Begin() { o.Producer.Begin() }
+
+// End ends it.
+func (o *Outbox) End() { o.Producer.End() }
 
 // sendAlone sends a record that stands alone.
 func (o *Outbox) sendAlone(r Record, done func(int64, error)) {
@@ -105,11 +110,12 @@ func (o *Outbox) end(topic string, r *Reply) func() {
 				done(-1, err)
 			}
 		}
+		lost := o.Lost()
 		switch {
 		case !whole:
 			finish(err) // a part of the reply is out: goka's processor ends, and the next one writes the whole
-		case o.Stalled():
-			finish(fmt.Errorf("topic %s: not sent: %w", topic, consumergroup.ErrStoodStill))
+		case lost != nil:
+			finish(fmt.Errorf("topic %s: not sent: %w", topic, lost))
 		default:
 			letter := r.letter(fmt.Sprintf("the reply could not be written to topic %s: %v", topic, err))
 			letter.Topic = o.DeadLetters

@@ -10,7 +10,7 @@ import (
 
 func TestNothingIsSentWhileStalled(t *testing.T) {
 	t.Parallel()
-	o := &Outbox{Stalled: func() bool { return true }} // a producer would be used without being there
+	o := &Outbox{Lost: func() error { return consumergroup.ErrStoodStill }} // a producer would be used without being there
 	for topic, value := range map[string][]byte{"table": []byte("row"), "replies": nil} {
 		var got error
 		o.Send(Record{Record: wire.Record{Topic: topic, Key: []byte("key"), Value: value}}, func(_ int64, err error) { got = err })

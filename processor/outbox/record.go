@@ -14,6 +14,8 @@ type Record struct {
 	Lost func(error)
 	Pin  *wire.Pin // of one without Reply: keeps it in one partition with others
 
+	// Committed is told of the end of the transaction, as by kafka.Producer.SendCommitted; nil: nobody asks. Only of one without Reply and Lost.
+	Committed func(error)
 	// Sent is called when Kafka has a record of a Reply, or has refused it; nil: nobody asks. It must not wait.
 	Sent func(partition int32, offset int64, err error)
 }

@@ -54,14 +54,23 @@ func (p *Partition) Handle(ctx context.Context, deliveries *consumergroup.Batch,
 		b.left.Add(1)
 		t := &turn{Partition: p, batch: b, delivery: d}
 		t.unacked.Store(1)
-		if e, injected := d.Payload.(event); injected {
-			e.happen(t)
-		} else {
-			t.read()
-		}
+		t.handle()
 		t.answered(nil)
 	}
 	b.over(nil)
+}
+
+// handle handles the delivery. What it sends is one unit, of one transaction where there are any.
+func (t *turn) handle() {
+	if t.transacts() {
+		t.outbox.Begin()
+		defer t.outbox.End()
+	}
+	if e, injected := t.delivery.Payload.(event); injected {
+		e.happen(t)
+	} else {
+		t.read()
+	}
 }
 
 // over counts a turn, or the callback, off. Safe for concurrent use.
@@ -125,7 +134,7 @@ func (t *turn) setRow(key string, row *rowpb.Row) {
 	if err != nil {
 		t.fail(fmt.Errorf("writing the row of key %q: %w", key, err))
 	}
-	t.change(key, value)
+	t.change(key, value, row.Waiting != nil)
 }
 
 // deleteRow removes the row of a key.
@@ -133,20 +142,55 @@ func (t *turn) deleteRow(key string) {
 	if err := t.rows.Delete(key); err != nil {
 		t.fail(fmt.Errorf("removing the row of key %q: %w", key, err))
 	}
-	t.change(key, nil)
+	t.change(key, nil, false)
 }
 
-// change writes a change of a row into the changelog. The local copy has it already, and is told when it is acknowledged.
-func (t *turn) change(key string, value []byte) {
+// change writes a change of a row into the changelog. The local copy has it already, and is told when it is acknowledged; in a transaction, when that is
+// committed. The callback of goka waits for that, as the local copy is closed then. Who looks for rows that wait does not see this one before.
+func (t *turn) change(key string, value []byte, waits bool) {
 	var r outbox.Record
 	r.Topic, r.Key, r.Value, r.Pin = t.config.Remote.Table, []byte(key), value, t.home
 	t.unacked.Add(1)
-	t.outbox.Send(r, func(offset int64, err error) {
+	if !t.transacts() {
+		t.outbox.Send(r, func(offset int64, err error) {
+			if err == nil {
+				err = t.rows.Confirm(key, value, offset)
+			}
+			t.answered(err)
+		})
+		return
+	}
+	at := int64(-1)
+	t.left.Add(1)
+	r.Committed = func(err error) {
 		if err == nil {
-			err = t.rows.Confirm(key, value, offset)
+			err = t.rows.Confirm(key, value, at)
 		}
+		if waits {
+			t.Stir()
+		}
+		t.over(err)
+	}
+	t.outbox.Send(r, func(offset int64, err error) {
+		at = offset
 		t.answered(err)
+		if err != nil {
+			t.over(nil) // and is not told of a transaction
+		}
 	})
+}
+
+// transacts reports whether what turns write is committed in transactions.
+func (b *Binding) transacts() bool { return b.config.Remote.Processing.ExactlyOnce() }
+
+// then has an event happen under a key when all that the turn has written is acknowledged: what it writes must not be there without that. In a
+// transaction it happens at once, so that both are committed together. It is the last thing of a turn.
+func (t *turn) then(key string, e event) {
+	if t.transacts() {
+		e.happen(t)
+		return
+	}
+	t.delivery.Then(key, e)
 }
 
 // send sends a record that is no row.

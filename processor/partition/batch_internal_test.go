@@ -117,7 +117,7 @@ func TestHandleABatch(t *testing.T) {
 				group := consumergroup.New(consumergroup.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Wrap(claim)
 				p := (&Binding{}).Assign(0)
 				rows := fakeRows{}
-				out := &outbox.Outbox{Stalled: func() bool { return true }}
+				out := &outbox.Outbox{Lost: func() error { return consumergroup.ErrStoodStill }}
 				var acked []string
 				var result []error
 				done := func(err error) { result = append(result, err) }

@@ -249,7 +249,7 @@ func (t *turn) complete(done callReturns) {
 	if defect.Planted != defect.ForgetRow {
 		t.setRow(c.key, row)
 	}
-	t.delivery.Then(c.key, next)
+	t.then(c.key, next)
 }
 
 // callersOwn reports whether the attempt's own doing ended the call, or its reply found no topic. That says nothing about the key: others that

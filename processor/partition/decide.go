@@ -47,7 +47,7 @@ func (t *turn) decide(a *attempt) {
 		if row.Streamed {
 			o = endOf(row)
 		}
-		t.delivery.Then(a.key, answer{attempt: a, outcome: o})
+		t.then(a.key, answer{attempt: a, outcome: o})
 	case usable(row, now) && defect.Planted != defect.IgnoreRow:
 		if !bytes.Equal(openingOf(row), a.opening) {
 			t.mismatched(a)
@@ -57,7 +57,7 @@ func (t *turn) decide(a *attempt) {
 		a.link(executionOf(row))
 		t.rewrite(a.key, row)
 		t.delivery.Charge(proto.Size(row))
-		t.delivery.Then(a.key, answer{attempt: a, outcome: outcomeOf(row)})
+		t.then(a.key, answer{attempt: a, outcome: outcomeOf(row)})
 	case inFlight != nil:
 		if !bytes.Equal(inFlight.opening, a.opening) {
 			t.mismatched(a)

@@ -171,5 +171,5 @@ func (t *turn) answerInterrupted(a *attempt, row *rowpb.Row, own bool) {
 	if own {
 		o = endOf(row)
 	}
-	t.delivery.Then(a.key, answer{attempt: a, outcome: o})
+	t.then(a.key, answer{attempt: a, outcome: o})
 }

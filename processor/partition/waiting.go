@@ -252,7 +252,7 @@ func (t *turn) due(e rowIsDue) {
 	case row.State != rowpb.State_STATE_WAITING: // the changelog may lack the row that is here, as the write of it was cut
 		c = t.takeOver(c, t.restore(e.key, row, 0), e.done)
 		t.rewrite(e.key, row)
-		t.delivery.Then(e.key, rowAnswers{c, row})
+		t.then(e.key, rowAnswers{c, row})
 	case t.endLate(row, c, now, e.done):
 	case c != nil && c.row != nil || now.UnixMilli() < row.Waiting.NextMs || t.outOfTurn(e.key, row) || row.Waiting.IsBehind && !e.next:
 		e.done()
@@ -320,7 +320,7 @@ func (t *turn) concludes(done callReturns, row *rowpb.Row, parked []*attempt) {
 		}
 		t.load.parked.Add(int64(len(parked)))
 		t.settle(c.attempt, outcomeOf(row))
-		t.delivery.Then(c.key, requestsLeave{call: c, sources: []source{c.source}, last: row})
+		t.then(c.key, requestsLeave{call: c, sources: []source{c.source}, last: row})
 		return
 	}
 	c.parked = nil
@@ -383,7 +383,7 @@ func (t *turn) keepRequests(row, before *rowpb.Row, c *call, class string) {
 	}
 	t.setRow(c.key, kept)
 	t.lineMoves(before.Waiting, c)
-	t.delivery.Then(c.key, rowAnswers{c, row})
+	t.then(c.key, rowAnswers{c, row})
 }
 
 // rowAnswers comes when a result is acknowledged for which requests wait in its row.
@@ -403,7 +403,7 @@ func (t *turn) answerRow(c *call, row *rowpb.Row) {
 		}
 		t.answerWaiter(a, row, i == 0)
 	}
-	t.delivery.Then(c.key, answersAreOut{c})
+	t.then(c.key, answersAreOut{c})
 }
 
 func (t *turn) answerWaiter(a *attempt, row *rowpb.Row, first bool) {
@@ -511,7 +511,7 @@ func (t *turn) dismiss(row *rowpb.Row, c *call, which []int, o outcome, done fun
 		t.settle(a, o)
 	}
 	c.leaving = append(c.leaving, sources...)
-	t.delivery.Then(key, requestsLeave{c, sources, last, done})
+	t.then(key, requestsLeave{c, sources, last, done})
 }
 
 // requestsLeave comes when requests of a row have their own answers. last is the row when none is left.

@@ -1,0 +1,60 @@
+package processor
+
+import (
+	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/kafka"
+	"kafkagrpc/processor/partition"
+)
+
+// With processing.guarantee: exactly-once, all that a run writes is committed in transactions, with the offsets of what is finished by that. One that
+// fails ends the run: what it has in memory is ahead of what is committed. The next one begins by ending what was left open.
+
+// newProducer is that of the outbox.
+func (r *run) newProducer(cluster kafka.Cluster) (*kafka.Producer, error) {
+	processing := r.config.Remote.Processing
+	if !processing.ExactlyOnce() {
+		return kafka.NewFencedProducer(cluster, r.group.Lost)
+	}
+	return kafka.NewTransactionalProducer(cluster, r.group.Lost, kafka.Transactions{
+		ID:       r.transactionalID(),
+		Version2: r.version2,
+		Group:    r.config.Remote.Group, InstanceID: r.config.InstanceID,
+		Offsets: r.offsets, Failed: r.group.Abandon,
+		Max: processing.TransactionMax, MaxBytes: processing.TransactionMaxBytes,
+	})
+}
+
+// offsets are what the transaction commits that is about to end.
+func (r *run) offsets() (kafka.MemberOffsets, error) {
+	member, err := r.group.TransactionOffsets()
+	offsets := make([]kafka.CommittedOffset, len(member.Offsets))
+	for i, o := range member.Offsets {
+		offsets[i] = kafka.CommittedOffset(o)
+	}
+	return kafka.MemberOffsets{MemberID: member.MemberID, Generation: member.Generation, Offsets: offsets}, err
+}
+
+// transactions are those of the outbox, for the group; nil where there are none.
+func (r *run) transactions() consumergroup.Transactions {
+	if !r.config.Remote.Processing.ExactlyOnce() {
+		return nil
+	}
+	return committer{r}
+}
+
+// committer commits the offsets of the group, which has none before there is an outbox.
+type committer struct{ *run }
+
+// Stir implements consumergroup.Transactions.
+func (c committer) Stir() { c.outbox.Producer.Stir() }
+
+// Settle implements consumergroup.Transactions.
+func (c committer) Settle() error { return c.outbox.Producer.Settle() }
+
+// rows are those of a partition, as its goroutine is to see them.
+func (r *run) rows(id int32) partition.Rows {
+	if r.config.Remote.Processing.ExactlyOnce() {
+		return r.changelog.held(id)
+	}
+	return r.changelog.store(id)
+}
