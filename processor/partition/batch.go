@@ -55,12 +55,12 @@ func (p *Partition) Handle(ctx context.Context, deliveries *consumergroup.Batch,
 		t := &turn{Partition: p, batch: b, delivery: d}
 		t.unacked.Store(1)
 		t.handle()
-		t.answered(nil)
 	}
 	b.over(nil)
 }
 
-// handle handles the delivery. What it sends is one unit, of one transaction where there are any.
+// handle handles the delivery. What it sends is one unit, of one transaction where there are any. The turn is counted off before its unit ends: the
+// transaction of the unit may end right then, and is to have the offset.
 func (t *turn) handle() {
 	if t.transacts() {
 		t.outbox.Begin()
@@ -71,6 +71,7 @@ func (t *turn) handle() {
 	} else {
 		t.read()
 	}
+	t.answered(nil)
 }
 
 // over counts a turn, or the callback, off. Safe for concurrent use.
