@@ -158,11 +158,6 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 	if err := p.prepare(ctx, false); err != nil {
 		return nil, err
 	}
-	if c.Remote.Processing.ExactlyOnce() {
-		if p.version2, err = p.cluster.CanTransact(ctx, p.transactionalID()); err != nil {
-			return nil, err
-		}
-	}
 	return p, nil
 }
 
@@ -213,6 +208,11 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 	}
 	if !again {
 		if err := p.warnOfRetention(topics); err != nil {
+			return err
+		}
+	}
+	if p.config.Remote.Processing.ExactlyOnce() { // each time: it ends what was left open before anybody asks for offsets
+		if p.version2, err = p.cluster.CanTransact(ctx, p.transactionalID(), p.config.Remote.Group); err != nil {
 			return err
 		}
 	}

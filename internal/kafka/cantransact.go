@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,13 +37,17 @@ var transactRequests = []struct {
 	{kmsg.OffsetFetch, 7},     // waits for transactions with offsets that are open
 }
 
-// CanTransact asks the brokers whether this client may write, and commit the offsets of its group, in transactions with that transactional id. It
+// CanTransact asks the brokers whether this client may write, and commit the offsets of a group, in transactions with that transactional id. It
 // initialises the id: a transaction that is open under it is aborted, and who had it before can write no more with it. v2 is whether brokers
 // give each transaction an epoch of its own (transaction.version 2, from Kafka 4.0 on). It takes about 15 seconds at most. An error says what to do.
-func (c Cluster) CanTransact(ctx context.Context, id string) (v2 bool, err error) {
+func (c Cluster) CanTransact(ctx context.Context, id, group string) (v2 bool, err error) {
+	versions := kversion.Stable()
+	// Those of before transaction.version 2, which every broker takes.
+	versions.SetMaxKeyVersion(kmsg.AddOffsetsToTxn.Int16(), 3)
+	versions.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
 	at := strings.Join(c.Brokers, ", ")
 	client, err := kgo.NewClient(append(c.options(),
-		kgo.MaxVersions(kversion.Stable()),
+		kgo.MaxVersions(versions),
 		kgo.RetryTimeout(producerSearch), // which tells the reason, and not only that the time is over
 	)...)
 	if err != nil {
@@ -52,7 +57,7 @@ func (c Cluster) CanTransact(ctx context.Context, id string) (v2 bool, err error
 	ctx, cancel := context.WithTimeout(ctx, transactPatience)
 	defer cancel()
 	if v2, err = askTransactions(ctx, client); err == nil {
-		err = initTransactions(ctx, client, id)
+		err = initTransactions(ctx, client, id, group)
 	}
 	if err != nil {
 		return false, fmt.Errorf("transactions of id %s, which `guarantee: exactly-once` needs, on Kafka at %s: %w", id, at, err)
@@ -94,20 +99,49 @@ func askTransactions(ctx context.Context, client *kgo.Client) (v2 bool, err erro
 	return v2, nil
 }
 
-// initTransactions initialises a transactional id.
-func initTransactions(ctx context.Context, client *kgo.Client, id string) error {
+// initTransactions initialises a transactional id, and makes a transaction of it that has nothing but the group, and is aborted. Offsets that a broker
+// has kept of a transaction of which it knows no end, as after a crash, would keep every member from asking for its own: the end of this one removes them.
+func initTransactions(ctx context.Context, client *kgo.Client, id, group string) error {
 	request := kmsg.NewPtrInitProducerIDRequest()
 	request.TransactionalID = &id
 	request.TransactionTimeoutMillis = int32(transactionTimeout.Milliseconds())
 	request.ProducerID, request.ProducerEpoch = -1, -1 // which it does not know yet
-	err := untilItPasses(ctx, func() error {
-		answer, err := request.RequestWith(ctx, client)
-		if err != nil {
-			return err
-		}
-		return kerr.ErrorForCode(answer.ErrorCode)
-	})
+	add, end := kmsg.NewPtrAddOffsetsToTxnRequest(), kmsg.NewPtrEndTxnRequest()
+	add.TransactionalID, add.Group, end.TransactionalID = id, group, id
+	var err error
+	for _, step := range []func() (code int16, err error){
+		func() (int16, error) {
+			answer, err := request.RequestWith(ctx, client)
+			if err != nil {
+				return 0, err
+			}
+			add.ProducerID, add.ProducerEpoch = answer.ProducerID, answer.ProducerEpoch
+			end.ProducerID, end.ProducerEpoch = answer.ProducerID, answer.ProducerEpoch
+			return answer.ErrorCode, nil
+		},
+		func() (int16, error) {
+			answer, err := add.RequestWith(ctx, client)
+			if err != nil {
+				return 0, err
+			}
+			return answer.ErrorCode, nil
+		},
+		func() (int16, error) {
+			answer, err := end.RequestWith(ctx, client)
+			if err != nil {
+				return 0, err
+			}
+			return answer.ErrorCode, nil
+		},
+	} {
+		err = cmp.Or(err, untilItPasses(ctx, func() error {
+			code, err := step()
+			return cmp.Or(err, kerr.ErrorForCode(code))
+		}))
+	}
 	switch {
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return fmt.Errorf("it does not let this client commit offsets; grant it Read on group %s: %w", group, err)
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 		return fmt.Errorf("it does not let this client have them; grant it Describe and Write on TransactionalId %s, or on those whose names begin with that of the group: %w", id, err)
 	case errors.Is(err, kerr.ClusterAuthorizationFailed):

@@ -34,7 +34,7 @@ func TestCanTransact(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := kafka.Cluster{Brokers: secured(t, tt.server...)}
-			v2, err := c.CanTransact(within(t), "g-1")
+			v2, err := c.CanTransact(within(t), "g-1", "g")
 			if v2 != tt.v2 {
 				t.Errorf("version 2: %v", v2)
 			}
@@ -75,24 +75,28 @@ func TestCanTransactWithPermissions(t *testing.T) {
 	permission := func(name string, pattern kmsg.ACLResourcePatternType, operation kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: kmsg.ACLResourceTypeTransactionalId, Name: name, Pattern: pattern, Operation: operation, Allow: true}
 	}
+	group := permission("g", kmsg.ACLResourcePatternTypeLiteral, kmsg.ACLOperationRead)
+	group.Resource = kmsg.ACLResourceTypeGroup
 	literal, prefixed := kmsg.ACLResourcePatternTypeLiteral, kmsg.ACLResourcePatternTypePrefixed
 	refused := []string{"grant it Describe and Write on TransactionalId g-1"}
 	for name, tt := range map[string]struct {
-		acls []kfake.ACL
-		want []string
+		acls  []kfake.ACL
+		cause error
+		want  []string
 	}{
-		"none":          {want: refused},
-		"describe":      {[]kfake.ACL{permission("g-1", literal, kmsg.ACLOperationDescribe)}, refused},
-		"another id":    {[]kfake.ACL{permission("g-2", literal, kmsg.ACLOperationWrite)}, refused},
-		"write":         {[]kfake.ACL{permission("g-1", literal, kmsg.ACLOperationWrite)}, nil},
-		"all of a name": {[]kfake.ACL{permission("g-", prefixed, kmsg.ACLOperationWrite)}, nil},
+		"none":          {nil, kerr.TransactionalIDAuthorizationFailed, refused},
+		"describe":      {[]kfake.ACL{group, permission("g-1", literal, kmsg.ACLOperationDescribe)}, kerr.TransactionalIDAuthorizationFailed, refused},
+		"another id":    {[]kfake.ACL{group, permission("g-2", literal, kmsg.ACLOperationWrite)}, kerr.TransactionalIDAuthorizationFailed, refused},
+		"not the group": {[]kfake.ACL{permission("g-1", literal, kmsg.ACLOperationWrite)}, kerr.GroupAuthorizationFailed, []string{"grant it Read on group g"}},
+		"write":         {[]kfake.ACL{group, permission("g-1", literal, kmsg.ACLOperationWrite)}, nil, nil},
+		"all of a name": {[]kfake.ACL{group, permission("g-", prefixed, kmsg.ACLOperationWrite)}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := kafka.Cluster{SASL: sasl(sarama.SASLTypePlaintext, "ann", "secret-word")}
 			c.Brokers = secured(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "ann", "secret-word", tt.acls...))
-			_, err := c.CanTransact(within(t), "g-1")
-			tells(t, err, kerr.TransactionalIDAuthorizationFailed, tt.want...)
+			_, err := c.CanTransact(within(t), "g-1", "g")
+			tells(t, err, tt.cause, tt.want...)
 		})
 	}
 }
@@ -114,7 +118,7 @@ func TestCanTransactWaitsForItsCoordinator(t *testing.T) {
 			return refuseProducer(r, cause), nil, true
 		})
 	}
-	if _, err := c.CanTransact(within(t), "g-1"); err != nil {
+	if _, err := c.CanTransact(within(t), "g-1", "g"); err != nil {
 		t.Error(err)
 	}
 }
@@ -139,7 +143,7 @@ func TestCanTransactTellsThatThereIsNoCoordinator(t *testing.T) {
 		}
 		return refuseProducer(r, kerr.CoordinatorNotAvailable), nil, true
 	})
-	_, err := c.CanTransact(ctx, "g-1")
+	_, err := c.CanTransact(ctx, "g-1", "g")
 	tells(t, err, kerr.CoordinatorNotAvailable, "__transaction_state", "transaction.state.log.replication.factor")
 }
 
@@ -154,7 +158,7 @@ func TestCanTransactFencesTheId(t *testing.T) {
 	if err := before.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.CanTransact(within(t), "g-1"); err != nil {
+	if _, err := c.CanTransact(within(t), "g-1", "g"); err != nil {
 		t.Fatal(err)
 	}
 	if err := before.EndTransaction(within(t), kgo.TryCommit); err == nil {

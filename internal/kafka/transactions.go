@@ -27,7 +27,10 @@ const (
 	abortTimeout = 2 * time.Second
 )
 
-var errNoOffsets = errors.New("the partitions that it was written for are given up")
+var (
+	errNoOffsets = errors.New("the partitions that it was written for are given up")
+	errBroken    = errors.New("what belongs together was not written as a whole")
+)
 
 // Transactions are those in which a producer writes, one after another.
 type Transactions struct {
@@ -110,11 +113,15 @@ func (p *Producer) Begin() {
 	p.transactions.units.RLock()
 }
 
-// End ends a unit.
-func (p *Producer) End() {
-	if p.transactions != nil {
-		p.transactions.units.RUnlock()
+// End ends a unit. One that is not whole, as its goroutine panics, is never committed: the producer fails.
+func (p *Producer) End(whole bool) {
+	if p.transactions == nil {
+		return
 	}
+	if !whole {
+		p.fail(errBroken)
+	}
+	p.transactions.units.RUnlock()
 }
 
 // Stir says that there are offsets to commit. It does not wait. Only for a producer with transactions.
@@ -245,6 +252,9 @@ func (t *transactions) commit(ctx context.Context) error {
 	records := t.next()
 	if len(records) == 0 {
 		// All that is finished was written in transactions that have ended.
+		if ctx.Err() != nil {
+			return t.producer.fence()
+		}
 		offsets, err := t.Offsets()
 		if err != nil || len(offsets.Offsets) == 0 {
 			return err
@@ -286,10 +296,13 @@ func (t *transactions) failed(what string, err error) error {
 	return fmt.Errorf("%s, transactional id %q: %w", what, t.ID, err)
 }
 
-// next are the records that wait, whole units of them.
+// next are the records that wait, whole units of them; none once the producer has failed.
 func (t *transactions) next() []*sending {
 	t.units.Lock()
 	defer t.units.Unlock()
+	if t.producer.failing.Err() != nil { // a unit may have been broken
+		return nil
+	}
 	t.producer.mu.Lock()
 	defer t.producer.mu.Unlock()
 	records := t.lane.waiting

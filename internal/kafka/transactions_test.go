@@ -114,7 +114,7 @@ func sendUnits(t *testing.T, p *kafka.Producer, l *ledger, from, units, each int
 				},
 				func(err error) { results <- err })
 		}
-		p.End()
+		p.End(true)
 	}
 	all := make([]error, units*each)
 	for i := range all {
@@ -318,6 +318,34 @@ func TestSecondTransactionalProducerFencesTheFirst(t *testing.T) {
 		t.Error("the first one has committed")
 	}
 	if got := readCommitted(t, k); len(got) != 1 || got[0] != "1" {
+		t.Errorf("read: %v", got)
+	}
+}
+
+// What a goroutine that panics has sent by then is a part of something.
+func TestBrokenUnitIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"in": 1, "out": 1})
+	l := &ledger{}
+	p := transactional(t, c, l)
+	result := make(chan error, 1)
+	func() {
+		defer func() { _ = recover() }()
+		p.Begin()
+		defer p.End(false)
+		p.Send(wire.Record{Topic: "out", Value: []byte("part")}, func(_ int64, err error) { result <- err })
+		panic("in the middle")
+	}()
+	if err := <-result; err == nil {
+		t.Error("it was written")
+	}
+	if err := p.Settle(); err == nil {
+		t.Error("Settle after a part")
+	}
+	_ = p.Close() // it has failed
+	again := &ledger{}
+	sendUnits(t, transactional(t, c, again), again, 1, 1, 1)
+	if got := readCommitted(t, k); !slices.Equal(got, []string{"1"}) {
 		t.Errorf("read: %v", got)
 	}
 }

@@ -40,7 +40,7 @@ func (o *Outbox) Send(r Record, done func(offset int64, err error)) {
 func (o *Outbox) Begin() { o.Producer.Begin() }
 
 // End ends it.
-func (o *Outbox) End() { o.Producer.End() }
+func (o *Outbox) End(whole bool) { o.Producer.End(whole) }
 
 // sendAlone sends a record that stands alone.
 func (o *Outbox) sendAlone(r Record, done func(int64, error)) {

@@ -62,9 +62,10 @@ func (p *Partition) Handle(ctx context.Context, deliveries *consumergroup.Batch,
 // handle handles the delivery. What it sends is one unit, of one transaction where there are any. The turn is counted off before its unit ends: the
 // transaction of the unit may end right then, and is to have the offset.
 func (t *turn) handle() {
+	whole := false
 	if t.transacts() {
 		t.outbox.Begin()
-		defer t.outbox.End()
+		defer func() { t.outbox.End(whole) }()
 	}
 	if e, injected := t.delivery.Payload.(event); injected {
 		e.happen(t)
@@ -72,6 +73,7 @@ func (t *turn) handle() {
 		t.read()
 	}
 	t.answered(nil)
+	whole = true
 }
 
 // over counts a turn, or the callback, off. Safe for concurrent use.
