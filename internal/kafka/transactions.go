@@ -50,7 +50,7 @@ type Transactions struct {
 	Failed func(error)
 
 	Max      time.Duration // how long records may join a transaction
-	MaxBytes int           // of keys, values and headers that wait for one; one unit may exceed it
+	MaxBytes int           // of its records, and of those that wait for the next; what is taken together may exceed it
 }
 
 // MemberOffsets are offsets that a member of a group commits.
@@ -317,13 +317,16 @@ func (t *transactions) write(ctx context.Context, records []*sending) error {
 	defer join.Stop()
 	patience := time.NewTimer(endTimeout)
 	defer patience.Stop()
-	more := t.stirred
+	more, room := t.stirred, t.MaxBytes
 	for {
 		for _, s := range records {
+			room -= s.size
 			s.client, s.Context = t.client, t.producer.ctx
 			t.producer.hand(s)
 		}
-		records = nil
+		if records = nil; room <= 0 {
+			more = nil
+		}
 		select {
 		case <-t.idle:
 			if !t.underWay() {
