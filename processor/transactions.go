@@ -1,6 +1,8 @@
 package processor
 
 import (
+	"time"
+
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/internal/kafka"
 	"kafkagrpc/processor/partition"
@@ -20,6 +22,9 @@ func (r *run) newProducer(cluster kafka.Cluster) (*kafka.Producer, error) {
 		Version2: r.version2,
 		Group:    r.config.Remote.Group, InstanceID: r.config.InstanceID,
 		Offsets: r.offsets, Failed: r.group.Abandon,
+		Ended: func(took time.Duration, err error) {
+			r.config.Telemetry.Metrics.Transacted(r.config.Remote.Group, took, err != nil)
+		},
 		Max: processing.TransactionMax, MaxBytes: processing.TransactionMaxBytes,
 	})
 }

@@ -49,6 +49,9 @@ type Transactions struct {
 	// Failed is told once why nothing is written any more. It must not wait.
 	Failed func(error)
 
+	// Ended is told of each transaction. It must not wait.
+	Ended func(took time.Duration, err error)
+
 	Max      time.Duration // how long records may join a transaction
 	MaxBytes int           // of its records, and of those that wait for the next; what is taken together may exceed it
 }
@@ -261,6 +264,14 @@ func (t *transactions) commit(ctx context.Context) error {
 		}
 		return t.bounded(ctx, "committing offsets", func(ctx context.Context) error { return t.commitOffsets(ctx, offsets) })
 	}
+	begun := time.Now()
+	err := t.transact(ctx, records)
+	t.Ended(time.Since(begun), err)
+	return err
+}
+
+// transact commits records, and the offsets that are to be committed by then, in a transaction.
+func (t *transactions) transact(ctx context.Context, records []*sending) error {
 	if err := t.client.BeginTransaction(); err != nil {
 		return t.failed("beginning a transaction", err)
 	}

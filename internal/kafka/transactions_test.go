@@ -52,7 +52,7 @@ func (l *ledger) offsets() (kafka.MemberOffsets, error) {
 
 func transactional(t *testing.T, c kafka.Cluster, l *ledger, more ...func(*kafka.Transactions)) *kafka.Producer {
 	t.Helper()
-	o := kafka.Transactions{ID: "g-1", Version2: true, Group: "g", Offsets: l.offsets, Failed: l.fail, Max: 100 * time.Millisecond, MaxBytes: 1 << 20}
+	o := kafka.Transactions{ID: "g-1", Version2: true, Group: "g", Offsets: l.offsets, Failed: l.fail, Ended: func(time.Duration, error) {}, Max: 100 * time.Millisecond, MaxBytes: 1 << 20}
 	for _, change := range more {
 		change(&o)
 	}

@@ -68,6 +68,7 @@ type Metrics struct {
 	letters       metric.Int64Counter
 	skipped       metric.Int64Counter
 	rebalances    metric.Int64Counter
+	transactions  metric.Float64Histogram
 	gone          metric.Int64Counter
 	events        metric.Int64Counter
 	waiting       metric.Int64UpDownCounter
@@ -103,6 +104,8 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 	m.north, err = meter.Float64Histogram(north.name, metric.WithUnit(north.unit), metric.WithDescription(north.description), durations)
 	made(err)
 	m.stages, err = meter.Float64Histogram(stages.name, metric.WithUnit(stages.unit), metric.WithDescription(stages.description), durations)
+	made(err)
+	m.transactions, err = meter.Float64Histogram(transactions.name, metric.WithUnit(transactions.unit), metric.WithDescription(transactions.description), durations)
 	made(err)
 	m.northInFlight, err = meter.Int64UpDownCounter(northInFlight.name, metric.WithUnit(northInFlight.unit), metric.WithDescription(northInFlight.description))
 	made(err)
@@ -285,6 +288,18 @@ func (m *Metrics) Rebalanced(group string) {
 	if m.on {
 		m.rebalances.Add(context.Background(), 1, m.option(labels{group: group}))
 	}
+}
+
+// Transacted measures a transaction that has ended.
+func (m *Metrics) Transacted(group string, took time.Duration, failed bool) {
+	if !m.on {
+		return
+	}
+	l := labels{group: group, result: "committed"}
+	if failed {
+		l.result = "failed"
+	}
+	m.transactions.Record(context.Background(), took.Seconds(), m.option(l))
 }
 
 // Gone counts records of a topic that were deleted before a group has read them.

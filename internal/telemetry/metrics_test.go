@@ -60,6 +60,8 @@ func everything(set *telemetry.Telemetry) {
 	m.DeadLetter("requests", "retries_exhausted")
 	m.Skipped("requests", "tombstone")
 	m.Rebalanced("group")
+	m.Transacted("group", 20*time.Millisecond, false)
+	m.Transacted("group", time.Second, true)
 	m.Waits("group", "client")
 	m.Refused("people", "expired")
 	m.KeysFailed("people")

@@ -34,6 +34,7 @@ var (
 	letters       = Spec{"kafka_grpc.dead_letters", "{record}", "Requests that became dead letters", counter, "topic reason"}
 	skipped       = Spec{"kafka_grpc.skipped", "{record}", "Plain events that were left out: without a value, or that no route takes", counter, "topic reason"}
 	rebalances    = Spec{"kafka_grpc.rebalances", "{rebalance}", "Assignments of partitions to this instance", counter, "group"}
+	transactions  = Spec{"kafka_grpc.transaction.duration", "s", "Time of a transaction of Kafka, with exactly-once, by how it ended: committed, or failed", histogram, "group result"}
 	gone          = Spec{"kafka_grpc.requests.gone", "{record}", "Records that Kafka deleted before the group read them", counter, "group topic"}
 	waiting       = Spec{"kafka_grpc.calls.waiting", "{call}", "Calls that wait for their turn at the services of a grpc client binding", gauge, "group binding"}
 	fetching      = Spec{"kafka_grpc.fetch.calls", "{call}", "Calls that read a topic", gauge, "binding topic"}
@@ -89,7 +90,7 @@ func SelectedSpecs() []*Spec {
 
 // Specs are the metrics that are always there, in the order of the documentation.
 func Specs() []*Spec {
-	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &rowRetries, &letters, &skipped, &rebalances, &gone, &waiting, &fetching, &fetched, &events, &reloads, &loaded, &refused, &keysFailed}, observed...)
+	return append([]*Spec{&north, &northInFlight, &requests, &stages, &attempts, &retries, &rowRetries, &letters, &skipped, &rebalances, &transactions, &gone, &waiting, &fetching, &fetched, &events, &reloads, &loaded, &refused, &keysFailed}, observed...)
 }
 
 // PrometheusName is how /metrics calls the metric.
