@@ -133,7 +133,7 @@ func (r *Reader) Next(topic string, partition int32, from int64) (next int64, op
 }
 
 // Last is the offset after the last record below the end that one who waits long enough gets from an offset on; from where there
-// is none. Behind an open transaction only records that are in none are sure to come. open is whether one must wait
+// is none. Behind an open transaction those that are in none, or in one that is committed, are sure to come. open is whether one must wait
 // for the end of such a transaction, and stable where it begins.
 func (r *Reader) Last(ctx context.Context, topic string, partition int32, from int64) (last int64, open bool, stable int64, err error) {
 	end, err := r.End(topic, partition)
@@ -144,7 +144,7 @@ func (r *Reader) Last(ctx context.Context, topic string, partition int32, from i
 		return 0, false, 0, err
 	}
 	stable = min(stable, end)
-	last, err = r.backward(topic, partition, max(from, stable), end, r.lastOutside)
+	last, err = r.lastUnstable(topic, Span{Partition: partition, From: max(from, stable), To: end})
 	if err != nil || last > max(from, stable) {
 		return last, err == nil, stable, err
 	}
@@ -171,8 +171,10 @@ func (r *Reader) backward(topic string, partition int32, from, to int64, find fu
 	return from, nil
 }
 
-// lastOutside is the offset after the last record of a span that is in no transaction, 0 for none.
-func (r *Reader) lastOutside(topic string, s Span) (last int64, err error) {
+// lastUnstable is the offset after the last record of a span behind an open transaction that is in none, or in one that is committed within the span; 0
+// for none.
+func (r *Reader) lastUnstable(topic string, s Span) (last int64, err error) {
+	transactions := map[int64]int64{} // offsets after the last records of those that are open so far, by producer
 	for next := s.From; next < s.To; {
 		block, err := r.fetch(topic, s.Partition, next, sarama.ReadUncommitted)
 		if err != nil {
@@ -186,10 +188,24 @@ func (r *Reader) lastOutside(topic string, s Span) (last int64, err error) {
 			if batch == nil {
 				return 0, errors.New("records in a format older than Kafka 0.11")
 			}
+			if batch.FirstOffset >= s.To {
+				next = s.To
+				break
+			}
+			if batch.Control {
+				if !isAbort(batch) {
+					last = max(last, transactions[batch.ProducerID])
+				}
+				delete(transactions, batch.ProducerID)
+			}
 			for _, record := range batch.Records {
 				offset := batch.FirstOffset + record.OffsetDelta
-				if !batch.Control && !batch.IsTransactional && offset >= next && offset < s.To {
-					last = offset + 1
+				switch {
+				case batch.Control || offset < next || offset >= s.To:
+				case batch.IsTransactional:
+					transactions[batch.ProducerID] = offset + 1
+				default:
+					last = max(last, offset+1)
 				}
 			}
 			next = max(next, batch.LastOffset()+1)
