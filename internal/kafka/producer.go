@@ -174,7 +174,10 @@ func (p *Producer) SendCommitted(r wire.Record, pin *wire.Pin, done func(offset 
 	s := newSending(r, pin, done)
 	s.committed = committed
 	if err := p.cluster.Limits.Check(r.Topic, s.size); err != nil {
-		done(-1, s.failed(err))
+		if err = s.failed(err); p.transactions != nil {
+			p.fail(err) // what belongs to it must not be committed without it
+		}
+		done(-1, err)
 		return
 	}
 	mayGo, err := p.enter(s)

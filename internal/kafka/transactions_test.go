@@ -248,6 +248,31 @@ func TestTransactionsThatFail(t *testing.T) {
 	}
 }
 
+// What belongs to a record that is too large is not committed without it.
+func TestRecordTooLargeForATransaction(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"in": 1, "out": 1})
+	l := &ledger{}
+	p := transactional(t, c, l)
+	results := make(chan error, 2)
+	p.Begin()
+	for _, size := range []int{1, 2 << 20} {
+		p.Send(wire.Record{Topic: "out", Value: make([]byte, size)}, func(_ int64, err error) {
+			l.wrote(0, nil)
+			results <- err
+		})
+	}
+	p.End(true)
+	for range 2 {
+		if err := <-results; !kafka.IsTooLarge(err) {
+			t.Errorf("%v", err)
+		}
+	}
+	if got := readCommitted(t, k); len(got) > 0 {
+		t.Errorf("%d records are committed", len(got))
+	}
+}
+
 // Nobody else's transaction is committed where no member says for what: its records come again.
 func TestTransactionWithoutOffsetsFails(t *testing.T) {
 	t.Parallel()
