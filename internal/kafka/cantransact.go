@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,9 +41,12 @@ var transactRequests = []struct {
 // CanTransact asks the brokers whether this client may write, and commit the offsets of a group, in transactions with that transactional id. It
 // initialises the id: a transaction that is open under it is aborted, and who had it before can write no more with it. v2 is whether brokers
 // give each transaction an epoch of its own (transaction.version 2, from Kafka 4.0 on). It takes about 15 seconds at most. An error says what to do.
-func (c Cluster) CanTransact(ctx context.Context, id, group string) (v2 bool, err error) {
+//
+// topics are those that transactions of the id are written to. What a broker has forgotten to end there is ended as it was decided.
+func (c Cluster) CanTransact(ctx context.Context, id, group string, topics ...string) (v2 bool, err error) {
 	versions := kversion.Stable()
 	// Those of before transaction.version 2, which every broker takes.
+	versions.SetMaxKeyVersion(kmsg.AddPartitionsToTxn.Int16(), 3)
 	versions.SetMaxKeyVersion(kmsg.AddOffsetsToTxn.Int16(), 3)
 	versions.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
 	at := strings.Join(c.Brokers, ", ")
@@ -56,8 +60,9 @@ func (c Cluster) CanTransact(ctx context.Context, id, group string) (v2 bool, er
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, transactPatience)
 	defer cancel()
-	if v2, err = askTransactions(ctx, client); err == nil {
-		err = initTransactions(ctx, client, id, group)
+	v2, tells, err := askTransactions(ctx, client)
+	if err == nil {
+		err = initTransactions(ctx, client, id, group, topics, tells)
 	}
 	if err != nil {
 		return false, fmt.Errorf("transactions of id %s, which `guarantee: exactly-once` needs, on Kafka at %s: %w", id, at, err)
@@ -65,8 +70,8 @@ func (c Cluster) CanTransact(ctx context.Context, id, group string) (v2 bool, er
 	return v2, nil
 }
 
-// askTransactions answers an error where the brokers lack what is needed.
-func askTransactions(ctx context.Context, client *kgo.Client) (v2 bool, err error) {
+// askTransactions answers an error where the brokers lack what is needed. tells is whether they tell how the last transaction of an id was decided.
+func askTransactions(ctx context.Context, client *kgo.Client) (v2, tells bool, err error) {
 	var answer *kmsg.ApiVersionsResponse
 	err = untilItPasses(ctx, func() error {
 		var err error
@@ -76,7 +81,7 @@ func askTransactions(ctx context.Context, client *kgo.Client) (v2 bool, err erro
 		return kerr.ErrorForCode(answer.ErrorCode)
 	})
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	most := map[int16]int16{}
 	for _, k := range answer.ApiKeys {
@@ -85,9 +90,9 @@ func askTransactions(ctx context.Context, client *kgo.Client) (v2 bool, err erro
 	for _, r := range transactRequests {
 		switch has, ok := most[r.key.Int16()]; {
 		case !ok:
-			return false, fmt.Errorf("it does not know %s: it is older than Kafka 2.5, or lacks it otherwise; upgrade it, or leave `guarantee: exactly-once` out", r.key.Name())
+			return false, false, fmt.Errorf("it does not know %s: it is older than Kafka 2.5, or lacks it otherwise; upgrade it, or leave `guarantee: exactly-once` out", r.key.Name())
 		case has < r.least:
-			return false, fmt.Errorf("it knows %s up to version %d, and version %d is needed: it is older than Kafka 2.5, or lacks it otherwise; upgrade it, or leave `guarantee: exactly-once` out",
+			return false, false, fmt.Errorf("it knows %s up to version %d, and version %d is needed: it is older than Kafka 2.5, or lacks it otherwise; upgrade it, or leave `guarantee: exactly-once` out",
 				r.key.Name(), has, r.least)
 		}
 	}
@@ -96,48 +101,23 @@ func askTransactions(ctx context.Context, client *kgo.Client) (v2 bool, err erro
 			v2 = true
 		}
 	}
-	return v2, nil
+	_, tells = most[kmsg.DescribeTransactions.Int16()]
+	return v2, tells, nil
 }
 
-// initTransactions initialises a transactional id, and makes a transaction of it that has nothing but the group, and is aborted. Offsets that a broker
-// has kept of a transaction of which it knows no end, as after a crash, would keep every member from asking for its own: the end of this one removes them.
-func initTransactions(ctx context.Context, client *kgo.Client, id, group string) error {
-	request := kmsg.NewPtrInitProducerIDRequest()
-	request.TransactionalID = &id
-	request.TransactionTimeoutMillis = int32(transactionTimeout.Milliseconds())
-	request.ProducerID, request.ProducerEpoch = -1, -1 // which it does not know yet
-	add, end := kmsg.NewPtrAddOffsetsToTxnRequest(), kmsg.NewPtrEndTxnRequest()
-	add.TransactionalID, add.Group, end.TransactionalID = id, group, id
-	var err error
-	for _, step := range []func() (code int16, err error){
-		func() (int16, error) {
-			answer, err := request.RequestWith(ctx, client)
-			if err != nil {
-				return 0, err
-			}
-			add.ProducerID, add.ProducerEpoch = answer.ProducerID, answer.ProducerEpoch
-			end.ProducerID, end.ProducerEpoch = answer.ProducerID, answer.ProducerEpoch
-			return answer.ErrorCode, nil
-		},
-		func() (int16, error) {
-			answer, err := add.RequestWith(ctx, client)
-			if err != nil {
-				return 0, err
-			}
-			return answer.ErrorCode, nil
-		},
-		func() (int16, error) {
-			answer, err := end.RequestWith(ctx, client)
-			if err != nil {
-				return 0, err
-			}
-			return answer.ErrorCode, nil
-		},
-	} {
-		err = cmp.Or(err, untilItPasses(ctx, func() error {
-			code, err := step()
-			return cmp.Or(err, kerr.ErrorForCode(code))
-		}))
+// initTransactions initialises a transactional id, and then ends the last transaction of it once more, as that was decided, in all partitions where it
+// may have written, and for the group. A broker that crashes between the decision and the ends that it has to write may forget some (KAFKA-20734): for readers, and
+// for all who ask for offsets of the group, the transaction is open there for ever. Where nothing was forgotten, this ends nothing.
+func initTransactions(ctx context.Context, client *kgo.Client, id, group string, topics []string, tells bool) (err error) {
+	var last string
+	if tells {
+		last, err = lastTransaction(ctx, client, id)
+	}
+	if err == nil {
+		var producer producerID
+		if producer, err = initProducer(ctx, client, id); err == nil && last != "Empty" { // else nobody knows how the last one was decided
+			err = producer.end(ctx, client, id, group, topics, last == "CompleteCommit")
+		}
 	}
 	switch {
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
@@ -154,6 +134,126 @@ func initTransactions(ctx context.Context, client *kgo.Client, id, group string)
 			"or lower transaction.state.log.replication.factor and transaction.state.log.min.isr: %w", err)
 	}
 	return err
+}
+
+// lastTransaction is the state of the last transaction of an id, once that is decided and its ends are written; "" where there was none.
+func lastTransaction(ctx context.Context, client *kgo.Client, id string) (state string, err error) {
+	request := kmsg.NewPtrDescribeTransactionsRequest()
+	request.TransactionalIDs = []string{id}
+	err = untilItPasses(ctx, func() error {
+		answer, err := request.RequestWith(ctx, client)
+		if err != nil || len(answer.TransactionStates) != 1 {
+			return err
+		}
+		of := answer.TransactionStates[0]
+		if state = of.State; state == "PrepareCommit" || state == "PrepareAbort" {
+			return kerr.ConcurrentTransactions
+		}
+		return kerr.ErrorForCode(of.ErrorCode)
+	})
+	if errors.Is(err, kerr.TransactionalIDNotFound) {
+		return "", nil
+	}
+	return state, err
+}
+
+// producerID is what a producer is known as.
+type producerID struct {
+	id    int64
+	epoch int16
+}
+
+func initProducer(ctx context.Context, client *kgo.Client, id string) (p producerID, err error) {
+	request := kmsg.NewPtrInitProducerIDRequest()
+	request.TransactionalID = &id
+	request.TransactionTimeoutMillis = int32(transactionTimeout.Milliseconds())
+	request.ProducerID, request.ProducerEpoch = -1, -1 // which it does not know yet
+	err = untilItPasses(ctx, func() error {
+		answer, err := request.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		p = producerID{answer.ProducerID, answer.ProducerEpoch}
+		return kerr.ErrorForCode(answer.ErrorCode)
+	})
+	return p, err
+}
+
+// end makes a transaction that has all partitions of topics, and the group, and nothing else.
+func (p producerID) end(ctx context.Context, client *kgo.Client, id, group string, topics []string, commit bool) error {
+	if err := p.addPartitions(ctx, client, id, topics); err != nil {
+		return err
+	}
+	add := kmsg.NewPtrAddOffsetsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = id, p.id, p.epoch, group
+	if err := untilItPasses(ctx, func() error {
+		answer, err := add.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(answer.ErrorCode)
+	}); err != nil {
+		return err
+	}
+	end := kmsg.NewPtrEndTxnRequest()
+	end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = id, p.id, p.epoch, commit
+	return untilItPasses(ctx, func() error {
+		answer, err := end.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(answer.ErrorCode)
+	})
+}
+
+// addPartitions adds those that there are. A topic that must not be written to has nothing of the id.
+func (p producerID) addPartitions(ctx context.Context, client *kgo.Client, id string, topics []string) error {
+	metadata := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(topic)
+		metadata.Topics = append(metadata.Topics, t)
+	}
+	if len(topics) == 0 { // else it would be all
+		return nil
+	}
+	found, err := metadata.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	add := kmsg.NewPtrAddPartitionsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch = id, p.id, p.epoch
+	for _, topic := range found.Topics {
+		if topic.ErrorCode != 0 || topic.Topic == nil {
+			continue
+		}
+		t := kmsg.NewAddPartitionsToTxnRequestTopic()
+		t.Topic = *topic.Topic
+		for _, partition := range topic.Partitions {
+			t.Partitions = append(t.Partitions, partition.Partition)
+		}
+		add.Topics = append(add.Topics, t)
+	}
+	return untilItPasses(ctx, func() error {
+		answer, err := add.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		var problem error
+		for _, topic := range answer.Topics {
+			for _, partition := range topic.Partitions {
+				switch err := kerr.ErrorForCode(partition.ErrorCode); {
+				case err == nil:
+				case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.UnknownTopicOrPartition):
+					add.Topics = slices.DeleteFunc(add.Topics, func(t kmsg.AddPartitionsToTxnRequestTopic) bool { return t.Topic == topic.Topic })
+					problem = kerr.ConcurrentTransactions // the others are asked for again
+				case !errors.Is(err, kerr.OperationNotAttempted):
+					problem = cmp.Or(problem, err)
+				}
+			}
+		}
+		return problem
+	})
 }
 
 // untilItPasses asks until there is an answer that is no other in a moment, or ctx ends, and answers the last error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/IBM/sarama"
@@ -163,5 +164,60 @@ func TestCanTransactFencesTheId(t *testing.T) {
 	}
 	if err := before.EndTransaction(within(t), kgo.TryCommit); err == nil {
 		t.Error("the transaction of before is committed")
+	}
+}
+
+// A broker may have forgotten to write the end of the last transaction to some of its partitions. It is written as it was decided, wherever it may be missing.
+func TestCanTransactEndsTheLastTransaction(t *testing.T) {
+	t.Parallel()
+	for name, commit := range map[string]bool{"committed": true, "aborted": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"in": 1, "out": 3})
+			var mu sync.Mutex
+			var ends []bool
+			added := map[string]int{}
+			for _, key := range []kmsg.Key{kmsg.AddPartitionsToTxn, kmsg.EndTxn} {
+				k.Cluster().ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					k.Cluster().KeepControl()
+					mu.Lock()
+					defer mu.Unlock()
+					switch r := r.(type) {
+					case *kmsg.AddPartitionsToTxnRequest:
+						for _, topic := range r.Topics {
+							added[topic.Topic] = len(topic.Partitions)
+						}
+					case *kmsg.EndTxnRequest:
+						ends = append(ends, r.Commit)
+					}
+					return nil, nil, false
+				})
+			}
+			x := client(t, k, kgo.TransactionalID("g-1"))
+			if err := x.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.ProduceSync(within(t), &kgo.Record{Topic: "out", Value: []byte("one")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.EndTransaction(within(t), kgo.TransactionEndTry(commit)); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			before := len(ends)
+			clear(added)
+			mu.Unlock()
+			if _, err := c.CanTransact(within(t), "g-1", "g", "out", "missing"); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if len(ends) != before+1 || ends[before] != commit {
+				t.Errorf("ends: %v after %d, want one that is %t", ends, before, commit)
+			}
+			if len(added) != 1 || added["out"] != 3 {
+				t.Errorf("partitions: %v", added)
+			}
+		})
 	}
 }
