@@ -177,6 +177,14 @@ func TestCanTransactEndsTheLastTransaction(t *testing.T) {
 			var mu sync.Mutex
 			var ends []bool
 			added := map[string]int{}
+			state := map[bool]string{true: "CompleteCommit", false: "CompleteAbort"}[commit]
+			k.Cluster().ControlKey(kmsg.DescribeTransactions.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				// The embedded Kafka forgets it with the end.
+				response, of := r.ResponseKind().(*kmsg.DescribeTransactionsResponse), kmsg.NewDescribeTransactionsResponseTransactionState()
+				of.TransactionalID, of.State = "g-1", state
+				response.TransactionStates = append(response.TransactionStates, of)
+				return response, nil, true
+			})
 			for _, key := range []kmsg.Key{kmsg.AddPartitionsToTxn, kmsg.EndTxn} {
 				k.Cluster().ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 					k.Cluster().KeepControl()
