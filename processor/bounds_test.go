@@ -205,19 +205,22 @@ func TestStreamWhoseReplyTopicIsDeleted(t *testing.T) {
 	r.ReplyTo = "other-replies"
 	b.produceTo("other-requests", 0, message(r, "1"))
 	b.eventually("the first reply message", func() bool {
-		ends, err := b.admin.ListEndOffsets(t.Context(), r.ReplyTo)
-		end, _ := ends.Lookup(r.ReplyTo, 0)
-		return err == nil && end.Offset == 1
+		return len(b.log(r.ReplyTo)) == 1
 	})
 	if _, err := b.admin.DeleteTopics(t.Context(), r.ReplyTo); err != nil {
 		t.Fatal(err)
 	}
 	b.produceTo("other-requests", 0, message(r, "2"))
 	letter, reason := b.letter()
-	if string(letter.Value) != "1" || !strings.Contains(reason, "a reply message could not be written to topic other-replies") {
+	again := b.remote.Processing.ExactlyOnce() // the processor has begun anew, and with it the request: it is answered as after a crash, on no topic
+	want := "a reply message could not be written to topic other-replies"
+	if again {
+		want = "the reply could not be written to topic other-replies"
+	}
+	if string(letter.Value) != "1" || !strings.Contains(reason, want) {
 		t.Errorf("the letter is %q, %s", letter.Value, reason)
 	}
-	if !partial(letter) {
+	if !again && !partial(letter) {
 		t.Errorf("the letter does not say that it is a part of its request: %v", describe([]wire.Record{letter}))
 	}
 	<-ended

@@ -63,14 +63,9 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 		r.ReplyTo = "other-replies"
 		b.produceTo("other-requests", 0, message(r, text))
 	}
-	replied := func() int64 {
+	replied := func() int {
 		t.Helper()
-		ends, err := b.admin.ListEndOffsets(context.Background(), "other-replies")
-		if err != nil {
-			t.Fatal(err)
-		}
-		end, _ := ends.Lookup("other-replies", 0)
-		return end.Offset
+		return len(b.log("other-replies"))
 	}
 	kept := 0
 	keeps := func() {
@@ -98,7 +93,11 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 	other() // its topic is known to be gone
 	keeps()
 	b.call(attempt("afterwards", "afterwards"), "afterwards").check(t, codes.OK, "", "afterwards")
-	if s, n := i.State(), log.Count(ended); !s.Ready || n != 0 {
+	gone := 0 // how often the processor ends for that
+	if b.remote.Processing.ExactlyOnce() {
+		gone = 1 // the transaction has the replies of others, too
+	}
+	if s, n := i.State(), log.Count(ended); !s.Ready || n != gone {
 		t.Errorf("%s; the processor was restarted %d times", s.Reason, n)
 	}
 
@@ -123,8 +122,8 @@ func TestReplyTopicIsDeletedWhileRunning(t *testing.T) {
 		})
 		return replied() > 0
 	})
-	b.wantExecuted(append(sent, "meanwhile", "afterwards", "restart")...)
-	if n := log.Count(ended); n != 2 {
+	b.wantExecuted(append(append(sent, "meanwhile", "afterwards"), b.executions("restart")...)...)
+	if n := log.Count(ended) - gone; n != 2 {
 		t.Errorf("the processor ended %d times, want once for the fault and once for the topic that is there again", n)
 	}
 	if left := i.State().LeftOut; len(left) != 0 {

@@ -48,6 +48,26 @@ const (
 	patience = time.Minute
 )
 
+// guaranteeEnv holds the guarantee that the tests run with which name none.
+const guaranteeEnv = "KAFKA_GRPC_TEST_GUARANTEE"
+
+// atLeastOnce skips a test of what cannot happen, or is not promised, where all is committed in transactions.
+func atLeastOnce(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv(guaranteeEnv) == topology.GuaranteeExactlyOnce {
+		t.Skip("with exactly-once " + why)
+	}
+}
+
+// executions are those of a call whose row or reply a fault has kept from being committed: with exactly-once the processor forgets what it has in
+// memory, and calls again.
+func (b *testbench) executions(message string) []string {
+	if b.remote.Processing.ExactlyOnce() {
+		return []string{message, message}
+	}
+	return []string{message}
+}
+
 // testbench is one embedded Kafka with a service, and whatever a test starts on them.
 type testbench struct {
 	t          testing.TB
@@ -58,6 +78,7 @@ type testbench struct {
 	partitions int32 // of the request topic
 	ahead      int   // records of a partition that are read ahead of its committed offset; 0: the default
 	quiet      bool  // without the processor's log
+	forged     bool  // replies come repeatedly for a reason of the test's own
 	sweep      time.Duration
 	budget     *consumergroup.Budget // default one of each processor's own
 	paces      processor.Paces       // default those of each processor
@@ -99,7 +120,7 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 		service + "/ServerStreamingEcho":        {ServerStreams: true},
 		service + "/BidirectionalStreamingEcho": {ClientStreams: true, ServerStreams: true},
 	}
-	b.remote.Processing.Guarantee = os.Getenv("KAFKA_GRPC_TEST_GUARANTEE")
+	b.remote.Processing.Guarantee = os.Getenv(guaranteeEnv)
 	b.remote.Processing.TransactionMax, b.remote.Processing.TransactionMaxBytes = topology.DefaultTransactionMax, topology.DefaultTransactionMaxBytes
 	for _, f := range change {
 		f(&b.remote)
@@ -112,6 +133,7 @@ func newBench(t testing.TB, partitions int32, change ...func(*topology.Remote)) 
 	}
 	t.Cleanup(b.client.Close)
 	b.admin = kadm.NewClient(b.client)
+	t.Cleanup(b.answeredOnce)
 	return b
 }
 

@@ -227,6 +227,7 @@ func TestRequestWithAHoleThatWaits(t *testing.T) {
 // tear makes the broker take a part of each reply and lose the rest, once for each attempt: as one does that is killed between
 // the records of a reply. What is lost ends the processor, and the next one writes the reply again. torn tells how many were.
 func (b *testbench) tear() (torn func() int) {
+	b.forged = true
 	var mu sync.Mutex
 	cut := map[string]bool{}
 	cluster := b.kafka.Cluster()

@@ -126,7 +126,7 @@ func (b *testbench) read(n int) []wire.Record {
 	return out
 }
 
-// log is all that a topic holds, in the order of each partition.
+// log is all that a topic holds of what is committed, in the order of each partition.
 func (b *testbench) log(topic string) []wire.Record {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -135,10 +135,14 @@ func (b *testbench) log(topic string) []wire.Record {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	starts, err := b.admin.ListStartOffsets(ctx, topic)
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	last := map[int32]int64{} // that is still to come, of each partition; others may be compacted away
 	from := map[string]map[int32]kgo.Offset{topic: {}}
 	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset == 0 {
+		if start, _ := starts.Lookup(topic, o.Partition); o.Offset == start.Offset {
 			return
 		}
 		last[o.Partition] = o.Offset - 1
@@ -160,7 +164,7 @@ func (b *testbench) log(topic string) []wire.Record {
 			if !k.Attrs.IsControl() {
 				out = append(out, recordOf(k))
 			}
-			if k.Offset == last[k.Partition] {
+			if end, ok := last[k.Partition]; ok && k.Offset >= end { // above, where what is there was aborted meanwhile
 				delete(last, k.Partition)
 			}
 		})

@@ -63,6 +63,7 @@ func TestRepliesBehindASlowCallAfterACrash(t *testing.T) {
 			})
 			c.kill()
 			if test.forget {
+				b.forged = true
 				b.evict(c.dir) // a group with members takes no commit from outside
 				var offsets kadm.Offsets
 				offsets.Add(kadm.Offset{Topic: requests, Partition: 0, At: 0, LeaderEpoch: -1})

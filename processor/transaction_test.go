@@ -45,6 +45,17 @@ func (b *testbench) transaction(topic string, records ...wire.Record) (end func(
 	}
 }
 
+// end is the offset of the next record of the first partition of a topic.
+func (b *testbench) end(topic string) int64 {
+	b.t.Helper()
+	ends, err := b.admin.ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	end, _ := ends.Lookup(topic, 0)
+	return end.Offset
+}
+
 // lag waits until the lag of the only request partition is n.
 func (b *testbench) lag(scrape func() string, n int) {
 	b.t.Helper()
@@ -150,7 +161,9 @@ func TestRecoveryWaitsForRowsBehindATransaction(t *testing.T) {
 	i := b.started()
 	r := attempt("k", "1")
 	b.call(r, "first").check(t, codes.OK, "", "first")
+	b.committed()
 	row := b.log(b.remote.Table)[0]
+	foreign := b.end(b.remote.Table)
 	abort := b.transaction(b.remote.Table, wire.Record{Key: []byte("foreign"), Value: row.Value})
 	b.call(attempt("k2", "2"), "second").check(t, codes.OK, "", "second")
 	b.committed()
@@ -162,7 +175,7 @@ func TestRecoveryWaitsForRowsBehindATransaction(t *testing.T) {
 	})
 	b.eventually("its state says what it waits for", func() bool {
 		s := i.State()
-		return !s.Ready && strings.Contains(s.Reason, "partition 0 waits for the end of a producer's transaction that is open at offset 1")
+		return !s.Ready && strings.Contains(s.Reason, fmt.Sprint("partition 0 waits for the end of a producer's transaction that is open at offset ", foreign))
 	})
 	abort(kgo.TryAbort)
 	b.ready(i)

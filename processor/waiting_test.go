@@ -234,6 +234,7 @@ func (b *testbench) cutProduce(topics ...string) (mend func()) {
 
 // When a result is written and its replies are not, nothing but the row knows of them.
 func TestCrashBetweenTheResultOfAWaitingRowAndItsReplies(t *testing.T) {
+	atLeastOnce(t, "a result and its replies are committed together")
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -301,6 +302,7 @@ func TestCrashBetweenTheResultOfAWaitingRowAndItsReplies(t *testing.T) {
 
 // A result that Kafka did not take is in the local copy alone. Whoever answers from there writes it first.
 func TestResultOfAWaitingRowThatTheChangelogLacks(t *testing.T) {
+	atLeastOnce(t, "the local copy has nothing that the changelog lacks")
 	t.Parallel()
 	b := newBench(t, 1, parking, func(r *topology.Remote) {
 		r.Processing.RetryInitial, r.Processing.RetryMax, r.Processing.RetryMaxElapsed = time.Hour, time.Hour, 1000*time.Hour
