@@ -603,6 +603,65 @@ func (b *testbench) answeredOnce() {
 	}
 }
 
+// refuses has Kafka refuse batches for a topic that have a record with a value, as a broker does that validates them.
+func (b *testbench) refuses(topic, value string, err *kerr.Error) (refused *atomic.Int32) {
+	refused = new(atomic.Int32)
+	cluster := b.kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		produce := request.(*kmsg.ProduceRequest)
+		poisoned := false
+		response := produce.ResponseKind().(*kmsg.ProduceResponse)
+		for _, t := range produce.Topics {
+			answer := kmsg.NewProduceResponseTopic()
+			answer.Topic, answer.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				fetched := &kmsg.FetchResponseTopicPartition{RecordBatches: p.Records}
+				got, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{Topic: topic}, fetched, kgo.DefaultDecompressor(), nil)
+				of := kmsg.NewProduceResponseTopicPartition()
+				of.Partition, of.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code // the others are sent again
+				if t.Topic == topic && slices.ContainsFunc(got.Records, func(r *kgo.Record) bool { return string(r.Value) == value }) {
+					poisoned, of.ErrorCode = true, err.Code
+				}
+				answer.Partitions = append(answer.Partitions, of)
+			}
+			response.Topics = append(response.Topics, answer)
+		}
+		if !poisoned {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		return response, nil, true
+	})
+	return refused
+}
+
+// A reply that the broker never takes becomes a dead letter, and all others are answered: by one processor that finds out which it is, and another one.
+func TestReplyThatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, exactly)
+	log := new(logtest.Lines)
+	b.heard = log
+	i := b.started()
+	refused := b.refuses(replies, "poison", kerr.InvalidRecord)
+	b.sendCalls(0, 200)
+	b.send(attempt("poison", "poison"), "poison")
+	b.sendCalls(200, 400)
+	b.committed()
+	b.ready(i)
+	letters := b.log(b.remote.Processing.DeadLetter)
+	if len(letters) != 1 || string(letters[0].Value) != "poison" {
+		t.Errorf("the dead letters are %v", describe(letters))
+	}
+	if got := b.answers(); len(got) != 400 {
+		t.Errorf("%d attempts are answered, want 400", len(got))
+	}
+	if n, m := log.Count(ended), refused.Load(); n != 2 || m != 2 {
+		t.Errorf("%d processors have ended, and %d records were refused, want 2", n, m)
+	}
+	i.stop()
+}
+
 // A topic may come to take less than it did. What does not fit any more costs a new processor, which knows better.
 func TestTopicThatTakesLess(t *testing.T) {
 	t.Parallel()

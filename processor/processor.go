@@ -138,7 +138,7 @@ func New(ctx context.Context, c Config) (*Processor, error) {
 		config:  c,
 		cluster: kafka.ClusterOf(c.Remote.Cluster, c.Remote.Group),
 		limits:  new(kafka.Limits),
-		missing: outbox.NewMissingTopics(),
+		missing: outbox.NewMissingTopics(c.Remote.Processing.ExactlyOnce()),
 		parts:   make(map[int32]*partition.Partition),
 		stores:  make(map[*tablestore.Store]*atomic.Int64),
 		ends:    make(map[int32]changelogEnd),

@@ -22,6 +22,7 @@ func (r *run) newProducer(cluster kafka.Cluster) (*kafka.Producer, error) {
 		Version2: r.version2,
 		Group:    r.config.Remote.Group, InstanceID: r.config.InstanceID,
 		Offsets: r.offsets, Failed: r.group.Abandon,
+		Refused: r.missing.Refuse, Alone: r.missing.Careful(),
 		Ended: func(took time.Duration, err error) {
 			r.config.Telemetry.Metrics.Transacted(r.config.Remote.Group, took, err != nil)
 		},

@@ -259,11 +259,17 @@ func (p *Producer) answer(r *kgo.Record, err error) {
 		offset, err = -1, s.failed(p.cause(s, err))
 	}
 	if p.transactions != nil && err != nil {
+		if p.fence() == nil { // else it fails for another one
+			p.transactions.refused(s, err)
+		}
 		p.fail(err) // nothing of the transaction can be committed
 	}
 	p.answering.Lock()
 	s.done(offset, err)
 	p.answering.Unlock()
+	if s.acknowledged != nil {
+		close(s.acknowledged)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

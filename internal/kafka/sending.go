@@ -22,6 +22,8 @@ type sending struct {
 
 	committed func(error) // when its transaction has ended; nil: nobody asks
 
+	acknowledged chan struct{} // closed when it is answered; nil: others are sent with it
+
 	lane    *lane
 	client  *kgo.Client // that has it, or had it
 	refused error       // why there is no client, or no partition, for it

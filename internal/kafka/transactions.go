@@ -23,6 +23,8 @@ const (
 	endTimeout = producerPatience
 	// settleTimeout bounds how long Settle waits. The group waits for it with the partitions that are given up.
 	settleTimeout = transactionTimeout / 2
+	// mostAlone is how many bytes may wait where records are sent one by one: a transaction has some hundred then.
+	mostAlone = 64 << 10
 	// abortTimeout bounds the attempt to abort the transaction of a producer that has failed. It is a courtesy to those who wait for it.
 	abortTimeout = 2 * time.Second
 )
@@ -52,6 +54,12 @@ type Transactions struct {
 	// Ended is told of each transaction. It must not wait.
 	Ended func(took time.Duration, err error)
 
+	// Refused is told of the record that Kafka refuses for what it is, as one that some validation does not let pass; alone is false where others were
+	// sent with it, of which each may be the one. nil: nobody asks. It must not wait, nor send.
+	Refused func(topic string, key []byte, alone bool, err error)
+	// Alone is how long, from the beginning, each record is sent when the one before it is acknowledged, so that the refused one is known.
+	Alone time.Duration
+
 	Max      time.Duration // how long records may join a transaction
 	MaxBytes int           // of its records, and of those that wait for the next; what is taken together may exceed it
 }
@@ -80,6 +88,8 @@ type transactions struct {
 	producer *Producer
 	client   *kgo.Client
 
+	begun time.Time
+
 	units sync.RWMutex // read-locked by who sends several records that belong together
 	lane  lane         // of all topics; guarded by Producer.mu, as is what follows
 	sent  []func(error)
@@ -96,6 +106,7 @@ type transactions struct {
 func NewTransactionalProducer(c Cluster, fence func() error, t Transactions) (*Producer, error) {
 	return newProducer(c, fence, &transactions{
 		Transactions: t,
+		begun:        time.Now(),
 		stirred:      make(chan struct{}, 1),
 		idle:         make(chan struct{}, 1),
 		asked:        make(chan chan error),
@@ -111,7 +122,7 @@ func (p *Producer) Begin() {
 		return
 	}
 	p.mu.Lock()
-	p.waitForRoom(p.transactions.MaxBytes)
+	p.waitForRoom(p.transactions.most())
 	p.mu.Unlock()
 	p.transactions.units.RLock()
 }
@@ -307,6 +318,24 @@ func (t *transactions) failed(what string, err error) error {
 	return fmt.Errorf("%s, transactional id %q: %w", what, t.ID, err)
 }
 
+// alone reports whether records are sent one by one.
+func (t *transactions) alone() bool { return time.Since(t.begun) < t.Alone }
+
+// most is how many bytes wait for a transaction at most.
+func (t *transactions) most() int {
+	if t.alone() {
+		return min(t.MaxBytes, mostAlone)
+	}
+	return t.MaxBytes
+}
+
+// refused tells of a record that Kafka refuses for what it is.
+func (t *transactions) refused(s *sending, err error) {
+	if t.Refused != nil && (errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)) {
+		t.Refused(s.record.Topic, s.record.Key, s.acknowledged != nil, err)
+	}
+}
+
 // next are the records that wait, whole units of them; none once the producer has failed.
 func (t *transactions) next() []*sending {
 	t.units.Lock()
@@ -328,12 +357,23 @@ func (t *transactions) write(ctx context.Context, records []*sending) error {
 	defer join.Stop()
 	patience := time.NewTimer(endTimeout)
 	defer patience.Stop()
+	patient, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
 	more, room := t.stirred, t.MaxBytes
 	for {
 		for _, s := range records {
 			room -= s.size
 			s.client, s.Context = t.client, t.producer.ctx
+			if !t.alone() {
+				t.producer.hand(s)
+				continue
+			}
+			s.acknowledged = make(chan struct{})
 			t.producer.hand(s)
+			select {
+			case <-s.acknowledged:
+			case <-patient.Done(): // those behind it end as it does
+			}
 		}
 		if records = nil; room <= 0 {
 			more = nil

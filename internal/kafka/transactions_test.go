@@ -248,6 +248,59 @@ func TestTransactionsThatFail(t *testing.T) {
 	}
 }
 
+// The record that a broker refuses is told: surely where records are sent one by one.
+func TestRefusedRecordIsTold(t *testing.T) {
+	t.Parallel()
+	for name, alone := range map[string]time.Duration{"among others": 0, "alone": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, c := start(t, map[string]int32{"in": 1, "out": 1})
+			k.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				k.Cluster().KeepControl()
+				request := r.(*kmsg.ProduceRequest)
+				if !strings.Contains(string(request.Topics[0].Partitions[0].Records), "poison") {
+					return nil, nil, false
+				}
+				response := request.ResponseKind().(*kmsg.ProduceResponse)
+				answer, p := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
+				p.ErrorCode = kerr.InvalidRecord.Code
+				answer.Topic, answer.Partitions = "out", append(answer.Partitions, p)
+				response.Topics = append(response.Topics, answer)
+				return response, nil, true
+			})
+			type refusal struct {
+				topic, key string
+				alone      bool
+			}
+			told := make(chan refusal, 10)
+			l := &ledger{}
+			p := transactional(t, c, l, func(o *kafka.Transactions) {
+				o.Alone = alone
+				o.Refused = func(topic string, key []byte, alone bool, _ error) { told <- refusal{topic, string(key), alone} }
+			})
+			results := make(chan error, 5)
+			p.Begin()
+			for _, key := range []string{"1", "2", "poison", "3", "4"} {
+				p.Send(wire.Record{Topic: "out", Key: []byte(key), Value: []byte("v")}, func(_ int64, err error) { results <- err })
+			}
+			p.End(true)
+			for range cap(results) {
+				<-results
+			}
+			_ = p.Close() // it has failed
+			if len(told) != 1 {
+				t.Fatalf("told %d times", len(told))
+			}
+			if got, want := <-told, (refusal{"out", "poison", true}); alone > 0 && got != want || alone == 0 && got.alone {
+				t.Errorf("told %v", got)
+			}
+			if got := readCommitted(t, k); len(got) > 0 {
+				t.Errorf("%d records are committed", len(got))
+			}
+		})
+	}
+}
+
 // What belongs to a record that is too large is not committed without it.
 func TestRecordTooLargeForATransaction(t *testing.T) {
 	t.Parallel()

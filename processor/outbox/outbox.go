@@ -49,7 +49,7 @@ func (o *Outbox) sendAlone(r Record, done func(int64, error)) {
 		r.Lost(fmt.Errorf("a reply message could not be written to topic %s: %w", topic, err))
 		done(-1, nil)
 	}
-	if err := o.Missing.skip(topic, time.Now()); err != nil {
+	if err := o.Missing.skip(topic, r.Key, time.Now()); err != nil {
 		lose(err)
 		return
 	}
@@ -68,7 +68,7 @@ func (o *Outbox) sendAlone(r Record, done func(int64, error)) {
 // sendReply sends a record of a reply. Where its topic is gone, the request becomes a dead letter: the other routes go on.
 func (o *Outbox) sendReply(r Record, done func(int64, error)) {
 	reply, topic := r.Reply, r.Topic
-	if why := reply.keep(func() error { return o.Missing.skip(topic, time.Now()) }); why != nil {
+	if why := reply.keep(func() error { return o.Missing.skip(topic, r.Key, time.Now()) }); why != nil {
 		r.tell(-1, why)
 		if reply.returned(done, why) {
 			o.end(topic, reply)()
