@@ -138,6 +138,41 @@ func TestOrderOnKafka(t *testing.T) {
 	}
 }
 
+// With processing.guarantee: exactly-once. A freeze is longer than the time-out of a transaction, as are some of the times for which an instance is away
+// after a kill.
+func TestExactlyOnceOnEmbeddedKafka(t *testing.T) {
+	s := scenario{
+		once: true,
+		plan: faults.Plan{Instances: 2, Kills: 6, Rolling: 1, Calm: 2 * time.Second},
+		rate: 200, slow: 0.02, slowFor: time.Second, successes: 100, calm: time.Second,
+	}
+	if full(t) {
+		s.plan = faults.Plan{Instances: 3, Kills: 100, Rolling: 6, Zombies: 2, Outages: 1, ZombieFor: 15 * time.Second, OutageFor: 15 * time.Second, Calm: 4 * time.Second}
+		s.rate, s.slow, s.slowFor, s.successes, s.calm = 250, 0.01, 3*time.Second, 500, 5*time.Second
+	}
+	verify(t, kfake(t), nil, s)
+}
+
+func TestExactlyOnceOnKafka(t *testing.T) {
+	s := scenario{
+		once: true,
+		plan: faults.Plan{
+			Instances: 2, Kills: 3, Rolling: 1, BrokerCrashes: 1, Outages: 1, Zombies: 1,
+			OutageFor: 5 * time.Second, ZombieFor: 12 * time.Second, Calm: time.Second,
+		},
+		rate: 150, slow: 0.02, slowFor: time.Second, successes: 100, calm: time.Second,
+	}
+	if full(t) {
+		s.plan = faults.Plan{
+			Instances: 3, Kills: 25, Rolling: 3, BrokerCrashes: 3, BrokerRestarts: 1, Outages: 1, Zombies: 2,
+			OutageFor: time.Minute, ZombieFor: 15 * time.Second, Calm: 4 * time.Second,
+		}
+		s.rate, s.slow, s.slowFor, s.successes, s.calm = 200, 0.01, 3*time.Second, 500, 5*time.Second
+	}
+	kafka := realkafka.Start(t, realkafka.Options{})
+	verify(t, kafka.Brokers(), kafka, s)
+}
+
 // Slow calls hold those behind them, and must leave a partition time for all.
 var (
 	byKey       = scenario{order: "key", slow: 0.02, slowFor: time.Second}
@@ -152,7 +187,7 @@ func verify(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario)
 	}
 	events := run(t, brokers, broker, s)
 	p := s.plan
-	violations := check.All(events, check.Options{Successes: s.successes, Faults: map[string]int{
+	violations := check.All(events, check.Options{ExactlyOnce: s.once, Successes: s.successes, Faults: map[string]int{
 		history.Kill: p.Kills, history.Terminate: p.Rolling * p.Instances, history.Zombie: p.Zombies,
 		history.BrokerCrash: p.BrokerCrashes, history.BrokerRestart: p.BrokerRestarts, history.Outage: p.Outages,
 	}})
@@ -178,8 +213,9 @@ func TestReplay(t *testing.T) {
 	defer f.Close()
 	events, err := history.Read(f)
 	must(t, err)
-	t.Logf("%v", check.Count(events))
-	report(t, events, check.All(events, check.Options{}))
+	figures := check.Count(events)
+	t.Logf("%v", figures)
+	report(t, events, check.All(events, check.Options{ExactlyOnce: figures.Transactions > 0}))
 }
 
 // replan reads fault=number,...

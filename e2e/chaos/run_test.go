@@ -52,6 +52,7 @@ var testdata embed.FS
 type scenario struct {
 	tag       string // build tag of a planted defect
 	order     string // processing.order; "": none
+	once      bool   // processing.guarantee is exactly-once
 	plan      faults.Plan
 	rate      int
 	slow      float64
@@ -161,6 +162,7 @@ func run(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) []
 	w.waitAnswered("after an orderly restart", lost)
 	w.terminate()
 	w.pause(time.Second) // for the observer to see the last commits
+	w.catchUp(observer)
 	if n := w.load.Failed(); n > 0 {
 		t.Errorf("%d requests were not acknowledged by Kafka", n)
 	}
@@ -199,12 +201,16 @@ func (w *world) newInstances(dir string, brokers []string) {
 	files, err := fs.Sub(testdata, "testdata")
 	must(w.t, errors.Join(err, os.CopyFS(filepath.Join(dir, "config"), files)))
 	configuration := filepath.Join(dir, "config", "zilla.yaml")
+	processing := "processing:\n"
 	if order := w.scenario.order; order != "" {
-		text, err := os.ReadFile(configuration)
-		must(w.t, err)
-		ordered := strings.Replace(string(text), "processing:\n", "processing:\n        order: "+order+"\n", 1)
-		must(w.t, os.WriteFile(configuration, []byte(ordered), 0o600))
+		processing += "        order: " + order + "\n"
 	}
+	if w.scenario.once {
+		processing += "        guarantee: exactly-once\n"
+	}
+	text, err := os.ReadFile(configuration)
+	must(w.t, err)
+	must(w.t, os.WriteFile(configuration, []byte(strings.Replace(string(text), "processing:\n", processing, 1)), 0o600))
 	for n := range w.scenario.plan.Instances {
 		host, port, err := net.SplitHostPort(w.service.Address(n))
 		must(w.t, err)
@@ -313,6 +319,17 @@ func (w *world) stop(i *faults.Instance) {
 		fault = history.Overrun
 	}
 	w.fault(fault, i.Name, from)
+}
+
+// catchUp waits until the observer has read everything. All instances have ended.
+func (w *world) catchUp(observer *observe.Observer) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	if err := observer.CatchUp(ctx); err != nil {
+		w.t.Error(err)
+	}
+	observer.Stop()
 }
 
 // terminate ends all instances in order, at once.

@@ -21,5 +21,5 @@ func (h *indexed) answered() []Violation {
 }
 
 func position(e history.Event) string {
-	return fmt.Sprintf("%s/%d@%d", e.Topic, e.Partition, e.Offset)
+	return history.Position(e.Topic, e.Partition, e.Offset)
 }

@@ -26,6 +26,8 @@ const (
 	Orderly      = "orderly"
 	InOrder      = "in-order"
 	Progress     = "progress"
+	Single       = "single"
+	Atomic       = "atomic"
 )
 
 // Violation is one breach of an invariant.
@@ -46,12 +48,18 @@ func (v Violation) String() string {
 type Options struct {
 	Successes int            // requests that are answered OK, at least: of those sent before, during, and after the faults each
 	Faults    map[string]int // faults of each kind that must have happened, at least
+
+	ExactlyOnce bool // processing.guarantee is that: two checkers more
 }
 
 // All runs every checker.
 func All(events []history.Event, o Options) []Violation {
 	h := index(events)
-	return slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.whole(), h.durableFirst(), h.gapFree(), h.orderly(), h.inOrder(), h.progress(o))
+	violations := slices.Concat(h.answered(), h.once(), h.oneAnswer(), h.whole(), h.durableFirst(), h.gapFree(), h.orderly(), h.inOrder(), h.progress(o))
+	if o.ExactlyOnce {
+		violations = slices.Concat(violations, h.single(), h.atomic())
+	}
+	return violations
 }
 
 // slack is what observations of the service and of the changelog may lie apart though they are of one machine: the
@@ -187,6 +195,7 @@ type Figures struct {
 	RepeatedReplies                    int            // a further reply to an attempt, equal to its first
 	Torn                               int            // replies with messages that were written again
 	Lines, Waited                      int            // of ordered calls: lines, and executions of those that had to wait in them
+	Transactions, Aborted              int            // that were committed, and that came to nothing; epochs of producers where brokers cannot do KIP-890
 	Faults                             map[string]int
 }
 
@@ -194,7 +203,14 @@ type Figures struct {
 func Count(events []history.Event) Figures {
 	h := index(events)
 	f := Figures{Sent: len(h.sent), Keys: len(h.executions), Answered: len(h.replies), Reexecuted: map[string]int{}, Faults: map[string]int{}}
+	committed, aborted := map[string]bool{}, map[string]bool{}
 	for _, e := range events {
+		switch {
+		case e.Kind == history.Aborted:
+			aborted[e.Transaction] = true
+		case e.Transaction != "":
+			committed[e.Transaction] = true
+		}
 		switch e.Kind {
 		case history.Sent:
 			if e.Duplicate {
@@ -212,6 +228,7 @@ func Count(events []history.Event) Figures {
 			f.Faults[e.Fault]++
 		}
 	}
+	f.Transactions, f.Aborted = len(committed), len(aborted)
 	for attempt, replies := range h.replies {
 		f.RepeatedReplies += len(replies) - 1
 		if replies[0].Status == overdue && h.late(attempt, replies[0].Written) {
@@ -242,6 +259,9 @@ func (f Figures) String() string {
 		f.Sent, f.Duplicates, f.Keys, f.Answered, f.Late, f.Executions, f.RepeatedReplies, f.Torn, f.Commits)
 	if f.Lines > 0 {
 		fmt.Fprintf(&b, "; %d lines, in which %d calls had to wait", f.Lines, f.Waited)
+	}
+	if f.Transactions > 0 {
+		fmt.Fprintf(&b, "; %d transactions, %d aborted", f.Transactions, f.Aborted)
 	}
 	for _, k := range sortedKeys(f.Reexecuted) {
 		fmt.Fprintf(&b, "; re-executed after %s: %d", k, f.Reexecuted[k])

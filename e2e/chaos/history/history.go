@@ -22,23 +22,28 @@ const (
 	// Sent is a request that Kafka has acknowledged: Key, Attempt, Topic, Partition, Offset, Written; Duplicate where
 	// the key was sent before, Deadline where it has one, and Line where calls are ordered.
 	Sent Kind = "sent"
-	// Looped is the copy of a request on the loop topic: Key, Attempt, Topic, Partition, Offset, Written.
+	// Looped is the copy of a request on the loop topic: Key, Attempt, Topic, Partition, Offset, Written, Transaction.
 	Looped Kind = "looped"
 	// Begin is a call that has reached the service: Key, Attempt, Execution, Instance.
 	Begin Kind = "begin"
 	// End is its end there: Key, Execution, Instance, Status, Body. Status is CANCELED where the caller went away.
 	End Kind = "end"
 	// Reply is the end of a call on the reply topic, put together as a reader does: Key, Attempt, Status, Body, Messages, Repeated, Topic,
-	// Partition, Offset, Written.
+	// Partition, Offset, Written, Transaction.
 	Reply Kind = "reply"
-	// DeadLetter is a request that nobody could answer: Key, Attempt, Body (the reason), Topic, Partition, Offset, Written.
+	// Piece is what is on the reply topic of a reply that cannot be put together, or was not ended: Key, Attempt, Messages, Topic, Partition, Offset of the
+	// end or the last message, Written, Transaction.
+	Piece Kind = "piece"
+	// DeadLetter is a request that nobody could answer: Key, Attempt, Body (the reason), Topic, Partition, Offset, Written, Transaction.
 	DeadLetter Kind = "dead-letter"
-	// Row is a record of the changelog: Key, State, Status, Body, Topic, Partition, Offset, Written.
+	// Row is a record of the changelog: Key, State, Status, Body, Source, Topic, Partition, Offset, Written, Transaction.
 	Row Kind = "row"
 	// Waits is a request that is in a row of the changelog, until it has a result: Key, Attempt, Topic, Partition, Offset, Written.
 	Waits Kind = "waits"
 	// Commit is a committed offset that has changed: Topic, Partition, Offset.
 	Commit Kind = "commit"
+	// Aborted is the end of a transaction that came to nothing, in one partition: Topic, Partition, Offset, Transaction.
+	Aborted Kind = "aborted"
 	// Fault is one that has ended: Fault, Instance (empty: all of them are concerned), From, To.
 	Fault Kind = "fault"
 )
@@ -88,9 +93,19 @@ type Event struct {
 	Offset    int64     `json:"offset,omitempty"`
 	Written   time.Time `json:"written,omitzero"` // timestamp of the record, which its producer made: to the millisecond
 
+	// Transaction names the transaction of a record, those of its records for a reply: the id and the epoch of its producer. The epoch is another for each
+	// transaction where brokers can do KIP-890, and else for each run of the producer. Empty: none.
+	Transaction string `json:"transaction,omitempty"`
+	Source      string `json:"source,omitempty"` // Position of the request that was executed for a row
+
 	Fault string    `json:"fault,omitempty"`
 	From  time.Time `json:"from,omitzero"`
 	To    time.Time `json:"to,omitzero"`
+}
+
+// Position names a record.
+func Position(topic string, partition int32, offset int64) string {
+	return fmt.Sprintf("%s/%d@%d", topic, partition, offset)
 }
 
 // Brief is a body as a history keeps it: a long one by its beginning, its length and its hash.

@@ -4,6 +4,7 @@ package observe
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -29,7 +30,7 @@ type Options struct {
 // poll is how often committed offsets are looked up.
 const poll = 50 * time.Millisecond
 
-// Observer reads until Close.
+// Observer reads until Stop.
 type Observer struct {
 	options  Options
 	recorder *history.Recorder
@@ -40,6 +41,7 @@ type Observer struct {
 
 	mu       sync.Mutex
 	problems []error
+	read     map[string]map[int32]int64 // the offset after what is read, of each partition
 
 	pending map[string]partial // by attempt, of replies that have not ended; of the reading goroutine
 }
@@ -49,27 +51,34 @@ type partial struct {
 	messages []string
 	repeated int  // records of messages that were there already
 	torn     bool // one is missing
+	last     history.Event
 }
 
 // Start reads all topics from their beginning; they may be created later.
 func Start(ctx context.Context, o Options, r *history.Recorder) (*Observer, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(o.Brokers...),
 		kgo.ConsumeTopics(o.Replies, o.Table, o.Loop, o.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("observer: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &Observer{options: o, recorder: r, contract: wire.DefaultContract(), client: client, cancel: cancel, pending: map[string]partial{}}
-	w.running.Go(func() { w.read(ctx) })
+	w := &Observer{options: o, recorder: r, contract: wire.DefaultContract(), client: client, cancel: cancel,
+		read: map[string]map[int32]int64{}, pending: map[string]partial{}}
+	w.running.Go(func() { w.follow(ctx) })
 	w.running.Go(func() { w.commits(ctx) })
 	return w, nil
 }
 
-// Close ends the reading. The error is about records that could not be understood.
-func (w *Observer) Close() error {
+// Stop ends the reading. What is left then of replies that were not ended is recorded.
+func (w *Observer) Stop() {
 	w.cancel()
 	w.running.Wait()
+}
+
+// Close is Stop, and the end of the connections. The error is about records that could not be understood.
+func (w *Observer) Close() error {
+	w.Stop()
 	w.client.Close()
 	return errors.Join(w.problems...)
 }
@@ -82,29 +91,107 @@ func (w *Observer) problem(err error) {
 	}
 }
 
-func (w *Observer) read(ctx context.Context) {
+func (w *Observer) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		// Errors are of brokers that are away, and tried again.
-		w.client.PollFetches(ctx).EachRecord(func(k *kgo.Record) {
-			e := history.Event{Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp}
-			var err error
-			switch k.Topic {
-			case w.options.Replies:
-				err = w.reply(k, e)
-			case w.options.Table:
-				err = w.row(k, e)
-			case w.options.Loop:
-				e.Kind = history.Looped
-				err = w.request(k, e)
-			case w.options.DeadLetters:
-				e.Kind = history.DeadLetter
-				err = w.request(k, e)
-			}
-			if err != nil {
-				w.problem(fmt.Errorf("%s/%d@%d: %w", k.Topic, k.Partition, k.Offset, err))
-			}
-		})
+		w.client.PollFetches(ctx).EachRecord(w.take)
 	}
+	for _, p := range w.pending {
+		w.recorder.Record(p.last)
+	}
+}
+
+func (w *Observer) take(k *kgo.Record) {
+	e := history.Event{Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Written: k.Timestamp, Transaction: transaction(k)}
+	var err error
+	switch {
+	case k.Attrs.IsControl():
+		if aborts(k) {
+			e.Kind = history.Aborted
+			w.recorder.Record(e)
+		}
+	case k.Topic == w.options.Replies:
+		err = w.reply(k, e)
+	case k.Topic == w.options.Table:
+		err = w.row(k, e)
+	case k.Topic == w.options.Loop:
+		e.Kind = history.Looped
+		err = w.request(k, e)
+	case k.Topic == w.options.DeadLetters:
+		e.Kind = history.DeadLetter
+		err = w.request(k, e)
+	}
+	if err != nil {
+		w.problem(fmt.Errorf("%s: %w", history.Position(k.Topic, k.Partition, k.Offset), err))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.read[k.Topic] == nil {
+		w.read[k.Topic] = map[int32]int64{}
+	}
+	w.read[k.Topic][k.Partition] = k.Offset + 1
+}
+
+// transaction names the transaction of a record; "": it is in none.
+func transaction(k *kgo.Record) string {
+	if !k.Attrs.IsTransactional() {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", k.ProducerID, k.ProducerEpoch)
+}
+
+// aborts reports whether a control record ends a transaction that came to nothing. Its key is a version and a type, of which 0 is that one.
+func aborts(k *kgo.Record) bool {
+	return len(k.Key) >= 4 && binary.BigEndian.Uint16(k.Key[2:]) == 0
+}
+
+// CatchUp waits until everything is read that is on the topics when it is called, for when nothing is written any more. A transaction that is still open then
+// is an error: nobody reads on behind it.
+func (w *Observer) CatchUp(ctx context.Context) error {
+	admin := kadm.NewClient(w.client)
+	topics := []string{w.options.Replies, w.options.Table, w.options.Loop, w.options.DeadLetters}
+	stable, err := admin.ListCommittedOffsets(ctx, topics...)
+	if err == nil {
+		err = stable.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("catching up: %w", err)
+	}
+	ends, err := admin.ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("catching up: %w", err)
+	}
+	var open []error
+	ends.Each(func(o kadm.ListedOffset) {
+		if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset {
+			open = append(open, fmt.Errorf("a transaction is open in %s/%d from %d on", o.Topic, o.Partition, s.Offset))
+		}
+	})
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for w.behind(stable) {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("catching up: %w", context.Cause(ctx))
+		}
+	}
+	return errors.Join(open...)
+}
+
+// behind reports whether some offsets are not reached.
+func (w *Observer) behind(offsets kadm.ListedOffsets) (behind bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	offsets.Each(func(o kadm.ListedOffset) {
+		if w.read[o.Topic][o.Partition] < o.Offset {
+			behind = true
+		}
+	})
+	return behind
 }
 
 func (w *Observer) reply(k *kgo.Record, e history.Event) error {
@@ -115,6 +202,10 @@ func (w *Observer) reply(k *kgo.Record, e history.Event) error {
 	// As a reader does: a kill between the records of a reply leaves some of its messages behind, which then come again.
 	p := w.pending[r.Call]
 	order := r.Number.After(len(p.messages))
+	e.Kind, e.Attempt, e.Key = history.Piece, r.Call, tableKey(r.CorrelationID)
+	if before := p.last.Transaction; p.last.Attempt != "" && before != e.Transaction {
+		e.Transaction = before + " " + e.Transaction
+	}
 	if k.Value != nil {
 		switch {
 		case order > 0:
@@ -124,16 +215,17 @@ func (w *Observer) reply(k *kgo.Record, e history.Event) error {
 		default:
 			p.messages = append(p.messages, string(k.Value))
 		}
+		p.last, p.last.Messages = e, len(p.messages)
 		w.pending[r.Call] = p
 		return nil
 	}
 	delete(w.pending, r.Call)
+	e.Messages, e.Repeated = len(p.messages), p.repeated
 	if p.torn || order > 0 {
+		w.recorder.Record(e)
 		return nil // no answer: the program, to which a message was refused, has to write it again
 	}
-	e.Kind, e.Attempt, e.Key = history.Reply, r.Call, tableKey(r.CorrelationID)
-	e.Status, e.Body = r.Status.String(), body(r.Status, r.Message, p.messages)
-	e.Messages, e.Repeated = len(p.messages), p.repeated
+	e.Kind, e.Status, e.Body = history.Reply, r.Status.String(), body(r.Status, r.Message, p.messages)
 	w.recorder.Record(e)
 	return nil
 }
@@ -171,6 +263,9 @@ func (w *Observer) row(k *kgo.Record, e history.Event) error {
 	var messages []string
 	for _, m := range row.Messages {
 		messages = append(messages, string(m))
+	}
+	if s := row.Source; s != nil {
+		e.Source = history.Position(s.Topic, s.Partition, s.Offset)
 	}
 	status := codes.Code(row.Status)
 	e.Status, e.Body = status.String(), body(status, row.Message, messages)
