@@ -43,7 +43,7 @@ var rules = []rule{
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},
 	{"internal/schemaregistry", "topology internal/payload internal/restart", "franz", "schemas by their ids, with the client of registries that franz-go has; it knows nothing of Kafka, and of what is written with them"},
 	{"internal/telemetry", "wire topology internal/loglimit", "grpc", "instruments, and the context in headers"},
-	{"internal/kafka", "wire topology internal/loglimit internal/restart internal/revocation", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
+	{"internal/kafka", "wire topology internal/defect internal/loglimit internal/restart internal/revocation", "sarama franz", "clients of Kafka; it knows no calls and no rows"},
 	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/payload internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},

@@ -246,23 +246,26 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		tag   string
 		plan  faults.Plan
 		order string
+		once  bool
 		want  []string // checkers that must complain; others may
 	}{
-		{"defect_commit_early", faults.Plan{Kills: 3}, "", []string{check.GapFree, check.Answered}},
-		{"defect_reply_first", faults.Plan{Kills: 1}, "", []string{check.DurableFirst}},
-		{"defect_forget_row", faults.Plan{Kills: 1}, "", []string{check.OneAnswer}},
-		{"defect_ignore_row", faults.Plan{Kills: 1}, "", []string{check.Once, check.OneAnswer, check.Orderly}},
-		{"defect_no_drain", faults.Plan{Rolling: 1}, "", []string{check.Orderly}},
-		{"defect_torn_reply", faults.Plan{Kills: 1}, "", []string{check.Whole}},
-		{"defect_no_line", faults.Plan{Kills: 1}, "key", []string{check.InOrder}},
+		{"defect_commit_early", faults.Plan{Kills: 3}, "", false, []string{check.GapFree, check.Answered}},
+		{"defect_reply_first", faults.Plan{Kills: 1}, "", false, []string{check.DurableFirst}},
+		{"defect_forget_row", faults.Plan{Kills: 1}, "", false, []string{check.OneAnswer}},
+		{"defect_ignore_row", faults.Plan{Kills: 1}, "", false, []string{check.Once, check.OneAnswer, check.Orderly}},
+		{"defect_no_drain", faults.Plan{Rolling: 1}, "", false, []string{check.Orderly}},
+		{"defect_torn_reply", faults.Plan{Kills: 1}, "", false, []string{check.Whole}},
+		{"defect_no_line", faults.Plan{Kills: 1}, "key", false, []string{check.InOrder}},
+		{"defect_outside", faults.Plan{Kills: 3}, "", true, []string{check.GapFree, check.Answered}},
+		{"defect_apart", faults.Plan{Kills: 1}, "", true, []string{check.Atomic}},
 	} {
 		t.Run(c.tag, func(t *testing.T) {
 			c.plan.Instances, c.plan.Calm = 2, time.Second
 			events := run(t, kfake(t), nil, scenario{
-				tag: c.tag, plan: c.plan, order: c.order, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 8 * time.Second,
+				tag: c.tag, plan: c.plan, order: c.order, once: c.once, rate: 150, slow: 0.1, slowFor: time.Second, calm: time.Second, patience: 8 * time.Second,
 			})
 			count := map[string]int{}
-			for _, v := range check.All(events, check.Options{}) {
+			for _, v := range check.All(events, check.Options{ExactlyOnce: c.once}) {
 				count[v.Checker]++
 			}
 			t.Logf("violations: %v", count)

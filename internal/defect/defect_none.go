@@ -1,4 +1,4 @@
-//go:build !defect_commit_early && !defect_reply_first && !defect_forget_row && !defect_ignore_row && !defect_no_drain && !defect_no_line && !defect_torn_reply
+//go:build !defect_commit_early && !defect_reply_first && !defect_forget_row && !defect_ignore_row && !defect_no_drain && !defect_no_line && !defect_torn_reply && !defect_outside && !defect_apart
 
 package defect
 

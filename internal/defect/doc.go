@@ -15,4 +15,6 @@ const (
 	NoDrain          // the end of a session cuts the calls in flight
 	NoLine           // with processing.order, a call does not wait for those before it
 	TornReply        // the message of a reply is written twice, as by a crash, and nothing says so
+	Outside          // with exactly-once, offsets are committed before their transaction
+	Apart            // with exactly-once, a reply is in a later transaction than its row
 )

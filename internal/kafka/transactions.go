@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkagrpc/internal/defect"
 )
 
 const (
@@ -296,7 +298,11 @@ func (t *transactions) transact(ctx context.Context, records []*sending) error {
 	if err != nil {
 		return t.failed("committing the transaction", err)
 	}
-	if err := t.bounded(ctx, "adding offsets to the transaction", func(ctx context.Context) error { return t.addOffsets(ctx, offsets) }); err != nil {
+	add := t.addOffsets
+	if defect.Planted == defect.Outside {
+		add = t.commitOffsetsBefore
+	}
+	if err := t.bounded(ctx, "adding offsets to the transaction", func(ctx context.Context) error { return add(ctx, offsets) }); err != nil {
 		return err
 	}
 	return t.bounded(ctx, "committing the transaction", func(ctx context.Context) error { return t.client.EndTransaction(ctx, kgo.TryCommit) })
@@ -489,6 +495,13 @@ func (t *transactions) commitOffsets(ctx context.Context, o MemberOffsets) error
 		}
 		return nil
 	})
+}
+
+// commitOffsetsBefore is a planted defect: it leaves time for a kill between the offsets and their transaction.
+func (t *transactions) commitOffsetsBefore(ctx context.Context, o MemberOffsets) error {
+	err := t.commitOffsets(ctx, o)
+	time.Sleep(100 * time.Millisecond)
+	return err
 }
 
 func (t *transactions) instance() *string {

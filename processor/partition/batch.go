@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/internal/defect"
 	"kafkagrpc/processor/outbox"
 	"kafkagrpc/processor/rowpb"
 )
@@ -189,7 +190,7 @@ func (b *Binding) transacts() bool { return b.config.Remote.Processing.ExactlyOn
 // then has an event happen under a key when all that the turn has written is acknowledged: what it writes must not be there without that. In a
 // transaction it happens at once, so that both are committed together. It is the last thing of a turn.
 func (t *turn) then(key string, e event) {
-	if t.transacts() {
+	if t.transacts() && defect.Planted != defect.Apart {
 		e.happen(t)
 		return
 	}
