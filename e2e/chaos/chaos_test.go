@@ -138,16 +138,16 @@ func TestOrderOnKafka(t *testing.T) {
 	}
 }
 
-// With processing.guarantee: exactly-once. A freeze is longer than the time-out of a transaction, as are some of the times for which an instance is away
-// after a kill.
+// With processing.guarantee: exactly-once. Half of the kills cut a transaction, and all freezes do. A freeze is longer than the time-out of a transaction, as are some of the
+// times for which an instance is away after a kill.
 func TestExactlyOnceOnEmbeddedKafka(t *testing.T) {
 	s := scenario{
 		once: true,
-		plan: faults.Plan{Instances: 2, Kills: 6, Rolling: 1, Calm: 2 * time.Second},
+		plan: faults.Plan{Instances: 2, Amid: true, Kills: 6, Rolling: 1, Calm: 2 * time.Second},
 		rate: 200, slow: 0.02, slowFor: time.Second, successes: 100, calm: time.Second,
 	}
 	if full(t) {
-		s.plan = faults.Plan{Instances: 3, Kills: 100, Rolling: 6, Zombies: 2, Outages: 1, ZombieFor: 15 * time.Second, OutageFor: 15 * time.Second, Calm: 4 * time.Second}
+		s.plan = faults.Plan{Instances: 3, Amid: true, Kills: 100, Rolling: 6, Zombies: 2, Outages: 1, ZombieFor: 15 * time.Second, OutageFor: 15 * time.Second, Calm: 4 * time.Second}
 		s.rate, s.slow, s.slowFor, s.successes, s.calm = 250, 0.01, 3*time.Second, 500, 5*time.Second
 	}
 	verify(t, kfake(t), nil, s)
@@ -157,14 +157,14 @@ func TestExactlyOnceOnKafka(t *testing.T) {
 	s := scenario{
 		once: true,
 		plan: faults.Plan{
-			Instances: 2, Kills: 3, Rolling: 1, BrokerCrashes: 1, Outages: 1, Zombies: 1,
+			Instances: 2, Amid: true, Kills: 3, Rolling: 1, BrokerCrashes: 1, Outages: 1, Zombies: 1,
 			OutageFor: 5 * time.Second, ZombieFor: 12 * time.Second, Calm: time.Second,
 		},
 		rate: 150, slow: 0.02, slowFor: time.Second, successes: 100, calm: time.Second,
 	}
 	if full(t) {
 		s.plan = faults.Plan{
-			Instances: 3, Kills: 25, Rolling: 3, BrokerCrashes: 3, BrokerRestarts: 1, Outages: 1, Zombies: 2,
+			Instances: 3, Amid: true, Kills: 25, Rolling: 3, BrokerCrashes: 3, BrokerRestarts: 1, Outages: 1, Zombies: 2,
 			OutageFor: time.Minute, ZombieFor: 15 * time.Second, Calm: 4 * time.Second,
 		}
 		s.rate, s.slow, s.slowFor, s.successes, s.calm = 200, 0.01, 3*time.Second, 500, 5*time.Second

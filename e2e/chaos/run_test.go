@@ -67,6 +67,7 @@ type world struct {
 	t         *testing.T
 	scenario  scenario
 	broker    *realkafka.Kafka // nil on kfake
+	admin     *kadm.Client
 	recorder  *history.Recorder
 	service   *service.Service
 	load      *load.Load
@@ -104,7 +105,8 @@ func run(t *testing.T, brokers []string, broker *realkafka.Kafka, s scenario) []
 		kgo.RecordDeliveryTimeout(2*time.Minute))
 	must(t, err)
 	defer client.Close()
-	w.createTopics(client)
+	w.admin = kadm.NewClient(client)
+	w.createTopics()
 	observer, err := observe.Start(t.Context(), observe.Options{
 		Brokers: brokers, Group: group, Replies: replyTopic,
 		Table: group + "-table", Loop: group + "-loop", DeadLetters: group + "-dead-letters",
@@ -178,18 +180,17 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (w *world) createTopics(client *kgo.Client) {
+func (w *world) createTopics() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	admin := kadm.NewClient(client)
-	responses, err := admin.CreateTopics(ctx, partitions, 1, nil, requestTopic, replyTopic)
+	responses, err := w.admin.CreateTopics(ctx, partitions, 1, nil, requestTopic, replyTopic)
 	if err == nil {
 		err = responses.Error()
 	}
 	for shown := false; err == nil && !shown; {
 		var details kadm.TopicDetails
-		if details, err = admin.ListTopics(ctx, requestTopic, replyTopic); err == nil {
+		if details, err = w.admin.ListTopics(ctx, requestTopic, replyTopic); err == nil {
 			shown = details.Error() == nil
 		}
 	}
@@ -259,6 +260,9 @@ func (w *world) suffer(s faults.Step) {
 			if i.Ended() {
 				w.t.Fatalf("instance %s has ended by itself", i.Name)
 			}
+			if s.Amid {
+				w.waitTransaction(i)
+			}
 			from := time.Now()
 			must(w.t, i.Kill())
 			w.fault(s.Fault, i.Name, from)
@@ -280,6 +284,9 @@ func (w *world) suffer(s faults.Step) {
 	case history.Zombie:
 		w.waitReady()
 		i := w.instances[s.Instances[0]]
+		if s.Amid {
+			w.waitTransaction(i)
+		}
 		from = time.Now()
 		must(w.t, i.Signal(syscall.SIGSTOP))
 		w.pause(s.Down)
@@ -305,6 +312,18 @@ func (w *world) suffer(s faults.Step) {
 	if s.Settle {
 		for _, n := range s.Instances {
 			must(w.t, w.instances[n].WaitReady())
+		}
+	}
+}
+
+// waitTransaction waits a moment until an instance has a transaction open. It may have ended by the time that somebody knows.
+func (w *world) waitTransaction(i *faults.Instance) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+	defer cancel()
+	id := group + "-" + i.ID()
+	for ctx.Err() == nil {
+		if described, err := w.admin.DescribeTransactions(ctx, id); err == nil && described[id].State == "Ongoing" {
+			return
 		}
 	}
 }

@@ -35,13 +35,16 @@ type running struct {
 	exited chan struct{} // closed when the process has ended and its output is read
 }
 
+// ID is its instance id.
+func (i *Instance) ID() string { return "chaos-" + i.Name }
+
 // Start starts the process and does not wait until it is ready.
 func (i *Instance) Start() error {
 	log, err := os.OpenFile(i.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", i.Name, err)
 	}
-	c := exec.Command(i.Binary, append([]string{"run", "--state-dir", i.State, "--instance-id", "chaos-" + i.Name,
+	c := exec.Command(i.Binary, append([]string{"run", "--state-dir", i.State, "--instance-id", i.ID(),
 		"--admin-addr", "127.0.0.1:0"}, i.Args...)...)
 	c.Env = append(os.Environ(), i.Env...)
 	c.SysProcAttr = childAttributes()

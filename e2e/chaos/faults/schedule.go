@@ -17,6 +17,7 @@ type Step struct {
 	Before    time.Duration
 	Down      time.Duration // until what was ended begins again
 	Wipe      bool          // the instance's state directory is lost
+	Amid      bool          // a kill or a freeze waits a moment for an open transaction of the instance
 	Settle    bool          // the next step waits until the instances are ready
 }
 
@@ -24,6 +25,9 @@ func (s Step) String() string {
 	text := fmt.Sprintf("after %v: %s", s.Before.Round(time.Millisecond), s.Fault)
 	if len(s.Instances) > 0 {
 		text += fmt.Sprintf(" %v", s.Instances)
+	}
+	if s.Amid {
+		text += " amid a transaction"
 	}
 	if s.Wipe {
 		text += ", state lost"
@@ -41,6 +45,8 @@ type Plan struct {
 	BrokerRestarts int
 	Outages        int
 
+	Amid bool // half of the kills are amid a transaction, and all freezes
+
 	ZombieFor, OutageFor time.Duration
 	Calm                 time.Duration // the longest time between two faults
 }
@@ -54,6 +60,7 @@ func Schedule(seed uint64, p Plan) []Step {
 	}
 	for left := p.Kills; left > 0; {
 		s := Step{Fault: history.Kill, Down: between(0, p.Calm/2), Wipe: random.IntN(8) == 0, Settle: random.IntN(4) > 0}
+		s.Amid = p.Amid && random.IntN(2) == 0
 		s.Instances = random.Perm(p.Instances)[:1]
 		if random.IntN(6) == 0 && left > 1 && p.Instances > 1 {
 			s.Instances = random.Perm(p.Instances)[:2]
@@ -66,7 +73,7 @@ func Schedule(seed uint64, p Plan) []Step {
 	}
 	add := func(n int, fault string, down time.Duration, instances func() []int) {
 		for range n {
-			steps = append(steps, Step{Fault: fault, Instances: instances(), Down: down, Settle: true})
+			steps = append(steps, Step{Fault: fault, Instances: instances(), Down: down, Amid: p.Amid && fault == history.Zombie, Settle: true})
 		}
 	}
 	none := func() []int { return nil }
