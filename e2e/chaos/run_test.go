@@ -293,6 +293,10 @@ func (w *world) suffer(s faults.Step) {
 		must(w.t, i.Signal(syscall.SIGCONT))
 		w.fault(s.Fault, i.Name, from)
 	case history.BrokerCrash, history.BrokerRestart:
+		if s.Amid {
+			w.waitTransaction(w.instances...)
+			from = time.Now()
+		}
 		if s.Fault == history.BrokerCrash {
 			w.broker.Kill()
 		} else {
@@ -316,14 +320,20 @@ func (w *world) suffer(s faults.Step) {
 	}
 }
 
-// waitTransaction waits a moment until an instance has a transaction open. It may have ended by the time that somebody knows.
-func (w *world) waitTransaction(i *faults.Instance) {
+// waitTransaction waits a moment until one of some instances has a transaction open. It may have ended by the time that somebody knows.
+func (w *world) waitTransaction(instances ...*faults.Instance) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
 	defer cancel()
-	id := group + "-" + i.ID()
+	var ids []string
+	for _, i := range instances {
+		ids = append(ids, group+"-"+i.ID())
+	}
 	for ctx.Err() == nil {
-		if described, err := w.admin.DescribeTransactions(ctx, id); err == nil && described[id].State == "Ongoing" {
-			return
+		described, _ := w.admin.DescribeTransactions(ctx, ids...) // what cannot be described has none open
+		for _, d := range described {
+			if d.State == "Ongoing" {
+				return
+			}
 		}
 	}
 }

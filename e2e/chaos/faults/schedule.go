@@ -17,7 +17,7 @@ type Step struct {
 	Before    time.Duration
 	Down      time.Duration // until what was ended begins again
 	Wipe      bool          // the instance's state directory is lost
-	Amid      bool          // a kill or a freeze waits a moment for an open transaction of the instance
+	Amid      bool          // it waits a moment for an open transaction of the instance, a crash of the broker for any
 	Settle    bool          // the next step waits until the instances are ready
 }
 
@@ -45,7 +45,7 @@ type Plan struct {
 	BrokerRestarts int
 	Outages        int
 
-	Amid bool // half of the kills are amid a transaction, and all freezes
+	Amid bool // half of the kills are amid a transaction, and all freezes and crashes of the broker
 
 	ZombieFor, OutageFor time.Duration
 	Calm                 time.Duration // the longest time between two faults
@@ -73,7 +73,7 @@ func Schedule(seed uint64, p Plan) []Step {
 	}
 	add := func(n int, fault string, down time.Duration, instances func() []int) {
 		for range n {
-			steps = append(steps, Step{Fault: fault, Instances: instances(), Down: down, Amid: p.Amid && fault == history.Zombie, Settle: true})
+			steps = append(steps, Step{Fault: fault, Instances: instances(), Down: down, Amid: p.Amid && (fault == history.Zombie || fault == history.BrokerCrash), Settle: true})
 		}
 	}
 	none := func() []int { return nil }
