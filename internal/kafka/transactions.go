@@ -101,6 +101,7 @@ type transactions struct {
 	asked   chan chan error // by Settle
 	closing chan struct{}   // closed by Producer.stop
 	done    chan struct{}   // run has ended
+	decides bool            // a commit was asked for, of whose outcome nothing is known before its answer; run's
 }
 
 // NewTransactionalProducer is NewFencedProducer for records that are written in transactions. It ends the transaction that another one with the same
@@ -285,6 +286,7 @@ func (t *transactions) commit(ctx context.Context) error {
 
 // transact commits records, and the offsets that are to be committed by then, in a transaction.
 func (t *transactions) transact(ctx context.Context, records []*sending) error {
+	t.decides = false
 	if err := t.client.BeginTransaction(); err != nil {
 		return t.failed("beginning a transaction", err)
 	}
@@ -305,6 +307,7 @@ func (t *transactions) transact(ctx context.Context, records []*sending) error {
 	if err := t.bounded(ctx, "adding offsets to the transaction", func(ctx context.Context) error { return add(ctx, offsets) }); err != nil {
 		return err
 	}
+	t.decides = true
 	return t.bounded(ctx, "committing the transaction", func(ctx context.Context) error { return t.client.EndTransaction(ctx, kgo.TryCommit) })
 }
 
@@ -407,8 +410,12 @@ func (t *transactions) underWay() bool {
 	return t.lane.under > 0
 }
 
-// abort ends the open transaction of a producer that has failed, if it can.
+// abort ends the open transaction of a producer that has failed, if it can. Not one that may be committed: franz-go would initialise the id, and with that
+// the broker forgets how it was decided, which CanTransact asks for.
 func (t *transactions) abort() {
+	if t.decides {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
 	defer cancel()
 	if d := t.producer.dialer; d != nil && d.fence() != nil {

@@ -65,7 +65,7 @@ func transactional(t *testing.T, c kafka.Cluster, l *ledger, more ...func(*kafka
 }
 
 // committedOffset is the one of the group on topic "in", with its text; -1 for none.
-func committedOffset(t *testing.T, k *embedded.Kafka) (int64, string) {
+func committedOffset(t *testing.T, k *embedded.Kafka) (at int64, text string) {
 	t.Helper()
 	request := kmsg.NewPtrOffsetFetchRequest()
 	request.Group, request.RequireStable = "g", true
@@ -81,20 +81,20 @@ func committedOffset(t *testing.T, k *embedded.Kafka) (int64, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	at, text = -1, ""
 	for _, g := range response.Groups {
 		for _, topic := range g.Topics {
 			for _, p := range topic.Partitions {
 				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 					t.Fatal(err)
 				}
-				if p.Metadata == nil {
-					return p.Offset, ""
+				if at = p.Offset; p.Metadata != nil {
+					text = *p.Metadata
 				}
-				return p.Offset, *p.Metadata
 			}
 		}
 	}
-	return -1, ""
+	return at, text
 }
 
 // send sends units of records to "out", and waits for the ends of their transactions.
