@@ -101,6 +101,11 @@ func TestCheckers(t *testing.T) {
 			e[9].Deadline, e[10].Attempt, e[11].Fault = at(2055), "b1", history.Terminate
 			return e
 		}, nil},
+		{"reached the service after the deadline of its attempt, and after the one that followed it", func(e []history.Event) []history.Event {
+			e[11].Fault, e[13].Attempt = history.Terminate, "b0"
+			return append(e, history.Event{At: at(1999), Kind: history.Sent, Key: "l", Attempt: "b0", Topic: "requests", Offset: 6, Written: at(1999), Deadline: at(2005)},
+				history.Event{At: at(2006), Kind: history.Reply, Key: "l", Attempt: "b0", Status: "DeadlineExceeded", Topic: "replies", Offset: 3, Written: at(2006)})
+		}, nil},
 		{"executed again before the deadline of its attempt", func(e []history.Event) []history.Event {
 			e[9].Deadline, e[10].Attempt, e[11].Fault = at(4001), "b1", history.Terminate
 			return e

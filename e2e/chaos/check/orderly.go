@@ -36,6 +36,10 @@ func (h *indexed) excuse(x, next execution) string {
 	if h.late(x.begin.Attempt, next.begin.At) && !h.durable(key, x, next.begin.At) && !h.finalOverdue(key) {
 		return "a deadline"
 	}
+	// It was sent before its own deadline passed, and the service, which was busy, has got it after that, and after the one that followed it.
+	if h.late(next.begin.Attempt, next.begin.At) && !h.durable(key, x, h.deadlines[next.begin.Attempt]) {
+		return "a deadline"
+	}
 	for _, f := range h.faults {
 		switch {
 		case f.Fault == history.Terminate || f.Fault == history.Stop:
