@@ -47,7 +47,7 @@ var rules = []rule{
 	{"internal/deadletter", "wire topology internal/jsonanswer internal/kafka internal/payload internal/texttable", "", "dead letters as records; how they come to be is the processor's"},
 	{"internal/admin", "internal/jsonanswer internal/loglimit", "", "HTTP for operators; it knows nothing of Kafka, gRPC services or rows"},
 	{"processor/rowpb", "", "", "the row, which views read without the processor"},
-	{"processor/outbox", "wire internal/consumergroup internal/kafka", "", "how records get to Kafka; it knows nothing of requests, calls and rows"},
+	{"processor/outbox", "wire internal/kafka", "", "how records get to Kafka; it knows nothing of requests, calls and rows"},
 	{"processor/partition", "wire topology grpcout internal/consumergroup internal/deadletter internal/defect internal/kafka internal/loglimit internal/payload internal/restart internal/telemetry processor/outbox processor/rowpb", "", "what happens to a request; the life of goka, assignments and stores are the processor's"},
 	{"processor", "wire topology grpcout internal/consumergroup internal/defect internal/gokalog internal/kafka internal/restart internal/statedir internal/tablestore internal/telemetry processor/outbox processor/partition processor/rowpb", "goka sarama", "meets the server in front in the records alone, and knows no HTTP/2, TLS or YAML"},
 	{"grpcin", "wire wire/rawcodec topology internal/guard internal/loglimit internal/telemetry", "grpc", "meets the processor in the records alone, and is given what sends and reads them"},
