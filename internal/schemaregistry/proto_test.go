@@ -106,14 +106,13 @@ func TestProtosAreWaitedFor(t *testing.T) {
 	if _, err := get(of, topology.SchemaRef{Subject: "none"}); err == nil || errors.As(err, new(*schemaregistry.AwayError)) {
 		t.Errorf("an unknown subject: %v", err)
 	}
-	f.Close()
+	gone := &topology.Registry{Catalog: "gone", URL: "http://127.0.0.1:1"} // not a port that was free: another process may have it by now
 	short := schemaregistry.Protos(t.Context(), 4*time.Second, nil)
 	for range 2 { // the second one is not waited for
-		if _, err := short(of, topology.SchemaRef{Subject: "orders"}); err == nil || !strings.Contains(err.Error(), "connection refused") || !errors.As(err, new(*schemaregistry.AwayError)) {
+		if _, err := short(gone, topology.SchemaRef{Subject: "orders"}); err == nil || !strings.Contains(err.Error(), "connection refused") || !errors.As(err, new(*schemaregistry.AwayError)) {
 			t.Errorf("away: %v", err)
 		}
 	}
-	gone := &topology.Registry{Catalog: "gone", URL: "http://127.0.0.1:1"}
 	_, err := schemaregistry.Protos(t.Context(), time.Millisecond, nil)(gone, topology.SchemaRef{Subject: "orders"})
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("gone: %v", err)
