@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -385,6 +386,9 @@ func (p *Producer) end() {
 		p.answer(&s.record, kgo.ErrClientClosed)
 	}
 	<-p.empty
+	if p.transactions != nil { // what was acknowledged when its transaction was given up
+		p.transactions.settle(cmp.Or(p.fence(), errUnacknowledged))
+	}
 }
 
 func (p *Producer) closeClients() {

@@ -427,3 +427,40 @@ func TestBrokenUnitIsNotCommitted(t *testing.T) {
 		t.Errorf("read: %v", got)
 	}
 }
+
+// A record may be acknowledged when its transaction is given up already. Whoever asked for the end of that is told.
+func TestAcknowledgedAfterItsTransactionWasGivenUp(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"in": 1, "out": 1})
+	l := &ledger{}
+	p := transactional(t, c, l)
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	k.Cluster().ControlKey(kmsg.Produce.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(reached)
+		k.Cluster().SleepControl(func() { <-goOn })
+		return nil, nil, false
+	})
+	told := make(chan error, 2)
+	p.Begin()
+	p.SendCommitted(wire.Record{Topic: "out", Value: []byte("late")}, nil, func(_ int64, err error) {
+		if err != nil {
+			told <- err
+		}
+	}, func(err error) { told <- err })
+	p.End(true)
+	<-reached
+	p.Begin()
+	p.End(false)
+	if err := p.Settle(); err == nil { // when no transaction follows any more
+		t.Error("Settle after a failure")
+	}
+	close(goOn)
+	select {
+	case err := <-told:
+		if err == nil {
+			t.Error("it is told that it was committed")
+		}
+	case <-within(t).Done():
+		t.Error("nothing is told")
+	}
+}
