@@ -338,7 +338,8 @@ func TestResultOfAWaitingRowThatTheChangelogLacks(t *testing.T) {
 	if unanswered != 1 {
 		t.Errorf("the changelog had the result %d times before it was given, want once", unanswered)
 	}
-	if got := len(b.service.received()); got != 2 {
+	// The first, and one that gave the result; in between, one that the end of the processor may have cut.
+	if got := len(b.service.received()); got != 2 && got != 3 {
 		t.Errorf("%d calls", got)
 	}
 }
