@@ -212,7 +212,7 @@ func (p *Processor) prepare(ctx context.Context, again bool) (err error) {
 		}
 	}
 	if p.config.Remote.Processing.ExactlyOnce() { // each time: it ends what was left open before anybody asks for offsets
-		if p.version2, err = p.cluster.CanTransact(ctx, p.transactionalID(), p.config.Remote.Group, p.written(needs)...); err != nil {
+		if p.version2, err = p.cluster.CanTransact(ctx, p.transactionalID(), p.config.Remote.Group, p.transacted(needs)); err != nil {
 			return err
 		}
 	}

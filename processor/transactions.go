@@ -11,6 +11,16 @@ import (
 // With processing.guarantee: exactly-once, all that a run writes is committed in transactions, with the offsets of what is finished by that. One that
 // fails ends the run: what it has in memory is ahead of what is committed. The next one begins by ending what was left open.
 
+// transacted are the topics that transactions write to, and to how many of their partitions; 0: all.
+func (p *Processor) transacted(needs kafka.Needs) map[string]int32 {
+	topics := make(map[string]int32)
+	for _, topic := range p.written(needs) {
+		topics[topic] = 0
+	}
+	topics[needs.Table], topics[needs.Loop] = p.partitions.Load(), p.partitions.Load() // what is in others tells that they are used
+	return topics
+}
+
 // newProducer is that of the outbox.
 func (r *run) newProducer(cluster kafka.Cluster) (*kafka.Producer, error) {
 	processing := r.config.Remote.Processing

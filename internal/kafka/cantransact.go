@@ -42,8 +42,9 @@ var transactRequests = []struct {
 // initialises the id: a transaction that is open under it is aborted, and who had it before can write no more with it. v2 is whether brokers
 // give each transaction an epoch of its own (transaction.version 2, from Kafka 4.0 on). It takes about 15 seconds at most. An error says what to do.
 //
-// topics are those that transactions of the id are written to. What a broker has forgotten to end there is ended as it was decided.
-func (c Cluster) CanTransact(ctx context.Context, id, group string, topics ...string) (v2 bool, err error) {
+// topics are those that transactions of the id are written to, and to how many of their partitions; 0: all. What a broker has forgotten to end there is
+// ended as it was decided.
+func (c Cluster) CanTransact(ctx context.Context, id, group string, topics map[string]int32) (v2 bool, err error) {
 	versions := kversion.Stable()
 	// Those of before transaction.version 2, which every broker takes.
 	versions.SetMaxKeyVersion(kmsg.AddPartitionsToTxn.Int16(), 3)
@@ -108,7 +109,7 @@ func askTransactions(ctx context.Context, client *kgo.Client) (v2, tells bool, e
 // initTransactions initialises a transactional id, and then ends the last transaction of it once more, as that was decided, in all partitions where it
 // may have written, and for the group. A broker that crashes between the decision and the ends that it has to write may forget some (KAFKA-20734): for readers, and
 // for all who ask for offsets of the group, the transaction is open there for ever. Where nothing was forgotten, this ends nothing.
-func initTransactions(ctx context.Context, client *kgo.Client, id, group string, topics []string, tells bool) (err error) {
+func initTransactions(ctx context.Context, client *kgo.Client, id, group string, topics map[string]int32, tells bool) (err error) {
 	var last string
 	if tells {
 		last, err = lastTransaction(ctx, client, id)
@@ -116,6 +117,9 @@ func initTransactions(ctx context.Context, client *kgo.Client, id, group string,
 	if err == nil {
 		var producer producerID
 		if producer, err = initProducer(ctx, client, id); err == nil && last != "Empty" { // else nobody knows how the last one was decided
+			if last == "" {
+				topics = nil // nothing was written by it
+			}
 			err = producer.end(ctx, client, id, group, topics, last == "CompleteCommit")
 		}
 	}
@@ -180,7 +184,7 @@ func initProducer(ctx context.Context, client *kgo.Client, id string) (p produce
 }
 
 // end makes a transaction that has all partitions of topics, and the group, and nothing else.
-func (p producerID) end(ctx context.Context, client *kgo.Client, id, group string, topics []string, commit bool) error {
+func (p producerID) end(ctx context.Context, client *kgo.Client, id, group string, topics map[string]int32, commit bool) error {
 	if err := p.addPartitions(ctx, client, id, topics); err != nil {
 		return err
 	}
@@ -207,9 +211,9 @@ func (p producerID) end(ctx context.Context, client *kgo.Client, id, group strin
 }
 
 // addPartitions adds those that there are. A topic that must not be written to has nothing of the id.
-func (p producerID) addPartitions(ctx context.Context, client *kgo.Client, id string, topics []string) error {
+func (p producerID) addPartitions(ctx context.Context, client *kgo.Client, id string, topics map[string]int32) error {
 	metadata := kmsg.NewPtrMetadataRequest()
-	for _, topic := range topics {
+	for topic := range topics {
 		t := kmsg.NewMetadataRequestTopic()
 		t.Topic = kmsg.StringPtr(topic)
 		metadata.Topics = append(metadata.Topics, t)
@@ -230,7 +234,9 @@ func (p producerID) addPartitions(ctx context.Context, client *kgo.Client, id st
 		t := kmsg.NewAddPartitionsToTxnRequestTopic()
 		t.Topic = *topic.Topic
 		for _, partition := range topic.Partitions {
-			t.Partitions = append(t.Partitions, partition.Partition)
+			if most := topics[t.Topic]; most == 0 || partition.Partition < most {
+				t.Partitions = append(t.Partitions, partition.Partition)
+			}
 		}
 		add.Topics = append(add.Topics, t)
 	}

@@ -35,7 +35,7 @@ func TestCanTransact(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := kafka.Cluster{Brokers: secured(t, tt.server...)}
-			v2, err := c.CanTransact(within(t), "g-1", "g")
+			v2, err := c.CanTransact(within(t), "g-1", "g", nil)
 			if v2 != tt.v2 {
 				t.Errorf("version 2: %v", v2)
 			}
@@ -96,7 +96,7 @@ func TestCanTransactWithPermissions(t *testing.T) {
 			t.Parallel()
 			c := kafka.Cluster{SASL: sasl(sarama.SASLTypePlaintext, "ann", "secret-word")}
 			c.Brokers = secured(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "ann", "secret-word", tt.acls...))
-			_, err := c.CanTransact(within(t), "g-1", "g")
+			_, err := c.CanTransact(within(t), "g-1", "g", nil)
 			tells(t, err, tt.cause, tt.want...)
 		})
 	}
@@ -119,7 +119,7 @@ func TestCanTransactWaitsForItsCoordinator(t *testing.T) {
 			return refuseProducer(r, cause), nil, true
 		})
 	}
-	if _, err := c.CanTransact(within(t), "g-1", "g"); err != nil {
+	if _, err := c.CanTransact(within(t), "g-1", "g", nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -144,7 +144,7 @@ func TestCanTransactTellsThatThereIsNoCoordinator(t *testing.T) {
 		}
 		return refuseProducer(r, kerr.CoordinatorNotAvailable), nil, true
 	})
-	_, err := c.CanTransact(ctx, "g-1", "g")
+	_, err := c.CanTransact(ctx, "g-1", "g", nil)
 	tells(t, err, kerr.CoordinatorNotAvailable, "__transaction_state", "transaction.state.log.replication.factor")
 }
 
@@ -159,7 +159,7 @@ func TestCanTransactFencesTheId(t *testing.T) {
 	if err := before.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.CanTransact(within(t), "g-1", "g"); err != nil {
+	if _, err := c.CanTransact(within(t), "g-1", "g", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := before.EndTransaction(within(t), kgo.TryCommit); err == nil {
@@ -173,7 +173,7 @@ func TestCanTransactEndsTheLastTransaction(t *testing.T) {
 	for name, commit := range map[string]bool{"committed": true, "aborted": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k, c := start(t, map[string]int32{"in": 1, "out": 3})
+			k, c := start(t, map[string]int32{"in": 2, "out": 3})
 			var mu sync.Mutex
 			var ends []bool
 			added := map[string]int{}
@@ -215,7 +215,7 @@ func TestCanTransactEndsTheLastTransaction(t *testing.T) {
 			before := len(ends)
 			clear(added)
 			mu.Unlock()
-			if _, err := c.CanTransact(within(t), "g-1", "g", "out", "missing"); err != nil {
+			if _, err := c.CanTransact(within(t), "g-1", "g", map[string]int32{"out": 0, "in": 1, "missing": 0}); err != nil {
 				t.Fatal(err)
 			}
 			mu.Lock()
@@ -223,7 +223,7 @@ func TestCanTransactEndsTheLastTransaction(t *testing.T) {
 			if len(ends) != before+1 || ends[before] != commit {
 				t.Errorf("ends: %v after %d, want one that is %t", ends, before, commit)
 			}
-			if len(added) != 1 || added["out"] != 3 {
+			if len(added) != 2 || added["out"] != 3 || added["in"] != 1 {
 				t.Errorf("partitions: %v", added)
 			}
 		})

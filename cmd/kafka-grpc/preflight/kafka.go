@@ -51,7 +51,7 @@ func transactions(ctx context.Context, t *topology.Topology, c *topology.Cluster
 			continue
 		}
 		f := Finding{"transactions", "of " + r.Binding, OK, "can be had"}
-		if _, err := k.CanTransact(ctx, r.Group+"-check", r.Group); err != nil {
+		if _, err := k.CanTransact(ctx, r.Group+"-check", r.Group, nil); err != nil {
 			f.Result, f.Detail = Failed, err.Error()
 		}
 		all = append(all, f)
