@@ -272,10 +272,11 @@ func untilItPasses(ctx context.Context, ask func() error) (problem error) {
 		if problem == nil || ctx.Err() == nil { // else it is the end of the time, and no cause
 			problem = err
 		}
-		code, ok := errors.AsType[*kerr.Error](err)
-		// A transaction that is just being aborted is one that passes, too.
-		if ok && !code.Retriable && code != kerr.ConcurrentTransactions || !restart.Pause(ctx, metadataBackoff) {
+		if code, ok := errors.AsType[*kerr.Error](err); ok && !passes(code) || !restart.Pause(ctx, metadataBackoff) {
 			return problem
 		}
 	}
 }
+
+// passes reports whether an answer may be another one in a moment: a transaction that is just being ended is one that passes, too.
+func passes(code *kerr.Error) bool { return code.Retriable || code == kerr.ConcurrentTransactions }

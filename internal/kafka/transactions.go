@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/defect"
+	"kafkagrpc/internal/restart"
 )
 
 const (
@@ -207,10 +207,7 @@ func (t *transactions) run() {
 	defer cancel()
 	stop := context.AfterFunc(t.producer.failing, cancel)
 	defer stop()
-	offsets := time.NewTimer(offsetsInterval)
-	offsets.Stop()
-	defer offsets.Stop()
-	var due <-chan time.Time
+	var due <-chan time.Time // for offsets alone
 	closing := t.closing
 	for {
 		var answer chan error
@@ -218,8 +215,7 @@ func (t *transactions) run() {
 		case <-t.stirred:
 			if !t.waits() {
 				if due == nil {
-					offsets.Reset(offsetsInterval)
-					due = offsets.C
+					due = time.After(offsetsInterval)
 				}
 				continue
 			}
@@ -328,7 +324,7 @@ func (t *transactions) failed(what string, err error) error {
 }
 
 // alone reports whether records are sent one by one.
-func (t *transactions) alone() bool { return time.Since(t.begun) < t.Alone }
+func (t *transactions) alone() bool { return t.Alone > 0 && time.Since(t.begun) < t.Alone }
 
 // most is how many bytes wait for a transaction at most.
 func (t *transactions) most() int {
@@ -364,8 +360,6 @@ func (t *transactions) next() []*sending {
 func (t *transactions) write(ctx context.Context, records []*sending) error {
 	join := time.NewTimer(t.Max)
 	defer join.Stop()
-	patience := time.NewTimer(endTimeout)
-	defer patience.Stop()
 	patient, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	more, room := t.stirred, t.MaxBytes
@@ -396,9 +390,10 @@ func (t *transactions) write(ctx context.Context, records []*sending) error {
 			records = t.next()
 		case <-join.C:
 			more = nil
-		case <-ctx.Done():
-			return t.producer.fence()
-		case <-patience.C:
+		case <-patient.Done():
+			if ctx.Err() != nil {
+				return t.producer.fence()
+			}
 			return t.failed("writing the records of a transaction", t.producer.troubles.since(time.Now().Add(-endTimeout)))
 		}
 	}
@@ -465,8 +460,8 @@ func (t *transactions) addOffsets(ctx context.Context, o MemberOffsets) error {
 		}
 		for _, topic := range response.Topics {
 			for _, p := range topic.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("topic %s, partition %d: %w", topic.Topic, p.Partition, err)
+				if err := refusedOffset(topic.Topic, p.Partition, p.ErrorCode); err != nil {
+					return err
 				}
 			}
 		}
@@ -495,8 +490,8 @@ func (t *transactions) commitOffsets(ctx context.Context, o MemberOffsets) error
 		}
 		for _, topic := range response.Topics {
 			for _, p := range topic.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("topic %s, partition %d: %w", topic.Topic, p.Partition, err)
+				if err := refusedOffset(topic.Topic, p.Partition, p.ErrorCode); err != nil {
+					return err
 				}
 			}
 		}
@@ -509,6 +504,14 @@ func (t *transactions) commitOffsetsBefore(ctx context.Context, o MemberOffsets)
 	err := t.commitOffsets(ctx, o)
 	time.Sleep(100 * time.Millisecond)
 	return err
+}
+
+// refusedOffset is why the coordinator does not take an offset; nil where it does.
+func refusedOffset(topic string, partition int32, code int16) error {
+	if err := kerr.ErrorForCode(code); err != nil {
+		return fmt.Errorf("topic %s, partition %d: %w", topic, partition, err)
+	}
+	return nil
 }
 
 func (t *transactions) instance() *string {
@@ -530,14 +533,8 @@ func byTopic(offsets []CommittedOffset) map[string][]CommittedOffset {
 func (t *transactions) again(ctx context.Context, ask func() error) error {
 	for pause := concurrentBackoff; ; pause = min(2*pause, retryBackoff) {
 		err := ask()
-		code, ok := errors.AsType[*kerr.Error](err)
-		passes := ok && (code.Retriable || slices.Contains([]*kerr.Error{kerr.ConcurrentTransactions, kerr.CoordinatorLoadInProgress}, code))
-		if !passes {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		// What is no answer franz-go has asked for again by itself.
+		if code, ok := errors.AsType[*kerr.Error](err); !ok || !passes(code) || !restart.Pause(ctx, pause) {
 			return err
 		}
 	}
