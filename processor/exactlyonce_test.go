@@ -517,17 +517,7 @@ func TestSlowHeadWithExactlyOnce(t *testing.T) {
 	const n = 20_000
 	b := newBench(t, 1, exactly, func(r *topology.Remote) { r.Processing.MaxInFlight = 100_000 })
 	b.quiet = true
-	gate := make(chan struct{})
-	b.service.answers(func(ctx context.Context, call received) ([]byte, error) {
-		if call.message == "0" {
-			select {
-			case <-gate:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		return []byte(call.message), nil
-	})
+	open := b.service.gateFor("0")
 	c := b.startChild(t, 0)
 	var records []wire.Record
 	for i := range n {
@@ -549,7 +539,7 @@ func TestSlowHeadWithExactlyOnce(t *testing.T) {
 	if before < 13_000 || before > 17_500 {
 		t.Errorf("%d calls behind one that is not finished", before)
 	}
-	close(gate)
+	open()
 	i = b.start(c.dir)
 	b.wantOnce(n)
 	i.stop()

@@ -29,17 +29,7 @@ func TestRepliesBehindASlowCallAfterACrash(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, 1)
-			gate := make(chan struct{})
-			b.service.answers(func(ctx context.Context, call received) ([]byte, error) {
-				if call.message == "slow" {
-					select {
-					case <-gate:
-					case <-ctx.Done():
-						return nil, ctx.Err()
-					}
-				}
-				return []byte(call.message), nil
-			})
+			open := b.service.gateFor("slow")
 			c := b.startChild(t, 0)
 			b.send(attempt("slow", "slow"), "slow")
 			b.service.wait(t, 1)
@@ -71,7 +61,7 @@ func TestRepliesBehindASlowCallAfterACrash(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			close(gate)
+			open()
 			b.ready(b.start(c.dir))
 			answers := b.answers()
 			only(t, answers, "slow").check(t, codes.OK, "", "slow")

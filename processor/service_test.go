@@ -151,6 +151,22 @@ func (s *fakeService) wait(t testing.TB, n int) {
 	}
 }
 
+// gateFor makes the unary calls with a message wait until it is opened. All others are answered with theirs.
+func (s *fakeService) gateFor(message string) (open func()) {
+	gate := make(chan struct{})
+	s.answers(func(ctx context.Context, call received) ([]byte, error) {
+		if call.message == message {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return []byte(call.message), nil
+	})
+	return sync.OnceFunc(func() { close(gate) })
+}
+
 // gate makes every call wait until it is opened.
 func (s *fakeService) gate() (open func()) {
 	gate := make(chan struct{})
