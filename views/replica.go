@@ -309,6 +309,9 @@ func (r *replica) measure(ctx context.Context, reader *kafka.Reader, topic strin
 			return nil
 		case <-tick.C:
 		}
+		if r.failureOf() != nil {
+			continue // what was read last may be in memory alone, and a list lacks it: the copy grows older from here on
+		}
 		var asking sync.WaitGroup
 		anew := make([]bool, len(r.parts))
 		for i, p := range r.parts {
