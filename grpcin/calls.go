@@ -59,6 +59,7 @@ type Calls struct {
 	count   int
 	bytes   int                           // of all replies that are held
 	waiting map[string]map[string]*waiter // by correlation id, then by attempt; those whose end has not come
+	awaited chan struct{}                 // closed while there are some
 	fetches map[string]int                // calls that read topics, by their binding
 }
 
@@ -68,7 +69,7 @@ func NewCalls(listeners []topology.Listener, l Limits) *Calls {
 	c := &Calls{
 		limits: l, contracts: map[string][]wire.Contract{}, readers: make(chan struct{}, l.Readers),
 		large: semaphore.NewWeighted(int64(l.TotalBytes)), requests: newIntake(l.RequestBytes),
-		waiting: map[string]map[string]*waiter{}, fetches: map[string]int{},
+		waiting: map[string]map[string]*waiter{}, awaited: make(chan struct{}), fetches: map[string]int{},
 	}
 	for _, l := range listeners {
 		for _, r := range l.Routes {
@@ -322,6 +323,9 @@ func (c *Calls) wait(w *waiter) error {
 		return status.Errorf(codes.ResourceExhausted, "%d calls are waiting for their reply already; try again later", c.count)
 	}
 	c.count++
+	if len(c.waiting) == 0 {
+		close(c.awaited)
+	}
 	attempts := c.waiting[w.correlationID]
 	if attempts == nil {
 		attempts = make(map[string]*waiter, 1)
@@ -352,6 +356,16 @@ func (c *Calls) remove(w *waiter) {
 	if len(attempts) == 0 {
 		delete(c.waiting, w.correlationID)
 	}
+	if len(c.waiting) == 0 {
+		c.awaited = make(chan struct{})
+	}
+}
+
+// Awaited is closed while a call awaits a reply; a later call closes it where none does now.
+func (c *Calls) Awaited() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.awaited
 }
 
 // fetch counts a call in that reads a topic. Each has connections to Kafka, and memory for what is read ahead.

@@ -63,7 +63,7 @@ func startOnKafka(t *testing.T, l grpcin.Limits, answer func(topics, wire.Record
 		o.Rejected = kafkaclient.Rejected
 	})
 	for topic, deliver := range map[string]func(wire.Record){replies: s.calls.Deliver, requests: func(r wire.Record) { answer(s, r) }} {
-		tail, err := kafkaclient.NewTail(withPatience(t), s.cluster, []string{topic}, deliver, slog.New(slog.DiscardHandler))
+		tail, err := kafkaclient.NewTail(withPatience(t), s.cluster, []string{topic}, deliver, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

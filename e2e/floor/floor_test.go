@@ -221,7 +221,7 @@ func startProgram(s *side) string {
 	noError(s.t, err)
 	s.t.Cleanup(func() { noError(s.t, producer.Close()) })
 	calls := grpcin.NewCalls(s.topology.Listeners, grpcin.Limits{})
-	tail, err := kafka.NewTail(context.Background(), cluster, []string{route.ReplyTo}, calls.Deliver, slog.New(slog.DiscardHandler))
+	tail, err := kafka.NewTail(context.Background(), cluster, []string{route.ReplyTo}, calls.Deliver, calls.Awaited, slog.New(slog.DiscardHandler))
 	noError(s.t, err)
 	s.t.Cleanup(func() { noError(s.t, tail.Close()) })
 	server, err := grpcin.NewServer(grpcin.Options{

@@ -54,7 +54,7 @@ func TestClientsOverACrash(t *testing.T) {
 
 	const records, crashes, key = 300, 2, "key"
 	got := make(chan string, records*(crashes+1))
-	tail, err := kafka.NewTail(ctx, c, needs.Outputs, func(r wire.Record) { got <- string(r.Value) }, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	tail, err := kafka.NewTail(ctx, c, needs.Outputs, func(r wire.Record) { got <- string(r.Value) }, nil, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

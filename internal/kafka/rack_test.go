@@ -33,7 +33,7 @@ func TestReadersSayWhereTheyAre(t *testing.T) {
 		},
 		"a tail": func(t *testing.T) {
 			got := make(chan wire.Record, 1)
-			tail, err := kafka.NewTail(within(t), c, []string{"t"}, func(r wire.Record) { got <- r }, testLog(t))
+			tail, err := kafka.NewTail(within(t), c, []string{"t"}, func(r wire.Record) { got <- r }, nil, testLog(t))
 			if err != nil {
 				t.Fatal(err)
 			}

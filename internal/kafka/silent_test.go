@@ -201,7 +201,7 @@ var clients = map[string]func(*testing.T, kafka.Cluster) error{
 		return errors.Join(<-answer, p.Close())
 	},
 	"tail": func(t *testing.T, c kafka.Cluster) error {
-		tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(wire.Record) {}, testLog(t))
+		tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(wire.Record) {}, nil, testLog(t))
 		if err != nil {
 			return err
 		}
@@ -380,7 +380,7 @@ func TestLeaderFallsSilent(t *testing.T) {
 			c := kafka.Cluster{Brokers: k.ListenAddrs()}
 			p := newProducer(t, c)
 			arrived := make(chan string, 10)
-			tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(r wire.Record) { arrived <- string(r.Value) }, testLog(t))
+			tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(r wire.Record) { arrived <- string(r.Value) }, nil, testLog(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -534,7 +534,7 @@ func TestSilentClusterComesBack(t *testing.T) {
 	c := kafka.Cluster{Brokers: k.ListenAddrs()}
 	p, reader, m := newProducer(t, c), newReader(t, c), joinGroup(t, c)
 	arrived := make(chan string, 10)
-	tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(r wire.Record) { arrived <- string(r.Value) }, testLog(t))
+	tail, err := kafka.NewTail(t.Context(), c, []string{"t"}, func(r wire.Record) { arrived <- string(r.Value) }, nil, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ const (
 	tailPatience = 15 * time.Second
 	// tailPartitions is how often a tail asks for partitions that were added to its topics.
 	tailPartitions = 5 * time.Second
+	// tailIdle is how long a tail that nobody awaits leaves what it has fetched. Large fetches cost both sides less than many small ones.
+	tailIdle = 100 * time.Millisecond
 	// tailLogInterval is how often the log says that reading a topic, or from a broker, fails.
 	tailLogInterval = 10 * time.Second
 )
@@ -35,6 +37,7 @@ const (
 type Tail struct {
 	client  *kgo.Client
 	deliver func(wire.Record)
+	awaited func() <-chan struct{} // nil: always
 	log     *slog.Logger
 	logged  *loglimit.Kinds // by topic, or broker
 	cancel  context.CancelFunc
@@ -61,10 +64,13 @@ type partition struct {
 // waits for it. Around an outage no record is lost or delivered twice, except for what Kafka itself lost or deleted, which is
 // logged.
 //
+// awaited answers a channel that is closed, or will be as soon as somebody awaits a record. Until then the tail takes its time, and delivers nothing of
+// what it has read before. nil: somebody always does.
+//
 // The tail ends with ctx or Close, whichever is first; Close must be called in either case.
-func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.Record), log *slog.Logger) (*Tail, error) {
+func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.Record), awaited func() <-chan struct{}, log *slog.Logger) (*Tail, error) {
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
-	t := &Tail{deliver: deliver, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}, lost: younger}
+	t := &Tail{deliver: deliver, awaited: awaited, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}, lost: younger}
 	reading, cancel := context.WithCancel(ctx)
 	t.cancel = cancel
 	var err error
@@ -151,18 +157,44 @@ func (t *Tail) Close() error {
 // read delivers what is fetched, so many records at a time; -1: as many as there are.
 func (t *Tail) read(ctx context.Context, records int) {
 	for ctx.Err() == nil {
-		t.client.PollRecords(ctx, records).EachPartition(func(fetched kgo.FetchTopicPartition) {
+		if !t.isAwaited() {
+			rest := time.NewTimer(tailIdle)
+			select {
+			case <-t.awaited():
+			case <-rest.C:
+			case <-ctx.Done():
+			}
+			rest.Stop()
+		}
+		fetches := t.client.PollRecords(ctx, records)
+		awaited := t.isAwaited() // else nobody awaits what was written before now
+		fetches.EachPartition(func(fetched kgo.FetchTopicPartition) {
 			if ctx.Err() == nil {
-				t.take(ctx, fetched)
+				t.take(ctx, fetched, awaited)
 			}
 		})
 	}
 }
 
-func (t *Tail) take(ctx context.Context, fetched kgo.FetchTopicPartition) {
+func (t *Tail) isAwaited() bool {
+	if t.awaited == nil {
+		return true
+	}
+	select {
+	case <-t.awaited():
+		return true
+	default:
+		return false
+	}
+}
+
+// take delivers what was fetched, if anybody awaits it.
+func (t *Tail) take(ctx context.Context, fetched kgo.FetchTopicPartition, awaited bool) {
 	p := partition{fetched.Topic, fetched.Partition}
-	for _, r := range fetched.Records {
-		t.deliver(recordOf(r))
+	if awaited {
+		for _, r := range fetched.Records {
+			t.deliver(recordOf(r))
+		}
 	}
 	if n := len(fetched.Records); n > 0 {
 		t.mu.Lock()

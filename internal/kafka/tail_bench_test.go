@@ -40,7 +40,7 @@ func BenchmarkTail(b *testing.B) {
 		if left.Add(-1) == 0 {
 			all <- struct{}{}
 		}
-	}, slog.New(slog.DiscardHandler))
+	}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

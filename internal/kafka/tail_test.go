@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -72,7 +74,7 @@ func (i *inbox) wait(t *testing.T, value string) {
 
 func newTail(t *testing.T, c kafka.Cluster, deliver func(wire.Record), topics ...string) *kafka.Tail {
 	t.Helper()
-	tail, err := kafka.NewTail(within(t), c, topics, deliver, testLog(t))
+	tail, err := kafka.NewTail(within(t), c, topics, deliver, nil, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +342,7 @@ func TestTailTellsOfAnOutageInFewLines(t *testing.T) {
 	k, c := start(t, map[string]int32{"t": partitions, "other": 1})
 	out := make(lines, 10_000)
 	ctx := within(t)
-	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, nil, slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +372,7 @@ func TestTailTellsOfWhatIsGone(t *testing.T) {
 	k, c := start(t, map[string]int32{"t": 1, "other": 1})
 	out := make(lines, 10_000)
 	ctx := within(t)
-	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, slog.New(slog.NewTextHandler(out, nil)))
+	tail, err := kafka.NewTail(ctx, c, []string{"t", "other"}, func(wire.Record) {}, nil, slog.New(slog.NewTextHandler(out, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +446,7 @@ func TestTailEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	_, c := start(t, map[string]int32{"t": 2})
 	ctx, cancel := context.WithCancel(t.Context())
-	tail, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, testLog(t))
+	tail, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, nil, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +454,7 @@ func TestTailEndsWithItsContext(t *testing.T) {
 	if err := tail.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, testLog(t)); !errors.Is(err, context.Canceled) {
+	if _, err := kafka.NewTail(ctx, c, []string{"t"}, func(wire.Record) {}, nil, testLog(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v, want that it is canceled", err)
 	}
 }
@@ -464,10 +466,71 @@ func TestTailNamesWhatItCannotRead(t *testing.T) {
 	for want, c := range map[string]kafka.Cluster{`"missing"`: c, address: {Brokers: []string{address}}} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
-			_, err := kafka.NewTail(within(t), c, []string{"missing"}, func(wire.Record) {}, testLog(t))
+			_, err := kafka.NewTail(within(t), c, []string{"missing"}, func(wire.Record) {}, nil, testLog(t))
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v, want one that names %s", err, want)
 			}
 		})
 	}
+}
+
+// A tail that nobody awaits reads on, but asks less often, and delivers again as soon as somebody does.
+func TestTailThatNobodyAwaits(t *testing.T) {
+	t.Parallel()
+	k, c := start(t, map[string]int32{"awaited": 1, "idle": 1})
+	p := newProducer(t, c)
+	var fetches [2]atomic.Int64 // by topic
+	ids := topicIDs(t, c, "awaited", "idle")
+	k.Cluster().ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		k.Cluster().KeepControl()
+		for _, asked := range r.(*kmsg.FetchRequest).Topics {
+			if n := slices.Index(ids, asked.TopicID); n >= 0 {
+				fetches[n].Add(1)
+			}
+		}
+		return nil, nil, false
+	})
+	newTail(t, c, func(wire.Record) {}, "awaited")
+	var awaited atomic.Pointer[chan struct{}]
+	again := func() chan struct{} {
+		c := make(chan struct{})
+		awaited.Store(&c)
+		return c
+	}
+	somebody := again()
+	in := newInbox()
+	tail, err := kafka.NewTail(within(t), c, []string{"idle"}, in.deliver, func() <-chan struct{} { return *awaited.Load() }, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tail.Close()
+	for n := 0; n < 20 || fetches[1].Load()*2 > fetches[0].Load(); n++ {
+		if n == 10_000 {
+			t.Fatalf("%d and %d fetches", fetches[0].Load(), fetches[1].Load())
+		}
+		produce(t, p, append(values("awaited", "x"), values("idle", "x")...)...)
+	}
+	for n := range 100 {
+		close(somebody)
+		produce(t, p, values("idle", fmt.Sprint(n))...)
+		in.wait(t, fmt.Sprint(n))
+		somebody = again()
+	}
+}
+
+func topicIDs(t *testing.T, c kafka.Cluster, topics ...string) (ids [][16]byte) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	known, err := kadm.NewClient(client).ListTopics(within(t), topics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range topics {
+		ids = append(ids, known[topic].ID)
+	}
+	return ids
 }

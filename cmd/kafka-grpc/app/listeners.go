@@ -130,7 +130,7 @@ func (a *App) connect(ctx context.Context, c *frontCluster, servers grpcin.Optio
 	servers.Senders[c.Binding] = producer
 	// At the end of the reply topics before the first request is written. Not with ctx: calls in flight get
 	// their replies while the app stops.
-	tail, err := kafka.NewTail(context.WithoutCancel(ctx), cluster, c.replies, servers.Calls.Deliver, a.c.Log)
+	tail, err := kafka.NewTail(context.WithoutCancel(ctx), cluster, c.replies, servers.Calls.Deliver, servers.Calls.Awaited, a.c.Log)
 	if err != nil {
 		return err
 	}
