@@ -13,7 +13,7 @@ import (
 
 const (
 	// gatherTime is how long a row waits for others.
-	gatherTime = 5 * time.Millisecond
+	gatherTime = 25 * time.Millisecond
 	// gatherBytes of rows are written at once.
 	gatherBytes = 32 << 10
 	// maxDirty is how many bytes of rows wait at most, and as many may be on their way to LevelDB: then Set waits. Only rows that were held go above it.

@@ -304,17 +304,17 @@ func TestRowIsWrittenByItself(t *testing.T) {
 		if n := journal(); n != 0 {
 			t.Errorf("%d bytes were written at once", n)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(25 * time.Millisecond)
 		synctest.Wait()
 		row := journal()
 		if row < 100 {
-			t.Errorf("%d bytes are written after 5 ms", row)
+			t.Errorf("%d bytes are written after 25 ms", row)
 		}
 		check(t, s.SetOffset(5))
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(25 * time.Millisecond)
 		synctest.Wait()
 		if n := journal(); n <= row {
-			t.Error("the offset is not written after 5 ms")
+			t.Error("the offset is not written after 25 ms")
 		}
 		check(t, s.Close())
 		time.Sleep(2 * time.Second) // LevelDB's last goroutine ends

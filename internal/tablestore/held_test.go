@@ -461,7 +461,7 @@ func TestConfirmWaitsForNoFile(t *testing.T) {
 			check(t, h.Set(fmt.Sprint(n), make([]byte, 1000)))
 		}
 		check(t, h.Confirm("0", make([]byte, 1000), 0))
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(25 * time.Millisecond)
 		synctest.Wait() // the writer hangs
 		confirmed, set := make(chan error, 1), make(chan error, 1)
 		go func() {

@@ -21,6 +21,7 @@ type Partition struct {
 	outlived outlivedRequests
 	outdated outlivedRequests // unary ones that were too old
 	unary    *fingerprint     // of one request after another, each in its turn
+	spare    *attempt         // nobody has it: made for the end of a request that asked for nothing more
 	streams  openStreams
 	load     load
 	spans    openSpans

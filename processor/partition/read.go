@@ -88,7 +88,11 @@ func (t *turn) read() {
 	case a.request.Canceled:
 		t.cancel(a)
 	default:
-		t.halfClose(a)
+		if t.isDealtWith(a) {
+			t.spare = a
+			return
+		}
+		t.replyAll(a, outcome{status: codes.InvalidArgument, message: "the request ended without a message"})
 	}
 }
 
@@ -101,7 +105,10 @@ func (t *turn) readAttempt() (a *attempt, unreadable, malformed error) {
 		record, at, unreadable = unlooped(record)
 	}
 	request, malformed := t.config.Remote.Contract.DecodeRequest(record.Headers, record.Timestamp)
-	a = &attempt{
+	if a, t.spare = t.spare, nil; a == nil {
+		a = new(attempt)
+	}
+	*a = attempt{
 		part: t.Partition, request: request, method: request.FullMethod(), record: record, delivery: t.delivery, topic: t.delivery.Record.Topic,
 		source: at, message: record.Value,
 	}
@@ -158,16 +165,13 @@ func (t *turn) refuse(a *attempt, unary bool, status codes.Code, message string)
 	t.replyAll(a, outcome{status: status, message: message})
 }
 
-// halfClose handles the end of a request of a method that takes one message. Mostly that has been dealt with, in this
-// session or before a restart; a request that never had one is answered here.
-func (t *turn) halfClose(a *attempt) {
+// isDealtWith reports whether the end of a request of a method that takes one message asks for nothing more. Mostly the request was taken with its
+// message, in this session or before a restart; one that never had a message is not answered yet.
+func (t *turn) isDealtWith(a *attempt) bool {
 	now := time.Now()
 	queued := t.inLine(a, func(other *attempt) bool { return other.key == a.key }) != nil
-	if queued || t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
-		t.outdated.takes(t.delivery, a.id(), true, now, t.rules.Load().remote.Processing.StreamIdle) {
-		return
-	}
-	t.replyAll(a, outcome{status: codes.InvalidArgument, message: "the request ended without a message"})
+	return queued || t.calls[a.key] != nil || a.late(now) || t.tooOld(a, now) || t.row(a.key) != nil ||
+		t.outdated.takes(t.delivery, a.id(), true, now, t.rules.Load().remote.Processing.StreamIdle)
 }
 
 // route finds the first route for a request.
