@@ -1,6 +1,7 @@
 package tablestore
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -51,7 +52,7 @@ func (f *files) Create(fd storage.FileDesc) (storage.Writer, error) {
 	if fd.Type == storage.TypeJournal || fd.Type == storage.TypeManifest {
 		return &journal{file: file}, nil
 	}
-	return file, nil
+	return &table{file, bufio.NewWriterSize(file, tablePiece)}, nil
 }
 
 type file struct {
@@ -65,6 +66,22 @@ func (f *file) Write(p []byte) (int, error) {
 }
 
 func (f *file) Sync() error { return f.files.note(f.Writer.Sync()) }
+
+// tablePiece is how many bytes of a table are written at once. LevelDB gives it block by block.
+const tablePiece = 64 << 10
+
+// table is a file of rows. It is not forced to the disk: most are soon written anew with others, and no process that ends takes a part of one
+// along. A machine that loses power may. Tables are checked as they are read, so that such a store is found corrupt, and recovered. What tells which
+// tables there are is forced to the disk: without it a store could be older than its offset.
+type table struct {
+	*file
+	pieces *bufio.Writer
+}
+
+func (t *table) Write(p []byte) (int, error) { return t.pieces.Write(p) }
+
+// Sync implements storage.Writer. LevelDB calls it once, at the end of the table.
+func (t *table) Sync() error { return t.pieces.Flush() }
 
 // journal is a file of records. A record is one chunk or several: a checksum of 4 bytes, the length of what follows in 2, the
 // chunk's place in the record in 1, and that many bytes. goleveldb writes whole chunks only, and after them zeros to the end of
