@@ -49,7 +49,7 @@ func (p patience) of(key kmsg.Key) time.Duration {
 // dialer makes the connections of a client: with TLS where the cluster has it, and such that no broker is waited for
 // longer than patience says. sarama takes it as a proxy.Dialer of golang.org/x/net, franz-go takes its DialContext.
 //
-// sarama has one time-out for all answers of a client, which must be above what a join may take. It also begins anew after
+// sarama has one time-out for all answers of a client. It also begins anew after
 // some time-outs: a broker that takes connections and says nothing is waited for three times before it counts as dead.
 // franz-go's bounds whole answers, so that a large one on a slow network never comes.
 type dialer struct {
@@ -102,7 +102,7 @@ func (d *dialer) DialContext(caller context.Context, _, address string) (net.Con
 			return nil, caller.Err() // which says nothing of the broker
 		}
 		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, silenced(&silentError{address: address, what: "take a connection", within: greet})
+			return nil, silenced(&silentError{address: address, what: "take a connection", within: greet, greeting: true})
 		}
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (d *dialer) DialContext(caller context.Context, _, address string) (net.Con
 				return nil, fmt.Errorf("fetching the revocation lists for the certificate of %s took longer than %v", address, greet)
 			}
 			if ctx.Err() != nil {
-				return nil, silenced(&silentError{address: address, what: "do its part of a TLS handshake", within: greet, connected: true})
+				return nil, silenced(&silentError{address: address, what: "do its part of a TLS handshake", within: greet, connected: true, greeting: true})
 			}
 			return nil, err
 		}
@@ -247,7 +247,7 @@ func (c *conn) Read(b []byte) (int, error) {
 // silent ends the connection. Another attempt begins with a new one.
 func (c *conn) silent(what string, within time.Duration) error {
 	_ = c.Close() // it is of no use any more
-	return silenced(&silentError{address: c.address, what: what, within: within, connected: true})
+	return silenced(&silentError{address: c.address, what: what, within: within, connected: true, greeting: !c.heard.Load()})
 }
 
 // silenced is for each silence that was found. Somebody hasty has not waited for long enough to tell others of it.
@@ -263,6 +263,7 @@ type silentError struct {
 	address, what string
 	within        time.Duration
 	connected     bool
+	greeting      bool // nothing was answered on the connection
 }
 
 func (e *silentError) Error() string {
@@ -270,5 +271,11 @@ func (e *silentError) Error() string {
 }
 
 // Unwrap makes it the end of a connection, and not a time-out. After a time-out sarama goes on with the same connection; at an
-// end it opens another one, and its admin client looks for another broker.
-func (e *silentError) Unwrap() error { return io.EOF }
+// end it opens another one, and its admin client looks for another broker. franz-go asks a coordinator again until it cannot be
+// dialed, so that one that does not answer at all counts as such.
+func (e *silentError) Unwrap() []error {
+	if e.greeting {
+		return []error{io.EOF, &net.OpError{Op: "dial", Net: "tcp", Err: io.EOF}}
+	}
+	return []error{io.EOF}
+}
