@@ -23,20 +23,18 @@ import (
 // run is one goka processor, and everything that stands between it and Kafka.
 type run struct {
 	*Processor
-	client      sarama.Client
-	reader      *kafka.Reader
-	partitions  int32 // of the table
-	groupConfig *sarama.Config
-	group       *consumergroup.Group
-	changelog   *changelog
-	outbox      *outbox.Outbox // once goka runs
+	client     sarama.Client
+	reader     *kafka.Reader
+	partitions int32 // of the table
+	group      *consumergroup.Group
+	changelog  *changelog
+	outbox     *outbox.Outbox // once goka runs
 }
 
 // goka builds the processor of one run. It uses client and member as long as it runs, and ctx is that time. end is told of a local store that has
 // failed, and is to end the run in order: the results of calls in flight reach the changelog all the same.
 func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
 	r := &run{Processor: p, client: client, reader: p.cluster.On(client), partitions: p.partitions.Load()}
-	r.groupConfig = r.memberConfig()
 	r.group = consumergroup.New(r.groupOptions(member))
 	r.changelog = newChangelog(ctx, r.reader, p.config.Log)
 	p.mu.Lock()
@@ -51,19 +49,16 @@ func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafk
 	return processor, nil
 }
 
-// memberConfig is how this instance is a member of the group.
-func (r *run) memberConfig() *sarama.Config {
-	c := r.cluster.GroupConfig(r.config.InstanceID, r.config.Remote.Processing.Drain)
-	c.Consumer.Offsets.AutoCommit.Enable = !r.config.Remote.Processing.ExactlyOnce()
-	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{balance{goka.CopartitioningStrategy, r.partitions}}
-	if r.config.Advertise != "" {
-		c.Consumer.Group.Member.UserData = []byte(r.config.Advertise)
+// membership is how this instance is a member of the group.
+func (r *run) membership() kafka.Membership {
+	return kafka.Membership{
+		Group:    r.config.Remote.Group,
+		Instance: r.config.InstanceID,
+		Drain:    r.config.Remote.Processing.Drain,
+		Session:  r.config.SessionTimeout,
+		Strategy: balance{goka.CopartitioningStrategy, r.partitions},
+		Tells:    r.config.Advertise,
 	}
-	if r.config.SessionTimeout > 0 {
-		c.Consumer.Group.Session.Timeout = r.config.SessionTimeout
-		c.Consumer.Group.Heartbeat.Interval = r.config.SessionTimeout / 10
-	}
-	return c
 }
 
 // groupOptions are those of the group that goka sees.
@@ -84,7 +79,7 @@ func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
 		Offsets:        r.reader,
 		Gone:           r.gap,
 		Drain:          drain,
-		SessionTimeout: r.groupConfig.Consumer.Group.Session.Timeout,
+		SessionTimeout: r.config.SessionTimeout,
 		EndWhenFrozen:  true,
 		Heartbeat:      member.Heartbeat,
 		Partitions:     r.partitions,
@@ -117,8 +112,8 @@ func (r *run) options(end func(error)) []goka.ProcessorOption {
 		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) {
 			return topicManager{r.client, r.changelog, r.partitions}, nil
 		}),
-		goka.WithConsumerGroupBuilder(func(brokers []string, id, _ string) (sarama.ConsumerGroup, error) {
-			inner, err := kafka.NewGroup(brokers, id, r.groupConfig)
+		goka.WithConsumerGroupBuilder(func([]string, string, string) (sarama.ConsumerGroup, error) {
+			inner, err := kafka.NewGroup(r.cluster, r.membership())
 			if err != nil {
 				return nil, err
 			}

@@ -182,7 +182,10 @@ func (b *testbench) fetches(topic string, answer func(gate chan struct{}, fetch 
 		cluster.KeepControl()
 		fetch := request.(*kmsg.FetchRequest)
 		// One that looks for the end of a topic does not wait for records.
-		if fetch.MaxWaitMillis == 0 || !slices.ContainsFunc(fetch.Topics, func(t kmsg.FetchRequestTopic) bool { return t.Topic == topic }) {
+		// One of a session names no topic of which it has nothing new to say: the group's, and the bench's own.
+		asks := slices.ContainsFunc(fetch.Topics, func(t kmsg.FetchRequestTopic) bool { return t.Topic == topic }) ||
+			topic == requests && len(fetch.Topics) == 0
+		if fetch.MaxWaitMillis == 0 || !asks {
 			return nil, nil, false
 		}
 		response := answer(gate, fetch)

@@ -14,12 +14,12 @@ const syntheticOffsets = int64(1) << 62
 
 // claim is one partition of one topic during one session, as the handler sees it.
 type claim struct {
-	sarama.ConsumerGroupClaim // the partition at sarama; only Messages is ours
+	sarama.ConsumerGroupClaim // the partition of the group below; only Messages is ours
 	id                        uint64
 	options                   Options
 	late                      func()                      // a delivery was marked when the claim was gone
 	stalled                   func() bool                 // of the group
-	session                   sarama.ConsumerGroupSession // sarama's
+	session                   sarama.ConsumerGroupSession // of the group below
 	token                     *sarama.ConsumerMessage     // causes a callback of the handler
 	out                       chan *sarama.ConsumerMessage
 	wake                      chan struct{} // something changed that the pump waits for
@@ -29,7 +29,7 @@ type claim struct {
 
 	before []run // finished in an earlier session, or resting; never changed
 
-	commits sync.Mutex // makes what sarama is told have an order; taken before mu
+	commits sync.Mutex // makes what the session is told have an order; taken before mu
 
 	mu        sync.Mutex
 	progress  string // the metadata of commits
@@ -389,7 +389,7 @@ func (c *claim) finish(d *Delivery) prefix {
 // finished is the prefix up to an offset, if it is a longer one. The caller holds c.mu.
 func (c *claim) finished(to int64, longer bool) prefix {
 	if c.options.Transactions != nil {
-		return prefix{} // sarama is told nothing
+		return prefix{} // the session is told nothing
 	}
 	if c.window.plain() && len(c.unread()) == 0 {
 		c.progress = ""
@@ -403,8 +403,8 @@ func (c *claim) finished(to int64, longer bool) prefix {
 	return prefix{to, c.progress}
 }
 
-// commit tells sarama of a finished prefix. The caller does not hold c.mu: two goroutines may come here in the other order, and
-// sarama keeps the higher offset.
+// commit tells the session of a finished prefix. The caller does not hold c.mu: two goroutines may come here in the other order, and
+// it keeps the higher offset.
 func (c *claim) commit(p prefix) {
 	if p.to == 0 {
 		return
@@ -457,7 +457,7 @@ func (c *claim) skip(offset int64) prefix {
 }
 
 // progressInterval is how often the metadata of commits is brought up to date: it is read only after a crash, and
-// sarama sends commits less often.
+// commits are sent less often.
 const progressInterval = 100 * time.Millisecond
 
 // noteProgress keeps the metadata of commits up to date until done.
@@ -489,7 +489,7 @@ func (c *claim) commitProgress() {
 	if progress == "" {
 		return
 	}
-	// Base is at least what was ever marked: marks take c.commits, too. sarama takes an offset that is higher than its
+	// Base is at least what was ever marked: marks take c.commits, too. The session takes an offset that is higher than its
 	// own by one of these, and one that is not by the other.
 	c.session.MarkOffset(c.Topic(), c.Partition(), base, progress)
 	c.session.ResetOffset(c.Topic(), c.Partition(), base, progress)
@@ -508,7 +508,7 @@ func (c *claim) told(most int) (base int64, runs []run) {
 	return base, append(runs, unread...)
 }
 
-// last is the longest finished prefix. Whoever finished the end of it may not have told sarama yet.
+// last is the longest finished prefix. Whoever finished the end of it may not have told the session yet.
 func (c *claim) last() prefix {
 	c.mu.Lock()
 	defer c.mu.Unlock()

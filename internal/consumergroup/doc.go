@@ -6,7 +6,7 @@
 // one. And a stream processor such as goka lets its state be written only inside a callback, so work that ends
 // later, on another goroutine, has no place to write its result. The wrapper solves both, per claimed partition:
 //
-//	broker --> sarama claim --> pump --token--> handler callback: Batch.Next --> writes, each acknowledged
+//	broker --> group claim --> pump --token--> handler callback: Batch.Next --> writes, each acknowledged
 //	                             |                 ^    |                               |
 //	  stops at MaxInFlight, -----+--records that --+  Hold()                            |
 //	  MaxUncommitted, Budget        wait           |    v                               |
@@ -20,7 +20,7 @@
 // of them. A batch is bounded, so that a callback stays short, and there is one token of a claim at a time. The library's own mark, of the token, says nothing.
 //
 // A record is finished when the handler has marked it, every Hold on it is released, and everything injected on
-// its behalf is finished too. Only the contiguous finished prefix of a partition is marked at sarama.
+// its behalf is finished too. Only the contiguous finished prefix of a partition is marked at the group below.
 //
 // An injected delivery is handled as a record is, by the same goroutine, one after the
 // other, in a valid callback. The handler's mark on it means that all it wrote is acknowledged, which finishes
@@ -39,7 +39,7 @@
 // read. When all that it was to cause is acknowledged, and its offset is kept for their sake alone, it rests (Hold.Rest): it is in no bound, and the
 // same metadata tells the next owner, whose handler gets it as Delivery.Rested.
 //
-// With Options.Transactions the offsets are committed by somebody else, in the transactions in which the handler writes, and sarama is told nothing. A
+// With Options.Transactions the offsets are committed by somebody else, in the transactions in which the handler writes, and the group below is told nothing. A
 // mark then says that all that the turn wrote is in the open transaction, and Group.TransactionOffsets, asked at its end, names each claim that has a
 // mark, so that what was written and what is finished are committed together or not at all. As a record that is not known to be finished would be
 // answered twice, its metadata leaves nothing out: a claim reads no further behind an unfinished record than metadata can tell (maxSpan), and
@@ -51,7 +51,7 @@
 // next one asks anew which partitions it owns.
 //
 // Some offsets of a partition are no record's: those of the markers of transactions, of what was aborted, of what compaction has
-// removed. sarama does not tell them, so Options.Offsets is asked for what is there when a claim waits, and commits
+// removed. Claims do not tell them, so Options.Offsets is asked for what is there when a claim waits, and commits
 // pass them. It is also asked where a claim begins whose committed offset is not in the log any more (Gap), so that this
 // is told and committed once.
 //

@@ -25,11 +25,11 @@ type Options struct {
 	// delivered again after a crash. It is called once a session and must have a deadline; nil: all of it comes again.
 	Committed func(claims map[string][]int32) (*sarama.OffsetFetchResponse, error)
 
-	// Transactions commits the offsets of the group in place of sarama, which is told nothing; nil: sarama commits. With it a session does not begin
+	// Transactions commits the offsets of the group in place of the one below, which is told nothing; nil: that one commits. With it a session does not begin
 	// as long as Committed fails, the metadata leaves nothing out, and claims read no more than maxSpan offsets behind an unfinished record.
 	Transactions Transactions
 
-	// Offsets asks the broker what sarama's claims do not tell. With it, what is committed passes offsets of no record,
+	// Offsets asks the broker what claims do not tell. With it, what is committed passes offsets of no record,
 	// ClaimState.Lag is up to date, and what a claim cannot read because it is gone is told to Gone. nil: none of that.
 	Offsets Offsets
 	Gone    func(Gap) // it must not wait long, and is told again only where the process ended meanwhile
@@ -161,7 +161,7 @@ func (g *Group) Abandon(why error) {
 }
 
 // Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
-// The balance strategy of inner must be an eager one (range, round-robin, sticky; these are sarama's own default): a
+// The balance strategy of inner must be an eager one: a
 // claim that is revoked while its session goes on would be kept until the session ends.
 func (g *Group) Wrap(inner sarama.ConsumerGroup) *Group {
 	g.ConsumerGroup = inner
@@ -175,7 +175,7 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	const settled = time.Second // a session that lasted this long was a real one
 	backoff := first
-	// Sessions inherit the end of ctx, but not its cause: a claim takes a cause for sarama's verdict on who owns the
+	// Sessions inherit the end of ctx, but not its cause: a claim takes a cause for the verdict of the group below on who owns the
 	// partition, and the error of another part of the program would cut its drain short.
 	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -205,7 +205,7 @@ func (g *Group) Consume(ctx context.Context, topics []string, handler sarama.Con
 			return g.Lost()
 		case errors.Is(err, sarama.ErrClosedConsumerGroup):
 			return err
-		case errors.Is(err, sarama.ErrUnknownTopicOrPartition): // after sarama has searched for it
+		case errors.Is(err, sarama.ErrUnknownTopicOrPartition): // after it was searched for
 			return fmt.Errorf("joining the consumer group for topics %s: %w", strings.Join(topics, ", "), err)
 		case rejoins, err == nil && time.Since(begun) >= settled:
 			backoff = first

@@ -16,7 +16,7 @@ import (
 var ErrOutOfTouch = errors.New("the group did not hear of this member for so long that its partitions may have another owner")
 
 // lease is how long the partitions are safe from another owner: the session time-out from the last heartbeat on that the
-// coordinator has answered. sarama does not show its heartbeats, and learns of a network that swallows them only
+// coordinator has answered. The group below does not show its heartbeats, and learns of a network that swallows them only
 // from a time-out that is longer; so the group sends some of its own. What is written to Kafka after that, also much later
 // by a producer that tries again until the network is back, may contradict what the other owner has written.
 type lease struct {

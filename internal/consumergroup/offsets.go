@@ -42,7 +42,7 @@ const openInterval = 30 * time.Second
 
 // lookedAfter looks after the claims until stop is called, which waits for the question that is on its way.
 //
-// sarama tells records only. The markers at the ends of transactions, what was written in aborted ones and what compaction has
+// Claims tell records only. The markers at the ends of transactions, what was written in aborted ones and what compaction has
 // removed have offsets, too; behind the last record nothing would ever commit those, and the group would seem to lag for
 // good. So where a claim waits, all that it was given is finished, and its partition has more offsets nevertheless, the
 // broker is asked for what is there, and what is none of a claim's records is passed.
@@ -195,7 +195,7 @@ func (h *sessionHandler) begin(c *claim) error {
 		c.changed = true
 		return nil
 	}
-	// sarama takes an offset above its own by one of these, and one below, which else it would keep, by the other.
+	// The session takes an offset above its own by one of these, and one below, which else it would keep, by the other.
 	c.session.MarkOffset(c.Topic(), c.Partition(), start, "")
 	c.session.ResetOffset(c.Topic(), c.Partition(), start, "")
 	c.session.Commit() // or the next session would find the same gap

@@ -16,7 +16,7 @@ const (
 	lost                      // another member may own them already
 )
 
-// ownership reads the cause with which sarama ended a session; nil for a session that goes on, or a group that is
+// ownership reads the cause with which the group below ended a session; nil for a session that goes on, or a group that is
 // being closed, while the messages of one of its claims have ended.
 func ownership(cause error) standing {
 	if cause == nil {

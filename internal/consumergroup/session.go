@@ -9,7 +9,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// session is one generation of the group as the handler sees it: its context outlives sarama's by the drain.
+// session is one generation of the group as the handler sees it: its context outlives that of the group below by the drain.
 type session struct {
 	sarama.ConsumerGroupSession
 	most   int32 // partitions that the handler knows; 0: all
@@ -47,7 +47,7 @@ func (s *session) MarkOffset(string, int32, int64, string) {}
 // MarkMessage is MarkOffset for a message.
 func (s *session) MarkMessage(*sarama.ConsumerMessage, string) {}
 
-// sessionHandler stands between sarama and the handler for one call of Consume.
+// sessionHandler stands between the group below and the handler for one call of Consume.
 type sessionHandler struct {
 	group   *Group
 	next    sarama.ConsumerGroupHandler
@@ -182,7 +182,7 @@ func (h *sessionHandler) Cleanup(inner sarama.ConsumerGroupSession) error {
 	h.session.mu.Lock()
 	defer h.session.mu.Unlock()
 	for _, c := range h.session.claims {
-		// The last ones: sarama commits after this, and then no more.
+		// The last ones: they are committed after this, and then no more.
 		if h.group.options.Transactions == nil {
 			c.commit(c.last())
 			if h.group.options.Committed != nil {

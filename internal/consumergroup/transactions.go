@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// Transactions commits the offsets of a group in place of sarama, in transactions together with what is written: a delivery is marked when all that its
+// Transactions commits the offsets of a group in place of the one below, in transactions together with what is written: a delivery is marked when all that its
 // turn wrote is in the open transaction, and the transaction that has it commits what Group.TransactionOffsets then says. Safe for concurrent use.
 type Transactions interface {
 	// Stir says that there are offsets to commit. It must not wait, nor call the group, nor take a lock that is held where the group is called: it is

@@ -128,7 +128,7 @@ func (c Cluster) options() []kgo.Opt {
 	return options
 }
 
-// readOptions are for reading with franz-go without a group, as ConsumerConfig is for sarama.
+// readOptions are for reading with franz-go, as ConsumerConfig is for sarama. memberOptions add what members of groups need.
 func (c Cluster) readOptions() []kgo.Opt {
 	return append(c.options(),
 		kgo.Rack(c.Rack),
@@ -237,31 +237,5 @@ func (c Cluster) ConsumerConfig() *sarama.Config {
 	s.Consumer.MaxWaitTime = fetchWait
 	// After an outage readers are back within this time.
 	s.Consumer.Retry.Backoff = 500 * time.Millisecond
-	return s
-}
-
-// GroupConfig is for a member of a consumer group. An instanceID that stays the same over restarts makes a
-// static member, which gets its partitions back at once after a crash; "" makes a dynamic one. drain is the time
-// that a member may take to give partitions up; the group waits for it a little longer. The assignment strategy
-// is the caller's to set.
-func (c Cluster) GroupConfig(instanceID string, drain time.Duration) *sarama.Config {
-	s := c.ConsumerConfig()
-	s.Consumer.Group.InstanceId = instanceID
-	// A group that never committed must find the requests that were written before it first ran.
-	s.Consumer.Offsets.Initial = sarama.OffsetOldest
-	// What was finished but not committed at a crash is delivered again.
-	s.Consumer.Offsets.AutoCommit.Enable = true
-	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
-	// A member that is gone for good gives up its partitions after the session time-out; one that is there
-	// notices a rebalance within a heartbeat.
-	s.Consumer.Group.Session.Timeout = 10 * time.Second
-	s.Consumer.Group.Heartbeat.Interval = time.Second
-	s.Consumer.Group.Rebalance.Timeout = drain + 5*time.Second
-	s.Consumer.Group.Rebalance.Retry.Max = 20
-	s.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
-	// A join is answered only when all members joined: the connection must not give up before the group does.
-	p := usualPatience
-	p.join = s.Consumer.Group.Rebalance.Timeout + 5*time.Second
-	s.Net.Proxy.Dialer = c.dialer(p)
 	return s
 }

@@ -47,7 +47,7 @@ func TestTrapsOfClients(t *testing.T) {
 		"and not sooner by its number":      {time.Duration(s.Metadata.Retry.Max)*s.Metadata.Retry.Backoff >= metadataTimeout, time.Duration(said(kgo.RequestRetries).(int64))*backoff(1) >= metadataTimeout},
 		"readers are back soon":             {s.Consumer.Retry.Backoff <= readersBack, backoff(100) <= readersBack && said(kgo.MetadataMinAge).(time.Duration) <= readersBack},
 		"new partitions are seen":           {s.Metadata.RefreshFrequency == time.Minute, said(kgo.MetadataMaxAge) == time.Minute},
-		"reads in its rack":                 {s.RackID == "eu-1a" && c.GroupConfig("", 0).RackID == "eu-1a", said(kgo.Rack) == "eu-1a"},
+		"reads in its rack":                 {s.RackID == "eu-1a", said(kgo.Rack) == "eu-1a"},
 		"committed records only":            {s.Consumer.IsolationLevel == sarama.ReadCommitted, said(kgo.FetchIsolationLevel) == int8(1)},
 		"no markers of transactions":        {none, said(kgo.KeepControlRecords) == false},
 		"a stop waits for a fetch":          {s.Consumer.MaxWaitTime <= fetchWait, said(kgo.FetchMaxWait).(time.Duration) <= fetchWait},
@@ -63,6 +63,44 @@ func TestTrapsOfClients(t *testing.T) {
 	} {
 		if !avoided.sarama || !avoided.franz {
 			t.Errorf("%s: sarama %v, franz-go %v", name, avoided.sarama, avoided.franz)
+		}
+	}
+}
+
+// What a member of a group reads must be all that there is, and it must give its partitions up in time. It reads as others do, but for what is said here.
+func TestTrapsOfMembers(t *testing.T) {
+	t.Parallel()
+	c := Cluster{Brokers: []string{"127.0.0.1:9092"}, Rack: "eu-1a"}
+	client := func(options []kgo.Opt) *kgo.Client {
+		k, err := kgo.NewClient(options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(k.Close)
+		return k
+	}
+	member := func(m Membership) func(any) any { return client(c.memberOptions(m.withDefaults())).OptValue }
+	reader := client(c.readOptions()).OptValue
+	group, slow := member(Membership{Group: "g", Instance: "pod-1", Drain: 10 * time.Second}), member(Membership{Group: "g", Drain: 2 * time.Minute, Session: time.Minute})
+	session, rebalance := group(kgo.SessionTimeout).(time.Duration), func(said func(any) any) time.Duration { return said(kgo.RebalanceTimeout).(time.Duration) }
+	for name, avoided := range map[string]bool{
+		"it begins at the oldest":                group(kgo.ConsumeStartOffset) == kgo.NewOffset().AtStart(),
+		"lost offsets are told":                  group(kgo.ConsumeResetOffset) == kgo.NoResetOffset(),
+		"what is finished is committed alone":    group(kgo.DisableAutoCommit) == true && commitInterval == 200*time.Millisecond,
+		"a static member":                        group(kgo.InstanceID) == "pod-1",
+		"a dynamic member":                       slow(kgo.InstanceID) == "",
+		"a rebalance waits for the drain":        rebalance(group) > 10*time.Second && rebalance(slow) > 2*time.Minute,
+		"and a connection for the rebalance":     Membership{Drain: time.Minute}.joinPatience().of(kmsg.JoinGroup) > Membership{Drain: time.Minute}.rebalance(),
+		"several heartbeats in a session":        session >= 3*group(kgo.HeartbeatInterval).(time.Duration),
+		"a session time-out that brokers accept": session >= 6*time.Second,
+		"or another one":                         slow(kgo.SessionTimeout) == time.Minute,
+		"it reads in its rack":                   group(kgo.Rack) == "eu-1a",
+		"committed records only":                 group(kgo.FetchIsolationLevel) == reader(kgo.FetchIsolationLevel),
+		"what is read ahead is bounded":          group(kgo.FetchMaxBytes) == reader(kgo.FetchMaxBytes) && aheadBytes <= fetchPartitionBytes,
+		"no batch is left out":                   group(kgo.MaxDecompressBatchBytes).(int) > batchBytes,
+	} {
+		if !avoided {
+			t.Errorf("not so: %s", name)
 		}
 	}
 }

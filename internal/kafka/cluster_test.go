@@ -13,10 +13,9 @@ func TestConfigs(t *testing.T) {
 	t.Parallel()
 	c := kafka.Cluster{Brokers: []string{"127.0.0.1:9092"}, ClientID: "me"}
 	consumer := c.ConsumerConfig()
-	group, slow := c.GroupConfig("pod-1", 10*time.Second), c.GroupConfig("", 2*time.Minute)
 
 	for name, s := range map[string]*sarama.Config{
-		"base": c.Config(), "consumer": consumer, "group": group, "group with a long drain": slow,
+		"base": c.Config(), "consumer": consumer,
 	} {
 		if err := s.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -30,18 +29,9 @@ func TestConfigs(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"a default client id":                              kafka.Cluster{}.Config().ClientID == "kafka-grpc",
 		"a batch fits the brokers' default":                kafka.DefaultMaxRecordBytes+61 <= 1048588,
-		"few records are read ahead, as each may be large": consumer.ChannelBufferSize <= 2 && group.ChannelBufferSize <= 2,
+		"few records are read ahead, as each may be large": consumer.ChannelBufferSize <= 2,
 		"tables and tails report errors":                   consumer.Consumer.Return.Errors,
 		"an unread partition stalls others for 200 ms":     consumer.Consumer.MaxProcessingTime == 100*time.Millisecond,
-		"a group begins at the oldest":                     group.Consumer.Offsets.Initial == sarama.OffsetOldest,
-		"commits every 200 ms":                             group.Consumer.Offsets.AutoCommit.Enable && group.Consumer.Offsets.AutoCommit.Interval == 200*time.Millisecond,
-		"a static member":                                  group.Consumer.Group.InstanceId == "pod-1",
-		"a dynamic member":                                 slow.Consumer.Group.InstanceId == "",
-		"a rebalance waits for the drain":                  group.Consumer.Group.Rebalance.Timeout > 10*time.Second && slow.Consumer.Group.Rebalance.Timeout > 2*time.Minute,
-		"several heartbeats in a session":                  group.Consumer.Group.Session.Timeout >= 3*group.Consumer.Group.Heartbeat.Interval,
-		"a session time-out that brokers accept":           group.Consumer.Group.Session.Timeout >= 6*time.Second,
-		"group members report errors":                      group.Consumer.Return.Errors,
-		"group members stall others for 200 ms at most":    group.Consumer.MaxProcessingTime == 100*time.Millisecond,
 	} {
 		if !ok {
 			t.Errorf("not so: %s", name)

@@ -56,7 +56,7 @@ func ask(client net.Conn, key kmsg.Key, size int) error {
 // Brokers that are slow, but there, are waited for as long as what was asked of them may take.
 func TestSlowBroker(t *testing.T) {
 	t.Parallel()
-	group := Cluster{}.GroupConfig("", 2*time.Minute)
+	group := Membership{Drain: 2 * time.Minute}
 	tests := map[string]struct {
 		key   kmsg.Key
 		parts int           // of the answer
@@ -73,15 +73,15 @@ func TestSlowBroker(t *testing.T) {
 		"a produce, never":          {kmsg.Produce, 1, time.Hour, true},
 		"a commit, late followers":  {kmsg.OffsetCommit, 1, ackTimeout + time.Second, false},
 		"a topic":                   {kmsg.CreateTopics, 1, Cluster{}.adminConfig().Admin.Timeout + time.Second, false},
-		"a join":                    {kmsg.JoinGroup, 1, group.Consumer.Group.Rebalance.Timeout, false},
-		"a sync":                    {kmsg.SyncGroup, 1, group.Consumer.Group.Rebalance.Timeout, false},
+		"a join":                    {kmsg.JoinGroup, 1, group.rebalance(), false},
+		"a sync":                    {kmsg.SyncGroup, 1, group.rebalance(), false},
 		"a join, never":             {kmsg.JoinGroup, 1, time.Hour, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				d := *group.Net.Proxy.Dialer.(*dialer)
+				d := *Cluster{}.dialer(group.joinPatience())
 				d.alive = func(string) error { return nil }
 				client, broker := greeted(t, &d)
 				done := make(chan struct{})
@@ -116,7 +116,7 @@ func TestBrokerThatIsGoneIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Produce} {
 		synctest.Test(t, func(t *testing.T) {
-			d := *Cluster{}.GroupConfig("", time.Minute).Net.Proxy.Dialer.(*dialer)
+			d := *Cluster{}.dialer(Membership{Drain: time.Minute}.joinPatience())
 			checks := 0
 			d.alive = func(address string) error {
 				if checks++; checks > 1 || key == kmsg.Produce {

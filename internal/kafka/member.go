@@ -9,7 +9,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Member sends what sarama does not for a member of a consumer group: heartbeats for one who needs to know that they are answered, and
+// Member sends what franz-go does not for a member of a consumer group: heartbeats for one who needs to know that they are answered, and
 // that a static one leaves.
 type Member struct {
 	group, instance string
@@ -49,7 +49,7 @@ func (m *Member) Heartbeat(memberID string, generation int32) error {
 // leaveAttempts are made to leave a group: the coordinator of before may be gone.
 const leaveAttempts = 3
 
-// Leave takes the member whose heartbeats were sent last out of the group, which gives its partitions to others at once. sarama leaves a
+// Leave takes the member whose heartbeats were sent last out of the group, which gives its partitions to others at once. A group that is closed leaves a
 // static one in, for its return. Not being a member is no error: nobody has sent a heartbeat, or the group has given the member up.
 func (m *Member) Leave() error {
 	id := m.id.Load()

@@ -25,9 +25,7 @@ func (idle) ConsumeClaim(s sarama.ConsumerGroupSession, _ sarama.ConsumerGroupCl
 // join joins a group until leave, or the end of the test. The group is told of the member what it tells.
 func join(t *testing.T, c kafka.Cluster, group, instance, tells string, topics ...string) (leave func()) {
 	t.Helper()
-	config := c.GroupConfig(instance, time.Second)
-	config.Consumer.Group.Member.UserData = []byte(tells)
-	member, err := sarama.NewConsumerGroup(c.Brokers, group, config)
+	member, err := kafka.NewGroup(c, kafka.Membership{Group: group, Instance: instance, Drain: time.Second, Tells: tells})
 	if err != nil {
 		t.Fatal(err)
 	}

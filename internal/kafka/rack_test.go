@@ -31,6 +31,17 @@ func TestReadersSayWhereTheyAre(t *testing.T) {
 			defer claim.Close()
 			<-claim.Messages()
 		},
+		"a member": func(t *testing.T) {
+			h := newSessions()
+			read := make(chan struct{})
+			h.consume = func(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) {
+				<-claim.Messages()
+				close(read)
+			}
+			stop := consume(t, newGroup(t, c, kafka.Membership{}), h, "t")
+			<-read
+			stop()
+		},
 		"a tail": func(t *testing.T) {
 			got := make(chan wire.Record, 1)
 			tail, err := kafka.NewTail(within(t), c, []string{"t"}, func(r wire.Record) { got <- r }, nil, testLog(t))

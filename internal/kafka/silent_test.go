@@ -227,7 +227,7 @@ var clients = map[string]func(*testing.T, kafka.Cluster) error{
 		return errors.Join(err, client.Close())
 	},
 	"group": func(t *testing.T, c kafka.Cluster) error {
-		g, err := kafka.NewGroup(c.Brokers, "g", c.GroupConfig("", time.Second))
+		g, err := kafka.NewGroup(c, kafka.Membership{Group: "g", Drain: time.Second})
 		if err != nil {
 			return err
 		}
@@ -475,7 +475,7 @@ type member struct {
 // joinGroup makes a member, which leaves with the test.
 func joinGroup(t *testing.T, c kafka.Cluster) *member {
 	t.Helper()
-	g, err := kafka.NewGroup(c.Brokers, "g", c.GroupConfig("", time.Second))
+	g, err := kafka.NewGroup(c, kafka.Membership{Group: "g", Drain: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// wary is a sarama.Client that names no broker which does not answer, where another one may. sarama's consumer group asks one
-// coordinator again and again, as long as it is not told of another one, and its admin client asks any broker once.
+// wary is a sarama.Client that names no broker which does not answer, where another one may. sarama's admin client asks one
+// coordinator again and again, as long as it is not told of another one, and any broker once.
 type wary struct{ sarama.Client }
 
 // Coordinator implements sarama.Client.
