@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"slices"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
@@ -23,7 +22,6 @@ import (
 // run is one goka processor, and everything that stands between it and Kafka.
 type run struct {
 	*Processor
-	client     sarama.Client
 	reader     *kafka.Reader
 	partitions int32 // of the table
 	group      *consumergroup.Group
@@ -31,10 +29,10 @@ type run struct {
 	outbox     *outbox.Outbox // once goka runs
 }
 
-// goka builds the processor of one run. It uses client and member as long as it runs, and ctx is that time. end is told of a local store that has
+// goka builds the processor of one run. It uses reader and member as long as it runs, and ctx is that time. end is told of a local store that has
 // failed, and is to end the run in order: the results of calls in flight reach the changelog all the same.
-func (p *Processor) goka(ctx context.Context, client sarama.Client, member *kafka.Member, end func(error)) (*goka.Processor, error) {
-	r := &run{Processor: p, client: client, reader: p.cluster.On(client), partitions: p.partitions.Load()}
+func (p *Processor) goka(ctx context.Context, reader *kafka.Reader, member *kafka.Member, end func(error)) (*goka.Processor, error) {
+	r := &run{Processor: p, reader: reader, partitions: p.partitions.Load()}
 	r.group = consumergroup.New(r.groupOptions(member))
 	r.changelog = newChangelog(ctx, r.reader, p.config.Log)
 	p.mu.Lock()
@@ -110,7 +108,7 @@ func (r *run) options(end func(error)) []goka.ProcessorOption {
 		goka.WithStorageBuilder(r.changelog.builder(r.tableStores(end))),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(r.cluster.ConsumerConfig())),
 		goka.WithTopicManagerBuilder(func([]string) (goka.TopicManager, error) {
-			return topicManager{r.client, r.changelog, r.partitions}, nil
+			return topicManager{r.reader, r.changelog, r.partitions}, nil
 		}),
 		goka.WithConsumerGroupBuilder(func([]string, string, string) (sarama.ConsumerGroup, error) {
 			inner, err := kafka.NewGroup(r.cluster, r.membership())
@@ -189,18 +187,18 @@ func (silent) EmitWithHeaders(string, string, []byte, goka.Headers) *goka.Promis
 // replication factor and retention, overlooks a wrong partition count, and asks for them at one broker, whether it answers or not.
 // Of topics that have more partitions than the group, which passes on what comes in them, it sees as many as the group has.
 type topicManager struct {
-	client     sarama.Client
+	reader     *kafka.Reader
 	changelog  *changelog
 	partitions int32
 }
 
 // Partitions implements goka.TopicManager.
-func (m topicManager) Partitions(topic string) ([]int32, error) {
-	if err := m.client.RefreshMetadata(topic); err != nil {
-		return nil, fmt.Errorf("asking for the partitions of topic %s: %w", topic, err)
+func (m topicManager) Partitions(topic string) (ids []int32, err error) {
+	found, err := m.reader.Partitions(topic)
+	for id := range min(found, m.partitions) {
+		ids = append(ids, id)
 	}
-	found, err := m.client.Partitions(topic)
-	return slices.DeleteFunc(slices.Clone(found), func(p int32) bool { return p >= m.partitions }), err
+	return ids, err
 }
 
 // GetOffset implements goka.TopicManager. It is only asked for the changelog: from where and up to where a recovery has to read.
@@ -208,7 +206,7 @@ func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64,
 	if at == sarama.OffsetNewest {
 		return m.changelog.end(topic, partition)
 	}
-	return m.client.GetOffset(topic, partition, at)
+	return m.reader.Start(topic, partition)
 }
 
 // Close implements goka.TopicManager. The client is the run's.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
 	"kafkagrpc/internal/gokalog"
@@ -30,9 +29,6 @@ const (
 
 // heartbeatTimeout is for each step of a heartbeat: another one must fit in the session time-out.
 const heartbeatTimeout = 4 * time.Second
-
-// questionTimeout is for each question about offsets: a stop waits for the one that is on its way.
-const questionTimeout = 5 * time.Second
 
 // recoveredInterval is how often goka is asked again that says that it has recovered, and has not.
 const recoveredInterval = 20 * time.Millisecond
@@ -86,13 +82,11 @@ func (p *Processor) needed(ctx context.Context) error {
 
 // runOnce runs one goka processor to its end, and answers for how long it was ready.
 func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error) {
-	config := p.cluster.ConsumerConfig()
-	config.Net.ReadTimeout = questionTimeout
-	client, err := sarama.NewClient(p.config.Remote.Cluster.Brokers, config)
+	reader, err := kafka.NewReader(p.cluster)
 	if err != nil {
 		return 0, fmt.Errorf("group %s: %w", p.config.Remote.Group, err)
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
+	defer func() { err = errors.Join(err, reader.Close()) }()
 	member, err := kafka.NewMember(p.cluster, p.config.Remote.Group, p.config.InstanceID, heartbeatTimeout)
 	if err != nil {
 		return 0, err
@@ -106,7 +100,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	asked := ctx
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	g, err := p.goka(ctx, client, member, end)
+	g, err := p.goka(ctx, reader, member, end)
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +113,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	watching.Go(func() { p.watchLeftOut(watch, end) })
 	watching.Go(func() { p.watchPartitions(watch, counter, end) })
 	if p.config.Remote.Processing.Standby {
-		watching.Go(func() { p.followEnds(watch, p.cluster.On(client)) })
+		watching.Go(func() { p.followEnds(watch, reader) })
 	}
 	err = g.Run(ctx)
 	if cause := context.Cause(ctx); cause != nil && asked.Err() == nil { // we have ended it, and what goka says follows from that

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,22 +77,23 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 	}
 	config := t.c.Cluster.ConsumerConfig()
 	config.Consumer.Fetch.Min, config.Consumer.MaxWaitTime = gatherBytes, gatherTime
-	client, err := sarama.NewClient(t.c.Cluster.Brokers, config)
+	consumer, err := sarama.NewConsumer(t.c.Cluster.Brokers, config)
 	if err != nil {
 		return 0, fmt.Errorf("connecting the view to Kafka: %w", err)
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-	partitions, err := client.Partitions(t.c.Topic)
-	if err != nil {
-		return 0, fmt.Errorf("asking for the partitions of topic %s: %w", t.c.Topic, err)
-	}
-	consumer, err := sarama.NewConsumerFromClient(client)
+	defer func() { err = errors.Join(err, consumer.Close()) }()
+	reader, err := kafka.NewReader(t.c.Cluster)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, consumer.Close()) }()
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	count, err := reader.Partitions(t.c.Topic)
+	if err != nil {
+		return 0, err
+	}
+	partitions := int(count)
 
-	r := &replica{topicID: id, keyed: int32(min(keyed, len(partitions))), parts: make([]*part, len(partitions)), waiting: len(partitions), failed: make(chan error, 1)}
+	r := &replica{topicID: id, keyed: int32(min(keyed, partitions)), parts: make([]*part, partitions), waiting: partitions, failed: make(chan error, 1)}
 	for i := range r.parts {
 		r.parts[i] = &part{}
 	}
@@ -102,10 +104,10 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 		t.log.Info("the view has caught up")
 	}
 	r.measured = func() { t.feed.measured(r.freshness()) }
-	t.feed.begin(id, len(partitions))
+	t.feed.begin(id, partitions)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	view, err := t.view(ctx, client, consumer, r, maxAge)
+	view, err := t.view(ctx, reader, consumer, r, maxAge)
 	if err != nil {
 		return 0, err
 	}
@@ -114,7 +116,7 @@ func (t *Table) runOnce(ctx context.Context) (ready time.Duration, err error) {
 
 	var measuring sync.WaitGroup
 	measuring.Go(func() {
-		if err := r.measure(ctx, t.c.Cluster.On(client), t.c.Topic); err != nil {
+		if err := r.measure(ctx, reader, t.c.Topic); err != nil {
 			cancel(err)
 		}
 	})
@@ -181,8 +183,7 @@ func (t *Table) describe() (maxAge time.Duration, id string, keyed int, err erro
 	return retention / 2, id, keyed, err
 }
 
-func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
-	reader := t.c.Cluster.On(client)
+func (t *Table) view(ctx context.Context, reader *kafka.Reader, consumer sarama.Consumer, r *replica, maxAge time.Duration) (*goka.View, error) {
 	if t.c.Dir == "" {
 		r.begin = lately(reader, len(r.parts))
 	}
@@ -203,7 +204,7 @@ func (t *Table) view(ctx context.Context, client sarama.Client, consumer sarama.
 		// goka closes neither of these two.
 		goka.WithViewConsumerSaramaBuilder(func([]string, string) (sarama.Consumer, error) { return consumer, nil }),
 		goka.WithViewTopicManagerBuilder(func([]string) (goka.TopicManager, error) {
-			return topicManager{ctx, client, reader, r}, nil
+			return topicManager{ctx, reader, r}, nil
 		}),
 		goka.WithViewStorageBuilder(func(topic string, partition int32) (storage.Storage, error) {
 			return r.open(ctx, stores, topic, partition)
@@ -312,33 +313,42 @@ func (r *replica) measure(ctx context.Context, reader *kafka.Reader, topic strin
 		if r.failureOf() != nil {
 			continue // what was read last may be in memory alone, and a list lacks it: the copy grows older from here on
 		}
+		begun := time.Now()
+		ends, _ := reader.Ends(map[string][]int32{topic: r.ids()}) // where there is none, the copy only grows older
+		var err error
 		var asking sync.WaitGroup
-		anew := make([]bool, len(r.parts))
 		for i, p := range r.parts {
-			asking.Go(func() {
-				begun := time.Now()
-				end, err := reader.End(topic, int32(i))
-				if err != nil {
-					return // the copy only grows older
-				}
-				var waits bool
-				var at int64
-				if anew[i], at, waits = p.measured(begun, end); !waits {
-					return
-				}
-				if next, open, err := reader.Next(topic, int32(i), at); err == nil {
-					p.pass(at, next, open)
-				}
-			})
+			end, ok := ends[topic][int32(i)]
+			if !ok {
+				continue
+			}
+			anew, at, waits := p.measured(begun, end)
+			if anew {
+				err = cmp.Or(err, fmt.Errorf("partition %d: %w", i, errMadeAnew))
+			}
+			if waits {
+				asking.Go(func() {
+					if next, open, err := reader.Next(topic, int32(i), at); err == nil {
+						p.pass(at, next, open)
+					}
+				})
+			}
 		}
 		asking.Wait()
 		r.measured()
-		for i, is := range anew {
-			if is {
-				return fmt.Errorf("partition %d: %w", i, errMadeAnew)
-			}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// ids are those of the partitions.
+func (r *replica) ids() []int32 {
+	ids := make([]int32, len(r.parts))
+	for i := range ids {
+		ids[i] = int32(i)
+	}
+	return ids
 }
 
 // freshness is that of an answer from all partitions.
@@ -440,7 +450,6 @@ func (r *replica) notReady(maxAge time.Duration) string {
 // topicManager is goka's view of the topic. We have found it ourselves.
 type topicManager struct {
 	ctx     context.Context // of the view
-	client  sarama.Client
 	reader  *kafka.Reader
 	replica *replica
 }
@@ -450,13 +459,13 @@ func (m topicManager) EnsureStreamExists(string, int) error { return nil }
 func (m topicManager) EnsureTopicExists(string, int, int, map[string]string) error {
 	return nil
 }
-func (m topicManager) Partitions(topic string) ([]int32, error) { return m.client.Partitions(topic) }
+func (m topicManager) Partitions(string) ([]int32, error) { return m.replica.ids(), nil }
 
 // GetOffset tells as the end what a copy needs: goka's recovery waits for a record before the end, and the last offsets
 // may belong to none that it is given.
 func (m topicManager) GetOffset(topic string, partition int32, at int64) (int64, error) {
 	if at != sarama.OffsetNewest {
-		return m.client.GetOffset(topic, partition, at)
+		return m.reader.Start(topic, partition)
 	}
 	p := m.replica.parts[partition]
 	last, open, _, err := m.reader.Last(m.ctx, topic, partition, p.state().position)

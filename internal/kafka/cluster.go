@@ -5,14 +5,18 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"math"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"kafkagrpc/internal/restart"
 )
 
 // Cluster says how to reach one Kafka cluster. It is a plain value and safe for concurrent use.
@@ -126,6 +130,31 @@ func (c Cluster) options() []kgo.Opt {
 		options = append(options, kgo.SASL(c.SASL.mechanism()))
 	}
 	return options
+}
+
+// questions connects a franz-go client for questions, and for fetches that are made by themselves: unless the brokers refuse this client, or none is found
+// that answers for about so long.
+func (c Cluster) questions(search time.Duration) (*kgo.Client, error) {
+	config := c.Config()
+	if err := c.refused(config); err != nil {
+		return nil, err
+	}
+	// What fails is told soon, with its reason, and not only that the time is over. Who asks, asks again.
+	client, err := kgo.NewClient(append(c.options(), kgo.RetryTimeout(producerSearch))...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Kafka at %s: %w", strings.Join(c.Brokers, ", "), err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), metadataTimeout)
+	defer cancel()
+	for begun := time.Now(); ; {
+		if err = client.Ping(ctx); err == nil {
+			return client, nil
+		}
+		if time.Since(begun) > search || !restart.Pause(ctx, metadataBackoff) {
+			client.Close()
+			return nil, c.unreachable(err, config)
+		}
+	}
 }
 
 // readOptions are for reading with franz-go, as ConsumerConfig is for sarama. memberOptions add what members of groups need.

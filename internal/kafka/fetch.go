@@ -1,94 +1,109 @@
 package kafka
 
 import (
-	"cmp"
+	"context"
 	"encoding/binary"
-	"fmt"
-	"iter"
-	"slices"
+	"errors"
+	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// fetch asks for what there is from an offset on, without waiting for more.
-func (r *Reader) fetch(topic string, partition int32, offset int64, isolation sarama.IsolationLevel) (*sarama.FetchResponseBlock, error) {
-	leader, err := r.client.Leader(topic, partition)
-	if err != nil {
-		return nil, err
-	}
-	// Version 11 is Kafka 2.3's, which is below the oldest that we run on.
-	request := &sarama.FetchRequest{Version: 11, MaxBytes: readerFetch, SessionEpoch: -1, Isolation: isolation}
-	const anyEpoch = -1
-	request.AddBlock(topic, partition, offset, readerFetch, anyEpoch)
-	response, err := leader.Fetch(request)
-	if err != nil {
-		// The connection may be of no use any more, and only a closed one is opened again. Closed already is fine.
-		_ = leader.Close()
-		return nil, err
-	}
-	block := response.GetBlock(topic, partition)
-	if block == nil {
-		return nil, sarama.ErrIncompleteResponse
-	}
-	if block.Err != sarama.ErrNoError {
-		return nil, block.Err
-	}
-	return block, nil
+// What of transactions is told and read, in requests.
+const (
+	uncommitted int8 = 0 // all, also of open and aborted ones, and the markers at the ends of them
+	committed   int8 = 1
+)
+
+// fetched is what a broker has sent of a partition: records, and how far the partition goes.
+type fetched struct {
+	kgo.FetchPartition
+	next int64 // the offset behind all that was sent, whether it has records or not. Where nothing was, the one that was asked for
 }
 
-// batches are the whole batches of a block that was fetched as committed, each with whether one who reads so is given its
-// records: not those of aborted transactions, and not the markers at the ends of all transactions. One in a format
-// older than Kafka 0.11 is nil.
-func batches(block *sarama.FetchResponseBlock) iter.Seq2[*sarama.RecordBatch, bool] {
-	return func(yield func(batch *sarama.RecordBatch, committed bool) bool) {
-		// A transaction counts as aborted from its first offset to the marker of its producer.
-		begin := slices.SortedFunc(slices.Values(block.AbortedTransactions), func(a, b *sarama.AbortedTransaction) int {
-			return cmp.Compare(a.FirstOffset, b.FirstOffset)
-		})
-		aborted := map[int64]bool{} // by producer
-		for _, records := range block.RecordsSet {
-			batch := records.RecordBatch
-			if batch == nil {
-				if !yield(nil, true) {
-					return
-				}
-				continue
-			}
-			if batch.PartialTrailingRecord {
-				return // it comes whole as the first of a fetch
-			}
-			for len(begin) > 0 && begin[0].FirstOffset <= batch.LastOffset() {
-				aborted[begin[0].ProducerID] = true
-				begin = begin[1:]
-			}
-			if !yield(batch, !batch.Control && !(batch.IsTransactional && aborted[batch.ProducerID])) {
-				return
-			}
-			if isAbort(batch) {
-				delete(aborted, batch.ProducerID)
+// onward is where to go on after what was fetched from an offset on.
+func (f fetched) onward(from int64) int64 {
+	// Nothing, though there is more: the records were removed. How many is not told, so that only the next offset is sure
+	// not to skip a record.
+	return max(f.next, from+1)
+}
+
+var errPart = errors.New("the broker sent only a part of the records there")
+
+// fetch asks for what there is from an offset on, without waiting for more.
+func (r *Reader) fetch(ctx context.Context, topic string, partition int32, offset int64, isolation int8) (f fetched, err error) {
+	defer func() {
+		if err != nil {
+			// The next fetch is of the leader of then. Its failure is that fetch's, too.
+			_, _ = r.leader(ctx, topic, partition, renewed)
+		}
+	}()
+	leader, err := r.leader(ctx, topic, partition, metadataAge)
+	if err != nil {
+		return f, err
+	}
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxBytes, request.IsolationLevel = readerFetch, isolation
+	asked, only := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
+	only.Partition, only.FetchOffset, only.PartitionMaxBytes = partition, offset, readerFetch
+	asked.Topic, asked.Partitions = topic, []kmsg.FetchRequestTopicPartition{only}
+	request.Topics = []kmsg.FetchRequestTopic{asked}
+	answer, err := leader.Request(ctx, request)
+	if err != nil {
+		return f, err
+	}
+	response := answer.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
+		return f, err
+	}
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
+		return f, errNothing
+	}
+	sent := &response.Topics[0].Partitions[0]
+	how := kgo.ProcessFetchPartitionOpts{Topic: topic, Partition: partition, Offset: offset, KeepControlRecords: isolation == uncommitted}
+	if isolation == committed {
+		how.IsolationLevel = kgo.ReadCommitted()
+	}
+	f.FetchPartition, f.next = kgo.ProcessFetchPartition(how, sent, r.decompressor, nil)
+	switch {
+	case f.next > offset: // what is wrong behind that is the next fetch's
+		return f, nil
+	case f.Err == nil && len(sent.RecordBatches) > 0:
+		return f, errPart
+	}
+	return f, f.Err
+}
+
+// renewed is no age. franz-go has one of its own for 0.
+const renewed time.Duration = 1
+
+// leader is the broker to fetch a partition from, as of no longer ago than age.
+func (r *Reader) leader(ctx context.Context, topic string, partition int32, age time.Duration) (*kgo.Broker, error) {
+	request, asked := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
+	asked.Topic = &topic
+	request.Topics = []kmsg.MetadataRequestTopic{asked}
+	answer, err := r.client.RequestCachedMetadata(ctx, request, age)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range answer.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return nil, err
+		}
+		for _, p := range t.Partitions {
+			switch {
+			case p.Partition != partition:
+			case p.Leader < 0:
+				return nil, kerr.LeaderNotAvailable
+			default:
+				return r.client.Broker(int(p.Leader)), nil
 			}
 		}
 	}
+	return nil, kerr.UnknownTopicOrPartition
 }
 
-// isAbort reports whether a batch is the marker of a transaction that was aborted. Its key is a version, and 0.
-func isAbort(batch *sarama.RecordBatch) bool {
-	if !batch.Control || len(batch.Records) == 0 {
-		return false
-	}
-	key := batch.Records[0].Key
-	return len(key) >= 4 && binary.BigEndian.Uint16(key[2:]) == 0
-}
-
-// onward is where to go on after a block that was fetched at begin, and whose batches end before next.
-func onward(block *sarama.FetchResponseBlock, topic string, partition int32, begin, next int64) (int64, error) {
-	if next > begin {
-		return next, nil
-	}
-	if block.Partial || len(block.RecordsSet) > 0 {
-		return next, fmt.Errorf("topic %q partition %d: the broker sent only a part of the records at offset %d", topic, partition, next)
-	}
-	// Nothing, though more is stable: the records were removed. How many is not told, so that only the next offset is sure
-	// not to skip a record.
-	return next + 1, nil
-}
+// isAbort reports whether a control record is the marker of a transaction that was aborted. Its key is a version, and 0.
+func isAbort(r *kgo.Record) bool { return len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 0 }

@@ -96,7 +96,7 @@ func (f *Followers) Follow(ctx context.Context, what Followed, begun func() erro
 	} else {
 		defer m.leave(t.client)
 	}
-	partitions, err := f.find(ctx, t.client, what)
+	partitions, err := find(ctx, t.client, what)
 	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)
 	}
@@ -115,7 +115,7 @@ func (f *Followers) Follow(ctx context.Context, what Followed, begun func() erro
 }
 
 // find answers how many partitions a topic has, which must be there with those that are to be read on.
-func (f *Followers) find(ctx context.Context, client *kgo.Client, what Followed) (partitions int32, err error) {
+func find(ctx context.Context, client *kgo.Client, what Followed) (partitions int32, err error) {
 	for begun := time.Now(); ; {
 		if partitions, err = count(ctx, client, what.Topic); err == nil {
 			err = what.missing(partitions)

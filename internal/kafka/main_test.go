@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 // patience is how long a test waits for an event that must come.
 const patience = 60 * time.Second
 
-func start(t *testing.T, topics map[string]int32) (*embedded.Kafka, kafka.Cluster) {
+func start(t testing.TB, topics map[string]int32) (*embedded.Kafka, kafka.Cluster) {
 	t.Helper()
 	k, err := embedded.StartKafka(embedded.KafkaOptions{Topics: topics})
 	if err != nil {

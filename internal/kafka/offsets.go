@@ -4,97 +4,98 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/wire"
 )
 
+// The places of a partition that Kafka names by negative times.
+const (
+	newest int64 = -1
+	oldest int64 = -2
+)
+
+// questionPatience is how long a question is asked again.
+const questionPatience = 10 * time.Second
+
 // Start is the offset of the first record that a partition may still have.
 func (r *Reader) Start(topic string, partition int32) (int64, error) {
-	start, err := r.client.GetOffset(topic, partition, sarama.OffsetOldest)
-	if err != nil {
-		return 0, fmt.Errorf("finding the start of topic %q partition %d: %w", topic, partition, err)
-	}
-	return start, nil
+	found, err := r.offsets("the start", topic, []int32{partition}, oldest, uncommitted)
+	return found[partition], err
 }
 
 // End is the offset of the next record that is written to a partition. Where a transaction is open, it is above what can be
 // read.
 func (r *Reader) End(topic string, partition int32) (int64, error) {
-	end, err := r.client.GetOffset(topic, partition, sarama.OffsetNewest)
-	if err != nil {
-		return 0, fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, err)
-	}
-	return end, nil
+	found, err := r.offsets("the end", topic, []int32{partition}, newest, uncommitted)
+	return found[partition], err
 }
 
-// stable is the offset below which no transaction is open: what one who reads committed records can reach.
-func (r *Reader) stable(topic string, partition int32) (int64, error) {
-	only := map[string][]int32{topic: {partition}}
-	ends, err := r.ends(only, sarama.ReadCommitted)
-	if err != nil { // with the leader of now
-		ends, err = r.ends(only, sarama.ReadCommitted)
-	}
-	end, ok := ends[topic][partition]
-	if err == nil && !ok {
-		err = fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, sarama.ErrIncompleteResponse)
-	}
-	return end, err
-}
-
-// Ends are those of many partitions, with one request to each broker. An error is about those that are not there; the next question
-// goes to the leaders of then.
+// Ends are those of many partitions, with one request to each broker. An error is about those that are not there.
 func (r *Reader) Ends(partitions map[string][]int32) (map[string]map[int32]int64, error) {
-	return r.ends(partitions, sarama.ReadUncommitted)
+	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
+	defer cancel()
+	return r.ask(ctx, "the end", partitions, newest, uncommitted)
 }
 
-func (r *Reader) ends(partitions map[string][]int32, isolation sarama.IsolationLevel) (map[string]map[int32]int64, error) {
+// offsets asks for those of some partitions of a topic until all are there, for about 10 seconds at most. what says in errors what they are. With
+// committed, the end is below the first transaction that is open: what one who reads committed records can reach.
+func (r *Reader) offsets(what, topic string, partitions []int32, at int64, isolation int8) (found map[int32]int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
+	defer cancel()
+	err = untilItPasses(ctx, func() error {
+		all, err := r.ask(ctx, what, map[string][]int32{topic: partitions}, at, isolation)
+		if found = all[topic]; err == nil && len(found) < len(partitions) {
+			err = fmt.Errorf("finding %s of topic %q: the brokers tell it of %d of %d partitions", what, topic, len(found), len(partitions))
+		}
+		return err
+	})
+	return found, err
+}
+
+// ask asks once where partitions have a place, or their first record of a time or later; -1 for none.
+func (r *Reader) ask(ctx context.Context, what string, partitions map[string][]int32, at int64, isolation int8) (map[string]map[int32]int64, error) {
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.IsolationLevel = isolation
+	found := map[string]map[int32]int64{}
+	for topic, ids := range partitions {
+		found[topic] = map[int32]int64{}
+		asked := kmsg.NewListOffsetsRequestTopic()
+		asked.Topic = topic
+		for _, id := range ids {
+			only := kmsg.NewListOffsetsRequestTopicPartition()
+			only.Partition, only.Timestamp = id, at
+			asked.Partitions = append(asked.Partitions, only)
+		}
+		request.Topics = append(request.Topics, asked)
+	}
 	var problems []error
 	failed := func(topic string, partition int32, err error) {
-		problems = append(problems, fmt.Errorf("finding the end of topic %q partition %d: %w", topic, partition, err))
+		problems = append(problems, fmt.Errorf("finding %s of topic %q partition %d: %w", what, topic, partition, err))
 	}
-	requests := map[*sarama.Broker]*sarama.OffsetRequest{}
-	ends := map[string]map[int32]int64{}
-	for topic, ids := range partitions {
-		ends[topic] = map[int32]int64{}
-		for _, id := range ids {
-			leader, err := r.client.Leader(topic, id)
-			if err != nil {
-				failed(topic, id, err)
-				continue
+	for _, part := range r.client.RequestSharded(ctx, request) { // to each leader
+		if part.Err != nil {
+			for _, t := range part.Req.(*kmsg.ListOffsetsRequest).Topics {
+				for _, p := range t.Partitions {
+					failed(t.Topic, p.Partition, part.Err)
+				}
 			}
-			if requests[leader] == nil {
-				requests[leader] = sarama.NewOffsetRequest(r.client.Config().Version)
-				requests[leader].IsolationLevel = isolation
-			}
-			requests[leader].AddBlock(topic, id, sarama.OffsetNewest, 1)
-		}
-	}
-	for leader, request := range requests {
-		response, err := leader.GetAvailableOffsets(request)
-		if err != nil {
-			_ = leader.Close() // it may be of no use any more, as in fetch
-			problems = append(problems, fmt.Errorf("finding the ends of partitions at broker %s: %w", leader.Addr(), err))
 			continue
 		}
-		for topic, blocks := range response.Blocks {
-			for id, block := range blocks {
-				if block.Err != sarama.ErrNoError {
-					failed(topic, id, block.Err)
-					continue
+		for _, t := range part.Resp.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					failed(t.Topic, p.Partition, err)
+				} else if of := found[t.Topic]; of != nil {
+					of[p.Partition] = p.Offset
 				}
-				ends[topic][id] = block.Offset
 			}
 		}
 	}
-	if len(problems) > 0 {
-		// Its failure is the next question's too.
-		_ = r.client.RefreshMetadata(slices.Collect(maps.Keys(partitions))...)
-	}
-	return ends, errors.Join(problems...)
+	return found, errors.Join(problems...)
 }
 
 // nextFetches is how many fetches Next makes at most.
@@ -106,28 +107,16 @@ const nextFetches = 10
 func (r *Reader) Next(topic string, partition int32, from int64) (next int64, open bool, err error) {
 	next = from
 	for range nextFetches {
-		block, err := r.fetch(topic, partition, next, sarama.ReadCommitted)
-		if err != nil {
+		f, err := r.fetch(context.Background(), topic, partition, next, committed)
+		switch {
+		case err != nil:
 			return next, false, fmt.Errorf("looking for the next record of topic %q partition %d at offset %d: %w", topic, partition, next, err)
+		case next >= f.LastStableOffset:
+			return next, next < f.HighWatermark, nil
+		case len(f.Records) > 0:
+			return f.Records[0].Offset, false, nil
 		}
-		if next >= block.LastStableOffset {
-			return next, next < block.HighWaterMarkOffset, nil
-		}
-		begin := next
-		for batch, committed := range batches(block) {
-			if batch == nil {
-				return next, false, nil
-			}
-			for _, record := range batch.Records {
-				if offset := batch.FirstOffset + record.OffsetDelta; committed && offset >= next {
-					return offset, false, nil
-				}
-			}
-			next = max(next, batch.LastOffset()+1)
-		}
-		if next, err = onward(block, topic, partition, begin, next); err != nil {
-			return next, false, err
-		}
+		next = f.onward(next)
 	}
 	return next, false, nil
 }
@@ -140,11 +129,12 @@ func (r *Reader) Last(ctx context.Context, topic string, partition int32, from i
 	if err != nil {
 		return 0, false, 0, err
 	}
-	if stable, err = r.stable(topic, partition); err != nil {
+	found, err := r.offsets("the end", topic, []int32{partition}, newest, committed)
+	if err != nil {
 		return 0, false, 0, err
 	}
-	stable = min(stable, end)
-	last, err = r.lastUnstable(topic, Span{Partition: partition, From: max(from, stable), To: end})
+	stable = min(found[partition], end)
+	last, err = r.lastUnstable(ctx, topic, Span{Partition: partition, From: max(from, stable), To: end})
 	if err != nil || last > max(from, stable) {
 		return last, err == nil, stable, err
 	}
@@ -173,46 +163,32 @@ func (r *Reader) backward(topic string, partition int32, from, to int64, find fu
 
 // lastUnstable is the offset after the last record of a span behind an open transaction that is in none, or in one that is committed within the span; 0
 // for none.
-func (r *Reader) lastUnstable(topic string, s Span) (last int64, err error) {
+func (r *Reader) lastUnstable(ctx context.Context, topic string, s Span) (last int64, err error) {
 	transactions := map[int64]int64{} // offsets after the last records of those that are open so far, by producer
 	for next := s.From; next < s.To; {
-		block, err := r.fetch(topic, s.Partition, next, sarama.ReadUncommitted)
+		f, err := r.fetch(ctx, topic, s.Partition, next, uncommitted)
+		if err == nil && next >= f.HighWatermark {
+			err = errNothing
+		}
 		if err != nil {
 			return 0, fmt.Errorf("looking for the last record of topic %q partition %d at offset %d: %w", topic, s.Partition, next, err)
 		}
-		if next >= block.HighWaterMarkOffset {
-			return 0, fmt.Errorf("looking for the last record of topic %q partition %d at offset %d: %w", topic, s.Partition, next, errNothing)
-		}
-		begin := next
-		for batch := range batches(block) {
-			if batch == nil {
-				return 0, errors.New("records in a format older than Kafka 0.11")
-			}
-			if batch.FirstOffset >= s.To {
-				next = s.To
-				break
-			}
-			if batch.Control {
-				if !isAbort(batch) {
-					last = max(last, transactions[batch.ProducerID])
+		for _, record := range f.Records {
+			switch {
+			case record.Offset >= s.To:
+				return last, nil
+			case record.Attrs.IsControl():
+				if !isAbort(record) {
+					last = max(last, transactions[record.ProducerID])
 				}
-				delete(transactions, batch.ProducerID)
+				delete(transactions, record.ProducerID)
+			case record.Attrs.IsTransactional():
+				transactions[record.ProducerID] = record.Offset + 1
+			default:
+				last = max(last, record.Offset+1)
 			}
-			for _, record := range batch.Records {
-				offset := batch.FirstOffset + record.OffsetDelta
-				switch {
-				case batch.Control || offset < next || offset >= s.To:
-				case batch.IsTransactional:
-					transactions[batch.ProducerID] = offset + 1
-				default:
-					last = max(last, offset+1)
-				}
-			}
-			next = max(next, batch.LastOffset()+1)
 		}
-		if next, err = onward(block, topic, s.Partition, begin, next); err != nil {
-			return 0, err
-		}
+		next = f.onward(next)
 	}
 	return last, nil
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkagrpc/internal/restart"
 	"kafkagrpc/wire"
 )
 
@@ -19,6 +20,8 @@ const (
 	// readerPatience is how long a reader tries again without getting anywhere.
 	readerPatience = 15 * time.Second
 	readerBackoff  = 250 * time.Millisecond
+	// readerSearch is how long a new reader looks for a broker that answers: it works for somebody who waits.
+	readerSearch = 2 * time.Second
 )
 
 var (
@@ -36,59 +39,65 @@ type Span struct {
 // Reader reads what a topic holds already, and ends there: no consumer group, no waiting for more. As all that reads, it
 // gets committed records only: none of a transaction that was aborted, or is open. It is safe for concurrent use.
 //
-// It fetches by itself, as sarama's consumer tells records only: an offset that belongs to none, of a transaction
+// It fetches by itself, as franz-go's consumer tells records only: an offset that belongs to none, of a transaction
 // marker or of a record that compaction removed, would be waited for without end.
 type Reader struct {
-	client sarama.Client
-	at     string // the brokers, for messages
-}
-
-// On is a Reader of the cluster with a client that stays the caller's, who closes that instead.
-func (c Cluster) On(client sarama.Client) *Reader {
-	return &Reader{client: client, at: strings.Join(c.Brokers, ", ")}
+	client       *kgo.Client
+	decompressor kgo.Decompressor
+	at           string // the brokers, for messages
 }
 
 // NewReader connects to the cluster. It fails within seconds when the cluster cannot be reached.
 func NewReader(c Cluster) (*Reader, error) {
-	at := strings.Join(c.Brokers, ", ")
-	config := c.ConsumerConfig()
-	// A reader works for somebody who waits: a cluster or a topic that is not there is told soon.
-	config.Metadata.Retry.Max = 8
-	if err := c.refused(config); err != nil {
+	client, err := c.questions(readerSearch)
+	if err != nil {
 		return nil, err
 	}
-	client, err := sarama.NewClient(c.Brokers, config)
-	if err != nil {
-		return nil, c.unreachable(err, config)
-	}
-	return &Reader{client: client, at: at}, nil
+	return &Reader{client: client, decompressor: kgo.DefaultDecompressor(), at: strings.Join(c.Brokers, ", ")}, nil
 }
 
 // Close ends the connections. Nothing may be read any more.
-func (r *Reader) Close() error { return r.client.Close() }
+func (r *Reader) Close() error {
+	r.client.Close()
+	return nil
+}
+
+// Partitions is how many partitions a topic has now.
+func (r *Reader) Partitions(topic string) (int32, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
+	defer cancel()
+	partitions, err := find(ctx, r.client, Followed{Topic: topic})
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return 0, fmt.Errorf("topic %q does not exist on Kafka at %s: %w", topic, r.at, kerr.UnknownTopicOrPartition)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asking Kafka at %s: %w", r.at, err)
+	}
+	return partitions, nil
+}
 
 // Spans are what the partitions of a topic hold now, up to the first transaction that is open, in the order of the
 // partitions. Those of empty ones are empty.
 func (r *Reader) Spans(topic string) ([]Span, error) {
-	partitions, err := r.client.Partitions(topic)
-	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		return nil, fmt.Errorf("topic %q does not exist on Kafka at %s: %w", topic, r.at, err)
-	}
+	partitions, err := r.Partitions(topic)
 	if err != nil {
-		return nil, fmt.Errorf("asking Kafka at %s for the partitions of topic %q: %w", r.at, topic, err)
+		return nil, err
 	}
-	slices.Sort(partitions)
-	spans := make([]Span, 0, len(partitions))
-	for _, partition := range partitions {
-		from, err := r.Start(topic, partition)
-		if err != nil {
-			return nil, err
-		}
-		to, err := r.stable(topic, partition)
-		if err != nil {
-			return nil, err
-		}
-		spans = append(spans, Span{Partition: partition, From: from, To: max(from, to)})
+	spans := make([]Span, partitions)
+	ids := make([]int32, partitions)
+	for id := range partitions {
+		ids[id] = id
+	}
+	starts, err := r.offsets("the start", topic, ids, oldest, uncommitted)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := r.offsets("the end", topic, ids, newest, committed)
+	if err != nil {
+		return nil, err
+	}
+	for id := range partitions {
+		spans[id] = Span{Partition: id, From: starts[id], To: max(starts[id], ends[id])}
 	}
 	return spans, nil
 }
@@ -96,15 +105,15 @@ func (r *Reader) Spans(topic string) ([]Span, error) {
 // Readable is why no records of a topic can be read; nil: they can, or it does not exist.
 func (r *Reader) Readable(topic string) error {
 	spans, err := r.Spans(topic)
-	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err == nil && len(spans) == 0 {
+	if errors.Is(err, kerr.UnknownTopicOrPartition) || err == nil && len(spans) == 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	// That offsets are told does not say that records are.
-	_, err = r.fetch(topic, spans[0].Partition, spans[0].From, sarama.ReadCommitted)
-	if err != nil && !errors.Is(err, sarama.ErrOffsetOutOfRange) { // else they were removed just now
+	_, err = r.fetch(context.Background(), topic, spans[0].Partition, spans[0].From, committed)
+	if err != nil && !errors.Is(err, kerr.OffsetOutOfRange) { // else they were removed just now
 		return fmt.Errorf("reading topic %q partition %d at offset %d: %w", topic, spans[0].Partition, spans[0].From, err)
 	}
 	return nil
@@ -113,44 +122,38 @@ func (r *Reader) Readable(topic string) error {
 // SpansSince are what the partitions of a topic hold now from the first record on that was written at that time or later, by
 // its timestamp. Older records may follow.
 func (r *Reader) SpansSince(topic string, at time.Time) ([]Span, error) {
-	spans, err := r.Spans(topic)
-	if err != nil {
-		return nil, err
-	}
-	for i, s := range spans {
-		if spans[i].From, err = r.first(topic, s, at); err != nil {
-			return nil, err
-		}
-	}
-	return spans, nil
+	return r.cut(topic, at, func(s *Span, first int64) { s.From = first })
 }
 
 // SpansBefore are what the partitions of a topic hold now up to the first record that was written at that time or later, by
 // its timestamp.
 func (r *Reader) SpansBefore(topic string, at time.Time) ([]Span, error) {
+	return r.cut(topic, at, func(s *Span, first int64) { s.To = first })
+}
+
+// cut calls cut for the spans of a topic, with where in each the first record of a time or later is, or its end where there is none.
+func (r *Reader) cut(topic string, at time.Time, cut func(s *Span, first int64)) ([]Span, error) {
 	spans, err := r.Spans(topic)
 	if err != nil {
 		return nil, err
 	}
+	ids := make([]int32, len(spans))
 	for i, s := range spans {
-		if spans[i].To, err = r.first(topic, s, at); err != nil {
-			return nil, err
+		ids[i] = s.Partition
+	}
+	// Before 1970 it would be one of the places that Kafka names by negative times.
+	found, err := r.offsets("the first record from "+at.Format(time.RFC3339)+" on", topic, ids, max(at.UnixMilli(), 0), uncommitted)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range spans {
+		first := found[s.Partition]
+		if first < 0 {
+			first = s.To
 		}
+		cut(&spans[i], min(max(s.From, first), s.To))
 	}
 	return spans, nil
-}
-
-// first is where in a span the first record of a time or later is, or the end of the span where there is none.
-func (r *Reader) first(topic string, s Span, at time.Time) (int64, error) {
-	// Before 1970 it would be one of the places that Kafka names by negative times.
-	offset, err := r.client.GetOffset(topic, s.Partition, max(at.UnixMilli(), 0))
-	if err != nil {
-		return 0, fmt.Errorf("finding the first record of topic %q partition %d from %s on: %w", topic, s.Partition, at.Format(time.RFC3339), err)
-	}
-	if offset < 0 {
-		return s.To, nil
-	}
-	return min(max(s.From, offset), s.To), nil
 }
 
 // Read calls each, in order, for the records of a span. Those that retention removes meanwhile are left out. It ends
@@ -166,76 +169,41 @@ func (r *Reader) Read(ctx context.Context, topic string, s Span, each func(wire.
 		if err := ctx.Err(); err != nil {
 			return failing(next, err)
 		}
-		block, err := r.fetch(topic, s.Partition, next, sarama.ReadCommitted)
-		if err == nil && len(block.RecordsSet) == 0 && !block.Partial {
-			switch {
-			case next >= block.LastStableOffset && next < block.HighWaterMarkOffset:
-				err = errOpen
-			case next >= block.LastStableOffset || s.Whole:
-				err = errNothing // a new leader may not know yet how far its followers are
-			}
+		f, err := r.fetch(ctx, topic, s.Partition, next, committed)
+		switch {
+		case err != nil || f.next > next:
+		case next >= f.LastStableOffset && next < f.HighWatermark:
+			err = errOpen
+		case next >= f.LastStableOffset || s.Whole:
+			err = errNothing // a new leader may not know yet how far its followers are
 		}
 		if err == nil {
-			if next, err = deliver(block, topic, s, next, each); err != nil {
-				return err
+			for _, record := range f.Records {
+				if record.Offset >= s.To {
+					return nil
+				}
+				if err := each(recordOf(record)); err != nil {
+					return err
+				}
 			}
+			next = f.onward(next)
 			progress = time.Now()
 			continue
 		}
-		if errors.Is(err, sarama.ErrOffsetOutOfRange) && s.Whole {
+		if errors.Is(err, kerr.OffsetOutOfRange) && s.Whole {
 			return failing(next, err)
 		}
-		if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+		if errors.Is(err, kerr.OffsetOutOfRange) {
 			// Removed by retention since the span was asked for.
-			if oldest, err := r.client.GetOffset(topic, s.Partition, sarama.OffsetOldest); err == nil && oldest > next {
+			if oldest, err := r.Start(topic, s.Partition); err == nil && oldest > next {
 				next = oldest
 				continue
 			}
 		}
-		if time.Since(progress) > readerPatience || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		if time.Since(progress) > readerPatience || errors.Is(err, kerr.TopicAuthorizationFailed) {
 			return failing(next, err)
 		}
-		wait := time.NewTimer(readerBackoff)
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
-		// Its failure is the next fetch's too.
-		_ = r.client.RefreshMetadata(topic)
+		restart.Pause(ctx, readerBackoff)
 	}
 	return nil
-}
-
-// deliver hands out the records of a block that lie in the span, and answers the offset to go on at.
-func deliver(block *sarama.FetchResponseBlock, topic string, s Span, next int64, each func(wire.Record) error) (int64, error) {
-	begin := next
-	for batch, committed := range batches(block) {
-		if batch == nil {
-			return next, fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11 at offset %d, which cannot be read",
-				topic, s.Partition, next)
-		}
-		for _, record := range batch.Records {
-			offset := batch.FirstOffset + record.OffsetDelta
-			if offset >= s.To {
-				return s.To, nil
-			}
-			if !committed || offset < next {
-				continue
-			}
-			timestamp := batch.FirstTimestamp.Add(record.TimestampDelta)
-			if batch.LogAppendTime {
-				timestamp = batch.MaxTimestamp
-			}
-			if err := each(RecordOf(&sarama.ConsumerMessage{
-				Topic: topic, Partition: s.Partition, Offset: offset, Timestamp: timestamp,
-				Key: record.Key, Value: record.Value, Headers: record.Headers,
-			})); err != nil {
-				return next, err
-			}
-			next = offset + 1
-		}
-		next = max(next, batch.LastOffset()+1)
-	}
-	return onward(block, topic, s.Partition, begin, next)
 }

@@ -19,7 +19,7 @@ import (
 	"kafkagrpc/wire"
 )
 
-func newReader(t *testing.T, c kafka.Cluster) *kafka.Reader {
+func newReader(t testing.TB, c kafka.Cluster) *kafka.Reader {
 	t.Helper()
 	r, err := kafka.NewReader(c)
 	if err != nil {
