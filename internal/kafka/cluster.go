@@ -104,18 +104,22 @@ func (c Cluster) Config() *sarama.Config {
 	return s
 }
 
-// options are what all franz-go clients of the cluster have in common, as Config is for sarama's.
+// options are what all franz-go clients of the cluster that go on have in common, as Config is for sarama's.
 func (c Cluster) options() []kgo.Opt {
+	// Silence ends a connection, which must not count as a mistake in the configuration when it is new.
+	return append(c.onceOptions(), kgo.AlwaysRetryEOF())
+}
+
+// onceOptions are options for a client that asks a broker once.
+func (c Cluster) onceOptions() []kgo.Opt {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.name()),
 		// The versions that sarama speaks. From Kafka 3.1 on franz-go asks for topics by their ids, and reads nothing more of a topic that is
 		// deleted and made anew.
 		kgo.MaxVersions(kversion.V2_8_0()),
-		// Its time-outs, and not franz-go's, bound each network call. They end a connection, which must not count as a mistake in the
-		// configuration when it is new.
+		// Its time-outs, and not franz-go's, bound each network call.
 		kgo.Dialer(c.dialer(usualPatience).DialContext),
-		kgo.AlwaysRetryEOF(),
 		// franz-go asks again for 30 seconds and rests for up to 5 of them.
 		kgo.RetryTimeout(metadataTimeout),
 		kgo.RequestRetries(int(metadataTimeout / metadataBackoff)),
@@ -135,8 +139,7 @@ func (c Cluster) options() []kgo.Opt {
 // questions connects a franz-go client for questions, and for fetches that are made by themselves: unless the brokers refuse this client, or none is found
 // that answers for about so long.
 func (c Cluster) questions(search time.Duration) (*kgo.Client, error) {
-	config := c.Config()
-	if err := c.refused(config); err != nil {
+	if err := c.refused(); err != nil {
 		return nil, err
 	}
 	// What fails is told soon, with its reason, and not only that the time is over. Who asks, asks again.
@@ -152,7 +155,7 @@ func (c Cluster) questions(search time.Duration) (*kgo.Client, error) {
 		}
 		if time.Since(begun) > search || !restart.Pause(ctx, metadataBackoff) {
 			client.Close()
-			return nil, c.unreachable(err, config)
+			return nil, c.unreachable(withoutGuess(err))
 		}
 	}
 }

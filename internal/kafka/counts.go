@@ -141,7 +141,7 @@ func NewCounter(c Cluster) (*Counter, error) {
 	config.Metadata.Retry.Max = 0 // who asks, asks again
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
-		return nil, c.unreachable(err, config)
+		return nil, c.unreachable(err)
 	}
 	return &Counter{client: client}, nil
 }

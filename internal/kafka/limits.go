@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -183,34 +183,33 @@ func (l *Limits) ask(ctx context.Context, c Cluster, log *slog.Logger) error {
 // recordLimits asks the first broker that answers, on a connection of its own, and leaves topics out that do not exist. It
 // ends soon after ctx does.
 func (c Cluster) recordLimits(ctx context.Context, topics []string) (map[string]int, error) {
-	request := &sarama.DescribeConfigsRequest{Version: 2}
+	request := kmsg.NewPtrDescribeConfigsRequest()
 	for _, topic := range topics {
-		request.Resources = append(request.Resources, &sarama.ConfigResource{
-			Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"max.message.bytes"},
-		})
+		resource := kmsg.NewDescribeConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"max.message.bytes"}
+		request.Resources = append(request.Resources, resource)
 	}
 	var failures []error
 	for _, address := range c.Brokers {
 		if ctx.Err() != nil {
 			break
 		}
-		var response *sarama.DescribeConfigsResponse
-		err := c.askBroker(address, limitsTimeout, func(b *sarama.Broker) (err error) {
-			response, err = b.DescribeConfigs(request)
-			return err
-		})
+		answer, _, err := c.askBroker(ctx, address, limitsTimeout, request)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", address, err))
 			continue
 		}
 		limits := make(map[string]int, len(topics))
-		for _, r := range response.Resources {
-			if sarama.KError(r.ErrorCode) != sarama.ErrNoError {
+		for _, r := range answer.(*kmsg.DescribeConfigsResponse).Resources {
+			if r.ErrorCode != 0 {
 				continue
 			}
 			for _, entry := range r.Configs {
-				if bytes, err := strconv.Atoi(entry.Value); err == nil && entry.Name == "max.message.bytes" {
-					limits[r.Name] = recordLimit(bytes)
+				if entry.Name != "max.message.bytes" || entry.Value == nil {
+					continue
+				}
+				if bytes, err := strconv.Atoi(*entry.Value); err == nil {
+					limits[r.ResourceName] = recordLimit(bytes)
 				}
 			}
 		}

@@ -15,22 +15,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkagrpc/internal/embedded"
 	"kafkagrpc/wire"
 )
 
 // What is not acknowledged fails after a while, whether a broker has it or not. What is written after that is written once, and not taken
 // for a repetition of what failed.
 func TestProducerGivesUp(t *testing.T) {
-	// The meters below sarama, which looks whether a silent broker is there, tick on a goroutine that ends never. It must not begin in the bubble.
-	k, err := embedded.StartKafka(embedded.KafkaOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	if err := (Cluster{Brokers: k.Brokers()}).Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	for _, test := range []struct {
 		name       string
 		fail, heal func(*idleNetwork)

@@ -2,12 +2,15 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // pingTime is what one broker may take to connect, and to answer, when it is asked whether it is there; less where otherwise
@@ -26,7 +29,7 @@ func (c Cluster) Ping(ctx context.Context) error {
 		if deadline, ok := ctx.Deadline(); ok {
 			most = max(time.Millisecond, min(most, time.Until(deadline)/time.Duration(len(c.Brokers)-i)))
 		}
-		err := c.ping(address, most)
+		err := c.ping(ctx, address, most)
 		if err == nil {
 			return nil
 		}
@@ -37,7 +40,7 @@ func (c Cluster) Ping(ctx context.Context) error {
 
 // alive is a ping that a client without a token takes for an answer: it has not come to ask.
 func (c Cluster) alive(address string) error {
-	err := c.ping(address, pingTime)
+	err := c.ping(context.Background(), address, pingTime)
 	if noToken := (*tokenError)(nil); errors.As(err, &noToken) {
 		return nil
 	}
@@ -45,7 +48,7 @@ func (c Cluster) alive(address string) error {
 }
 
 // ping asks one broker whether it is there.
-func (c Cluster) ping(address string, most time.Duration) (err error) {
+func (c Cluster) ping(ctx context.Context, address string, most time.Duration) (err error) {
 	defer func() {
 		var silent *silentError
 		var noToken *tokenError
@@ -53,28 +56,29 @@ func (c Cluster) ping(address string, most time.Duration) (err error) {
 			err = nil
 		}
 	}()
-	return c.askBroker(address, most, func(b *sarama.Broker) error {
-		_, err := b.ApiVersions(&sarama.ApiVersionsRequest{})
-		return err
-	})
+	_, _, err = c.askBroker(ctx, address, most, kmsg.NewPtrApiVersionsRequest())
+	return err
 }
 
-// askBroker puts one question to one broker, on a connection of its own. Each step of it may take some time at most.
-func (c Cluster) askBroker(address string, most time.Duration, ask func(*sarama.Broker) error) error {
-	config := c.Config()
-	config.ApiVersionsRequest = false // the version of the question is one that all brokers have
-	config.Net.Proxy.Dialer = c.dialer(hasty(most))
-	broker := sarama.NewBroker(address)
-	if err := broker.Open(config); err != nil {
-		return err
+// askBroker puts one question to one broker, on a connection of its own, and answers also with what TLS that had. Each step of it may take some time at
+// most. It ends with ctx.
+func (c Cluster) askBroker(ctx context.Context, address string, most time.Duration, question kmsg.Request) (kmsg.Response, *tls.ConnectionState, error) {
+	var security atomic.Pointer[tls.ConnectionState]
+	dialing := c.dialer(hasty(most))
+	dialing.shaken = func(state tls.ConnectionState) { security.Store(&state) }
+	client, err := kgo.NewClient(append(c.onceOptions(), kgo.SeedBrokers(address), kgo.Dialer(dialing.DialContext))...)
+	if err != nil {
+		return nil, nil, err
 	}
-	// Waits for the connection, and answers why there is none.
-	if connected, err := broker.Connected(); err != nil || !connected {
-		return err
-	}
-	err := ask(broker)
-	if closed := broker.Close(); err == nil {
-		err = closed
+	defer client.Close()
+	answer, err := client.SeedBrokers()[0].Request(ctx, question)
+	return answer, security.Load(), withoutGuess(err)
+}
+
+// withoutGuess is an error without what franz-go takes for the reason of a connection that has ended.
+func withoutGuess(err error) error {
+	if guess, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
+		return guess.Unwrap()
 	}
 	return err
 }

@@ -4,11 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
-
-	"github.com/IBM/sarama"
 )
 
 // Broker is what a probe found of one broker.
@@ -22,12 +22,11 @@ type Broker struct {
 // Probe connects to every broker of the cluster, with its TLS and SASL: those that are named, and those that they know of.
 // It ends within about 20 seconds.
 func (c Cluster) Probe() []Broker {
-	config := c.adminConfig()
 	named := make([]Broker, len(c.Brokers))
 	known := make([][]string, len(c.Brokers))
 	var asking sync.WaitGroup
 	for i, address := range c.Brokers {
-		asking.Go(func() { named[i], known[i] = c.probe(address, config) })
+		asking.Go(func() { named[i], known[i] = c.probe(address) })
 	}
 	asking.Wait()
 	seen := map[string]bool{}
@@ -46,16 +45,16 @@ func (c Cluster) Probe() []Broker {
 	}
 	found := make([]Broker, len(others))
 	for i, address := range others {
-		asking.Go(func() { found[i], _ = c.probe(address, config) })
+		asking.Go(func() { found[i], _ = c.probe(address) })
 	}
 	asking.Wait()
 	return append(named, found...)
 }
 
 // probe greets one broker, and learns of the others from it.
-func (c Cluster) probe(address string, config *sarama.Config) (b Broker, others []string) {
+func (c Cluster) probe(address string) (b Broker, others []string) {
 	b.Address = address
-	metadata, state, err := greet(address, config)
+	metadata, state, err := c.greet(address)
 	if b.TLS = state; err != nil {
 		b.Err = err
 		if why, _ := c.refusal(err); why != "" {
@@ -64,7 +63,7 @@ func (c Cluster) probe(address string, config *sarama.Config) (b Broker, others 
 		return b, nil
 	}
 	for _, other := range metadata.Brokers {
-		others = append(others, other.Addr())
+		others = append(others, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
 	}
 	return b, others
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,18 +13,20 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/revocation"
 )
 
 // refused asks the bootstrap brokers whether they take this client. It answers an error only where each of them says
 // no for good: a certificate or a password that is wrong now is wrong in ten seconds, unlike a broker that only starts.
-// sarama would try again until its patience ends, and then tell of brokers that it ran out of.
-func (c Cluster) refused(config *sarama.Config) error {
+// Clients would try again until their patience ends, and sarama then tells of brokers that it ran out of.
+func (c Cluster) refused() error {
 	answers := make([]error, len(c.Brokers))
 	var asking sync.WaitGroup
 	for i, address := range c.Brokers {
-		asking.Go(func() { _, _, answers[i] = greet(address, config) })
+		asking.Go(func() { _, _, answers[i] = c.greet(address) })
 	}
 	asking.Wait()
 	problems := make([]error, 0, len(answers))
@@ -40,23 +43,13 @@ func (c Cluster) refused(config *sarama.Config) error {
 // greetTimeout bounds each step of a greeting.
 const greetTimeout = 3 * time.Second
 
-// greet opens a connection with all that belongs to it, asks for the brokers and topics of the cluster, and closes it.
-func greet(address string, config *sarama.Config) (*sarama.MetadataResponse, *tls.ConnectionState, error) {
-	var security *tls.ConnectionState
-	hurried, dialing := *config, *config.Net.Proxy.Dialer.(*dialer)
-	dialing.patience = hasty(greetTimeout)
-	dialing.shaken = func(state tls.ConnectionState) { security = &state }
-	hurried.Net.Proxy.Dialer = &dialing
-	broker := sarama.NewBroker(address)
-	if err := broker.Open(&hurried); err != nil {
-		return nil, nil, err
-	}
-	// Not all that goes wrong while a connection is opened is told before its first request; a listener that wants SASL
-	// takes none before.
-	metadata, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, nil))
-	if closed := broker.Close(); err == nil && !errors.Is(closed, sarama.ErrNotConnected) {
-		err = closed
-	}
+// greet opens a connection with all that belongs to it, asks for the brokers of the cluster, and closes it. Not all that goes wrong while a connection is
+// opened is told before its first request; a listener that wants SASL takes this one from nobody without.
+func (c Cluster) greet(address string) (*kmsg.MetadataResponse, *tls.ConnectionState, error) {
+	question := kmsg.NewPtrMetadataRequest()
+	question.Topics = []kmsg.MetadataRequestTopic{} // else it is all of them
+	answer, security, err := c.askBroker(context.Background(), address, greetTimeout, question)
+	metadata, _ := answer.(*kmsg.MetadataResponse)
 	return metadata, security, err
 }
 
@@ -79,7 +72,7 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		return "the client gets no token to show; check `client-id`, `client-secret` and `scope` of the kafka client binding", true
 	case errors.As(err, &noToken):
 		return "the client has no token to show", false
-	case errors.Is(err, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
+	case anyOf(err, kerr.SaslAuthenticationFailed, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
 		c.SASL.Tokens.doubt()
 		return "it does not take the token of the client; check who issues it, for whom, and until when, and what the broker wants of it", true
 	case errors.As(err, &refusal) && refusal.Revoked:
@@ -96,11 +89,11 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		return "its certificate cannot be used", true
 	case errors.As(err, &noTLS):
 		return "it does not speak TLS on this port; take the port of a TLS listener, or remove the tls client binding", true
-	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
+	case anyOf(err, kerr.SaslAuthenticationFailed, sarama.ErrSASLAuthenticationFailed):
 		return "user name or password are wrong for " + c.mechanism() + "; check `options.sasl` of the kafka client binding", true
-	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
+	case anyOf(err, kerr.UnsupportedSaslMechanism, sarama.ErrUnsupportedSASLMechanism):
 		return "it does not take " + c.mechanism() + " on this port; check `options.sasl.mechanism` and the port", true
-	case errors.Is(err, sarama.ErrIllegalSASLState), errors.Is(err, sarama.ErrUnsupportedVersion) && c.SASL != nil:
+	case anyOf(err, kerr.IllegalSaslState, sarama.ErrIllegalSASLState), c.SASL != nil && anyOf(err, kerr.UnsupportedVersion, sarama.ErrUnsupportedVersion):
 		return "it takes no SASL on this port; take the port of a SASL listener, or remove `options.sasl`", true
 	case errors.As(err, &remote) && remote.Op == "remote error":
 		if c.TLS != nil && len(c.TLS.Certificates) == 0 {
@@ -116,6 +109,9 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 	}
 	return "", false
 }
+
+// anyOf reports whether an error is one of either client.
+func anyOf(err, franz, sarama error) bool { return errors.Is(err, franz) || errors.Is(err, sarama) }
 
 // hungUp guesses why a broker ended a connection without a word.
 func (c Cluster) hungUp() string {
@@ -137,16 +133,16 @@ func (c Cluster) mechanism() string {
 	return string(c.SASL.Mechanism)
 }
 
-// unreachable is the error of a cluster that no client could be made for. Where sarama does not say why, because it ran out of
+// unreachable is the error of a cluster that no client could be made for. Where it does not say why, as sarama's that has run out of
 // brokers in the end, the brokers are asked once more.
-func (c Cluster) unreachable(err error, config *sarama.Config) error {
+func (c Cluster) unreachable(err error) error {
 	at := strings.Join(c.Brokers, ", ")
 	why, _ := c.refusal(err)
 	for _, address := range c.Brokers {
 		if why != "" {
 			break
 		}
-		_, _, answer := greet(address, config)
+		_, _, answer := c.greet(address)
 		if why, _ = c.refusal(answer); why != "" {
 			err = answer
 		}

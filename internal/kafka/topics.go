@@ -77,16 +77,16 @@ func (c Cluster) adminConfig() *sarama.Config {
 // admin connects for questions, unless the brokers refuse this client.
 func (c Cluster) admin() (sarama.ClusterAdmin, error) {
 	config := c.adminConfig()
-	if err := c.refused(config); err != nil {
+	if err := c.refused(); err != nil {
 		return nil, err
 	}
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
-		return nil, c.unreachable(err, config)
+		return nil, c.unreachable(err)
 	}
 	admin, err := sarama.NewClusterAdminFromClient(wary{client})
 	if err != nil {
-		return nil, errors.Join(c.unreachable(err, config), client.Close())
+		return nil, errors.Join(c.unreachable(err), client.Close())
 	}
 	return admin, nil
 }
