@@ -92,11 +92,6 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, member.Close()) }()
-	counter, err := kafka.NewCounter(p.cluster)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, counter.Close()) }()
 	asked := ctx
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -111,7 +106,7 @@ func (p *Processor) runOnce(ctx context.Context) (ready time.Duration, err error
 	var since time.Time
 	watching.Go(func() { since = p.watch(watch, g) })
 	watching.Go(func() { p.watchLeftOut(watch, end) })
-	watching.Go(func() { p.watchPartitions(watch, counter, end) })
+	watching.Go(func() { p.watchPartitions(watch, reader, end) })
 	if p.config.Remote.Processing.Standby {
 		watching.Go(func() { p.followEnds(watch, reader) })
 	}

@@ -80,7 +80,7 @@ var errPartitions = errors.New("a topic has fewer partitions than before")
 
 // watchPartitions counts the partitions of the topics until ctx ends: when there are more, the members of the group share them
 // out anew, and when there are too few it calls end.
-func (p *Processor) watchPartitions(ctx context.Context, counter *kafka.Counter, end context.CancelCauseFunc) {
+func (p *Processor) watchPartitions(ctx context.Context, reader *kafka.Reader, end context.CancelCauseFunc) {
 	p.mu.RLock()
 	group := p.group
 	p.mu.RUnlock()
@@ -93,7 +93,7 @@ func (p *Processor) watchPartitions(ctx context.Context, counter *kafka.Counter,
 			return
 		case <-tick.C:
 		}
-		counts, err := counter.Count(topics)
+		counts, err := reader.Count(ctx, topics)
 		if err != nil {
 			p.config.Log.Debug("the partitions of the topics could not be counted", "error", err)
 			continue

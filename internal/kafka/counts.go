@@ -1,12 +1,14 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // A key has its place in one of so many partitions, and keeps it: its row is there, and so its requests must come there. So
@@ -130,37 +132,19 @@ func (t *Topics) Partitions(topic string) (int, error) {
 	return f.partitions, nil
 }
 
-// Counter asks again and again how many partitions topics have.
-type Counter struct{ client sarama.Client }
-
-// NewCounter connects to the cluster.
-func NewCounter(c Cluster) (*Counter, error) {
-	config := c.adminConfig()
-	config.Metadata.Full = false
-	config.Metadata.RefreshFrequency = 0
-	config.Metadata.Retry.Max = 0 // who asks, asks again
-	client, err := sarama.NewClient(c.Brokers, config)
+// Count is how many partitions those of the topics have now that the brokers know.
+func (r *Reader) Count(ctx context.Context, topics []string) (map[string]int, error) {
+	found, err := r.metadata(ctx, renewed, topics...)
 	if err != nil {
-		return nil, c.unreachable(err)
-	}
-	return &Counter{client: client}, nil
-}
-
-// Close ends the connections.
-func (c *Counter) Close() error { return c.client.Close() }
-
-// Count answers the partition counts of those of the topics that the brokers know.
-func (c *Counter) Count(topics []string) (map[string]int, error) {
-	err := c.client.RefreshMetadata(topics...)
-	if err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		return nil, fmt.Errorf("asking for the partitions of topics %s: %w", strings.Join(topics, ", "), err)
 	}
 	counts := make(map[string]int, len(topics))
-	for _, topic := range topics {
-		if partitions, err := c.client.Partitions(topic); err == nil {
-			counts[topic] = len(partitions)
-		} else if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return nil, fmt.Errorf("asking for the partitions of topic %q: %w", topic, err)
+	for _, t := range found {
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case err == nil:
+			counts[*t.Topic] = len(t.Partitions)
+		case !errors.Is(err, kerr.UnknownTopicOrPartition) && !errors.Is(err, kerr.LeaderNotAvailable):
+			return nil, fmt.Errorf("asking for the partitions of topic %q: %w", *t.Topic, err)
 		}
 	}
 	return counts, nil

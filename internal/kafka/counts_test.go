@@ -124,21 +124,13 @@ func TestKeysOfAProducerStayInTheirPartitions(t *testing.T) {
 	}
 }
 
-func TestCounter(t *testing.T) {
+func TestReaderCounts(t *testing.T) {
 	t.Parallel()
 	_, c := start(t, map[string]int32{"a": 2, "b": 1})
-	counter, err := kafka.NewCounter(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := counter.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	r := newReader(t, c)
 	want := func(a, b int) {
 		t.Helper()
-		got, err := counter.Count([]string{"a", "b", "missing"})
+		got, err := r.Count(within(t), []string{"a", "b", "missing"})
 		if err != nil || got["a"] != a || got["b"] != b || len(got) != 2 {
 			t.Errorf("%v, %v; want %d and %d", got, err, a, b)
 		}

@@ -76,19 +76,13 @@ func (r *Reader) fetch(ctx context.Context, topic string, partition int32, offse
 	return f, f.Err
 }
 
-// renewed is no age. franz-go has one of its own for 0.
-const renewed time.Duration = 1
-
 // leader is the broker to fetch a partition from, as of no longer ago than age.
 func (r *Reader) leader(ctx context.Context, topic string, partition int32, age time.Duration) (*kgo.Broker, error) {
-	request, asked := kmsg.NewPtrMetadataRequest(), kmsg.NewMetadataRequestTopic()
-	asked.Topic = &topic
-	request.Topics = []kmsg.MetadataRequestTopic{asked}
-	answer, err := r.client.RequestCachedMetadata(ctx, request, age)
+	topics, err := r.metadata(ctx, age, topic)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range answer.Topics {
+	for _, t := range topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
 			return nil, err
 		}
@@ -103,6 +97,24 @@ func (r *Reader) leader(ctx context.Context, topic string, partition int32, age 
 		}
 	}
 	return nil, kerr.UnknownTopicOrPartition
+}
+
+// renewed is no age. franz-go has one of its own for 0.
+const renewed time.Duration = 1
+
+// metadata is what brokers say of topics, as of no longer ago than age.
+func (r *Reader) metadata(ctx context.Context, age time.Duration, topics ...string) ([]kmsg.MetadataResponseTopic, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		asked := kmsg.NewMetadataRequestTopic()
+		asked.Topic = &topic
+		request.Topics = append(request.Topics, asked)
+	}
+	answer, err := r.client.RequestCachedMetadata(ctx, request, age)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Topics, nil
 }
 
 // isAbort reports whether a control record is the marker of a transaction that was aborted. Its key is a version, and 0.
