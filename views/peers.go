@@ -130,20 +130,14 @@ func numbers(partitions []int32, between string) string {
 	return strings.Join(all, between)
 }
 
-// learn asks Kafka for the owners. After an error the next one asks by another connection: the one that there was may be broken,
-// and may not know that another broker coordinates the group now. The caller holds mu.
-func (p *peers) learn() (err error) {
-	defer func() {
-		if err != nil && p.topics != nil {
-			err = errors.Join(err, p.topics.Close())
-			p.topics = nil
-		}
-	}()
+// learn asks Kafka for the owners. The caller holds mu.
+func (p *peers) learn() error {
 	if p.topics == nil {
-		if p.topics, err = kafka.OpenTopics(p.c.Cluster); err != nil {
-			p.topics = nil
+		topics, err := kafka.OpenTopics(p.c.Cluster)
+		if err != nil {
 			return err
 		}
+		p.topics = topics
 	}
 	owners, err := p.topics.Owners(p.c.Group, p.c.Input)
 	if err != nil {

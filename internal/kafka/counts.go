@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -83,21 +82,16 @@ func (t *Topics) survey(n Needs) (map[string]topicState, error) {
 	if !hasTable || !hasLoop || loop.partitions >= table.partitions {
 		return found, nil
 	}
-	added := make(map[int32]int64)
+	var added []int32
 	for p := loop.partitions; p < table.partitions; p++ {
-		added[int32(p)] = sarama.OffsetNewest
+		added = append(added, int32(p))
 	}
-	ends, err := t.admin.ListOffsets(map[string]map[int32]int64{n.Table: added}, nil)
+	ends, err := t.reader.offsets("the end", n.Table, added, newest, uncommitted)
 	if err != nil {
-		return nil, fmt.Errorf("asking Kafka at %s for the ends of table topic %q: %w", t.at, n.Table, err)
+		return nil, fmt.Errorf("asking Kafka at %s: %w", t.at, err)
 	}
-	for p := range added {
-		switch end := ends[n.Table][p]; {
-		case end == nil:
-			return nil, fmt.Errorf("asking Kafka at %s for the end of table topic %q partition %d: %w", t.at, n.Table, p, sarama.ErrIncompleteResponse)
-		case end.Err != nil && !errors.Is(end.Err, sarama.ErrNoError):
-			return nil, fmt.Errorf("asking Kafka at %s for the end of table topic %q partition %d: %w", t.at, n.Table, p, end.Err)
-		case end.Offset > 0: // it has rows: the loop topic is too small
+	for _, end := range ends {
+		if end > 0 { // it has rows: the loop topic is too small
 			return found, nil
 		}
 	}
@@ -111,7 +105,7 @@ func (t *Topics) survey(n Needs) (map[string]topicState, error) {
 func (t *Topics) KeyPartitions(table, loop string) (int, error) {
 	n := Needs{Table: table, Loop: loop}
 	found, err := t.survey(n)
-	if loop != "" && errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+	if loop != "" && errors.Is(err, kerr.TopicAuthorizationFailed) {
 		return t.KeyPartitions(table, "")
 	}
 	if err != nil {

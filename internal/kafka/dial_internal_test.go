@@ -72,7 +72,7 @@ func TestSlowBroker(t *testing.T) {
 		"a produce, late followers": {kmsg.Produce, 1, ackTimeout + time.Second, false},
 		"a produce, never":          {kmsg.Produce, 1, time.Hour, true},
 		"a commit, late followers":  {kmsg.OffsetCommit, 1, ackTimeout + time.Second, false},
-		"a topic":                   {kmsg.CreateTopics, 1, Cluster{}.adminConfig().Admin.Timeout + time.Second, false},
+		"a topic":                   {kmsg.CreateTopics, 1, topicsPatience + time.Second, false},
 		"a join":                    {kmsg.JoinGroup, 1, group.rebalance(), false},
 		"a sync":                    {kmsg.SyncGroup, 1, group.rebalance(), false},
 		"a join, never":             {kmsg.JoinGroup, 1, time.Hour, true},

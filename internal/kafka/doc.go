@@ -1,8 +1,8 @@
 // Package kafka is how the rest of the program meets a Kafka cluster: sarama configurations whose settings are
 // known to be safe, a producer, a tail of whole topics, and the check and creation of topics.
 //
-// franz-go, which takes 0.6 of the CPU of sarama for a record, writes and reads all records but those of tables and views, which goka reads; questions about
-// topics and groups go through sarama. A Cluster says the same to both.
+// All that is written, read and asked goes through franz-go, which takes 0.6 of the CPU of sarama for a record, but for tables and views, which goka reads. A
+// Cluster says the same to both.
 // A group is a sarama.ConsumerGroup to those who have it, as goka wants one; group.go begins with how it is one.
 //
 // It knows nothing of calls, rows, gRPC or YAML: it moves wire.Records and looks at no header of them. Of

@@ -183,12 +183,7 @@ func (l *Limits) ask(ctx context.Context, c Cluster, log *slog.Logger) error {
 // recordLimits asks the first broker that answers, on a connection of its own, and leaves topics out that do not exist. It
 // ends soon after ctx does.
 func (c Cluster) recordLimits(ctx context.Context, topics []string) (map[string]int, error) {
-	request := kmsg.NewPtrDescribeConfigsRequest()
-	for _, topic := range topics {
-		resource := kmsg.NewDescribeConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"max.message.bytes"}
-		request.Resources = append(request.Resources, resource)
-	}
+	request := configsRequest(kmsg.ConfigResourceTypeTopic, topics, "max.message.bytes")
 	var failures []error
 	for _, address := range c.Brokers {
 		if ctx.Err() != nil {
@@ -205,10 +200,7 @@ func (c Cluster) recordLimits(ctx context.Context, topics []string) (map[string]
 				continue
 			}
 			for _, entry := range r.Configs {
-				if entry.Name != "max.message.bytes" || entry.Value == nil {
-					continue
-				}
-				if bytes, err := strconv.Atoi(*entry.Value); err == nil {
+				if bytes, err := strconv.Atoi(valueOf(entry)); err == nil && entry.Name == "max.message.bytes" {
 					limits[r.ResourceName] = recordLimit(bytes)
 				}
 			}

@@ -38,26 +38,35 @@ func (r *Reader) End(topic string, partition int32) (int64, error) {
 func (r *Reader) Ends(partitions map[string][]int32) (map[string]map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
 	defer cancel()
-	return r.ask(ctx, "the end", partitions, newest, uncommitted)
+	return r.list(ctx, "the end", partitions, newest, uncommitted)
 }
 
 // offsets asks for those of some partitions of a topic until all are there, for about 10 seconds at most. what says in errors what they are. With
 // committed, the end is below the first transaction that is open: what one who reads committed records can reach.
-func (r *Reader) offsets(what, topic string, partitions []int32, at int64, isolation int8) (found map[int32]int64, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
-	defer cancel()
-	err = untilItPasses(ctx, func() error {
-		all, err := r.ask(ctx, what, map[string][]int32{topic: partitions}, at, isolation)
-		if found = all[topic]; err == nil && len(found) < len(partitions) {
+func (r *Reader) offsets(what, topic string, partitions []int32, at int64, isolation int8) (map[int32]int64, error) {
+	return untilAnswered(func(ctx context.Context) (map[int32]int64, error) {
+		all, err := r.list(ctx, what, map[string][]int32{topic: partitions}, at, isolation)
+		found := all[topic]
+		if err == nil && len(found) < len(partitions) {
 			err = fmt.Errorf("finding %s of topic %q: the brokers tell it of %d of %d partitions", what, topic, len(found), len(partitions))
 		}
-		return err
+		return found, err
 	})
-	return found, err
 }
 
-// ask asks once where partitions have a place, or their first record of a time or later; -1 for none.
-func (r *Reader) ask(ctx context.Context, what string, partitions map[string][]int32, at int64, isolation int8) (map[string]map[int32]int64, error) {
+// untilAnswered puts a question until there is an answer that is no other in a moment, for about 10 seconds at most.
+func untilAnswered[A any](question func(context.Context) (A, error)) (answer A, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), questionPatience)
+	defer cancel()
+	err = untilItPasses(ctx, func() (err error) {
+		answer, err = question(ctx)
+		return err
+	})
+	return answer, err
+}
+
+// list asks once where partitions have a place, or their first record of a time or later; -1 for none.
+func (r *Reader) list(ctx context.Context, what string, partitions map[string][]int32, at int64, isolation int8) (map[string]map[int32]int64, error) {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.IsolationLevel = isolation
 	found := map[string]map[int32]int64{}

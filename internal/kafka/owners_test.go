@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/kafka"
@@ -125,7 +126,7 @@ func TestOwners(t *testing.T) {
 	k.Cluster().ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
 		group := kmsg.NewDescribeGroupsResponseGroup()
-		group.Group, group.ErrorCode = "g", int16(sarama.ErrGroupAuthorizationFailed)
+		group.Group, group.ErrorCode = "g", kerr.GroupAuthorizationFailed.Code
 		response.Groups = append(response.Groups, group)
 		return response, nil, true
 	})
@@ -133,7 +134,7 @@ func TestOwners(t *testing.T) {
 	if err == nil {
 		t.Fatal("a refusal is no answer")
 	}
-	for _, part := range []string{c.Brokers[0], `topic "t"`, "group g", sarama.ErrGroupAuthorizationFailed.Error()} {
+	for _, part := range []string{c.Brokers[0], `topic "t"`, "group g", kerr.GroupAuthorizationFailed.Error()} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %q", part, err)
 		}

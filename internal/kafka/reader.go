@@ -48,8 +48,11 @@ type Reader struct {
 }
 
 // NewReader connects to the cluster. It fails within seconds when the cluster cannot be reached.
-func NewReader(c Cluster) (*Reader, error) {
-	client, err := c.questions(readerSearch)
+func NewReader(c Cluster) (*Reader, error) { return newReader(c, readerSearch) }
+
+// newReader looks for a broker that answers for about so long.
+func newReader(c Cluster, search time.Duration) (*Reader, error) {
+	client, err := c.questions(search)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -21,7 +20,7 @@ import (
 
 // refused asks the bootstrap brokers whether they take this client. It answers an error only where each of them says
 // no for good: a certificate or a password that is wrong now is wrong in ten seconds, unlike a broker that only starts.
-// Clients would try again until their patience ends, and sarama then tells of brokers that it ran out of.
+// A client would try again until its patience ends.
 func (c Cluster) refused() error {
 	answers := make([]error, len(c.Brokers))
 	var asking sync.WaitGroup
@@ -72,7 +71,7 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		return "the client gets no token to show; check `client-id`, `client-secret` and `scope` of the kafka client binding", true
 	case errors.As(err, &noToken):
 		return "the client has no token to show", false
-	case anyOf(err, kerr.SaslAuthenticationFailed, sarama.ErrSASLAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
+	case errors.Is(err, kerr.SaslAuthenticationFailed) && c.SASL != nil && c.SASL.Tokens != nil:
 		c.SASL.Tokens.doubt()
 		return "it does not take the token of the client; check who issues it, for whom, and until when, and what the broker wants of it", true
 	case errors.As(err, &refusal) && refusal.Revoked:
@@ -89,11 +88,11 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 		return "its certificate cannot be used", true
 	case errors.As(err, &noTLS):
 		return "it does not speak TLS on this port; take the port of a TLS listener, or remove the tls client binding", true
-	case anyOf(err, kerr.SaslAuthenticationFailed, sarama.ErrSASLAuthenticationFailed):
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return "user name or password are wrong for " + c.mechanism() + "; check `options.sasl` of the kafka client binding", true
-	case anyOf(err, kerr.UnsupportedSaslMechanism, sarama.ErrUnsupportedSASLMechanism):
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return "it does not take " + c.mechanism() + " on this port; check `options.sasl.mechanism` and the port", true
-	case anyOf(err, kerr.IllegalSaslState, sarama.ErrIllegalSASLState), c.SASL != nil && anyOf(err, kerr.UnsupportedVersion, sarama.ErrUnsupportedVersion):
+	case errors.Is(err, kerr.IllegalSaslState), c.SASL != nil && errors.Is(err, kerr.UnsupportedVersion):
 		return "it takes no SASL on this port; take the port of a SASL listener, or remove `options.sasl`", true
 	case errors.As(err, &remote) && remote.Op == "remote error":
 		if c.TLS != nil && len(c.TLS.Certificates) == 0 {
@@ -109,9 +108,6 @@ func (c Cluster) refusal(err error) (why string, final bool) {
 	}
 	return "", false
 }
-
-// anyOf reports whether an error is one of either client.
-func anyOf(err, franz, sarama error) bool { return errors.Is(err, franz) || errors.Is(err, sarama) }
 
 // hungUp guesses why a broker ended a connection without a word.
 func (c Cluster) hungUp() string {
@@ -133,8 +129,8 @@ func (c Cluster) mechanism() string {
 	return string(c.SASL.Mechanism)
 }
 
-// unreachable is the error of a cluster that no client could be made for. Where it does not say why, as sarama's that has run out of
-// brokers in the end, the brokers are asked once more.
+// unreachable is the error of a cluster that no client could be made for. Where it does not say why, it being that of one broker, all are asked once
+// more.
 func (c Cluster) unreachable(err error) error {
 	at := strings.Join(c.Brokers, ", ")
 	why, _ := c.refusal(err)

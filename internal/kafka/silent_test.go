@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"kafkagrpc/internal/kafka"
@@ -260,7 +261,7 @@ var clients = map[string]func(*testing.T, kafka.Cluster) error{
 
 // answered takes a coordinator's answer that it knows no such group or member for one.
 func answered(err error) error {
-	if errors.Is(err, sarama.ErrGroupIDNotFound) || errors.Is(err, sarama.ErrUnknownMemberId) {
+	if errors.Is(err, kerr.GroupIDNotFound) || errors.Is(err, sarama.ErrGroupIDNotFound) || errors.Is(err, sarama.ErrUnknownMemberId) {
 		return nil
 	}
 	return err

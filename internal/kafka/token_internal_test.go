@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -109,7 +110,7 @@ func TestTokensThatBrokersRefuse(t *testing.T) {
 		refuse := func(after time.Duration) {
 			t.Helper()
 			time.Sleep(after)
-			if why, final := c.refusal(sarama.ErrSASLAuthenticationFailed); !final || !strings.Contains(why, "token") {
+			if why, final := c.refusal(kerr.SaslAuthenticationFailed); !final || !strings.Contains(why, "token") {
 				t.Errorf("%s, %v", why, final)
 			}
 		}

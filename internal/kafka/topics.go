@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,13 +12,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
 	// topicsVisible bounds the wait for new topics to have leaders.
 	topicsVisible     = 15 * time.Second
 	topicsVisiblePoll = 100 * time.Millisecond
+	// topicsPatience is how long brokers may take for what they do with all others, such as creating a topic.
+	topicsPatience = 5 * time.Second
 
 	// Records in the loop topic are taken out within moments. For an app that is stopped meanwhile they are kept for as long as in
 	// their request topics, from a day to a week.
@@ -51,48 +56,24 @@ type Needs struct {
 
 // Topics checks and creates topics. It is safe for concurrent use, also by several processes on one cluster.
 type Topics struct {
-	admin sarama.ClusterAdmin
-	at    string // the brokers, for messages
+	reader *Reader
+	admin  *kadm.Client
+	at     string // the brokers, for messages
 }
 
 // OpenTopics connects to the cluster, waiting up to about 10 seconds for a cluster that is just starting.
 func OpenTopics(c Cluster) (*Topics, error) {
-	admin, err := c.admin()
+	reader, err := newReader(c, metadataTimeout)
 	if err != nil {
 		return nil, err
 	}
-	return &Topics{admin: admin, at: strings.Join(c.Brokers, ", ")}, nil
-}
-
-// adminConfig is for questions that are asked now and then.
-func (c Cluster) adminConfig() *sarama.Config {
-	config := c.Config()
-	// Together a bound of 10 seconds for the first connection.
-	config.Metadata.Timeout = 7 * time.Second
-	config.Metadata.Retry.Max = int(config.Metadata.Timeout / metadataBackoff)
-	config.Admin.Timeout = 5 * time.Second
-	return config
-}
-
-// admin connects for questions, unless the brokers refuse this client.
-func (c Cluster) admin() (sarama.ClusterAdmin, error) {
-	config := c.adminConfig()
-	if err := c.refused(); err != nil {
-		return nil, err
-	}
-	client, err := sarama.NewClient(c.Brokers, config)
-	if err != nil {
-		return nil, c.unreachable(err)
-	}
-	admin, err := sarama.NewClusterAdminFromClient(wary{client})
-	if err != nil {
-		return nil, errors.Join(c.unreachable(err), client.Close())
-	}
-	return admin, nil
+	admin := kadm.NewClient(reader.client)
+	admin.SetTimeoutMillis(int32(topicsPatience.Milliseconds()))
+	return &Topics{reader: reader, admin: admin, at: reader.at}, nil
 }
 
 // Close ends the connection.
-func (t *Topics) Close() error { return t.admin.Close() }
+func (t *Topics) Close() error { return t.reader.Close() }
 
 // existing is the state of a topic that must be there.
 func (t *Topics) existing(topic string) (topicState, error) {
@@ -210,82 +191,89 @@ type topicState struct {
 func (t topicState) compacted() bool { return strings.Contains(t.policy, "compact") }
 
 func (t *Topics) describe(names []string) (map[string]topicState, error) {
-	found := map[string]topicState{}
+	found := map[string]topicState{"": {missing: true}} // which franz-go refuses to ask for
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "" })
 	if len(names) == 0 {
 		return found, nil
 	}
-	metadata, err := t.admin.DescribeTopics(names)
+	metadata, err := untilAnswered(func(ctx context.Context) ([]kmsg.MetadataResponseTopic, error) {
+		return t.reader.metadata(ctx, renewed, names...)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("asking Kafka at %s for topics %s: %w", t.at, strings.Join(names, ", "), err)
 	}
 	var problems []error
-	var resources []*sarama.ConfigResource
+	var there []string
 	for _, m := range metadata {
+		name, err := *m.Topic, kerr.ErrorForCode(m.ErrorCode)
 		switch {
-		case errors.Is(m.Err, sarama.ErrUnknownTopicOrPartition):
-			found[m.Name] = topicState{missing: true}
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			found[name] = topicState{missing: true}
 			continue
-		case m.Err != sarama.ErrNoError && !errors.Is(m.Err, sarama.ErrLeaderNotAvailable):
-			problems = append(problems, fmt.Errorf("asking Kafka at %s for topic %q: %w", t.at, m.Name, m.Err))
+		case err != nil && !errors.Is(err, kerr.LeaderNotAvailable):
+			problems = append(problems, fmt.Errorf("asking Kafka at %s for topic %q: %w", t.at, name, err))
 			continue
 		}
-		f := topicState{partitions: len(m.Partitions), leaders: m.Err == sarama.ErrNoError}
-		if m.Uuid != (sarama.Uuid{}) {
-			f.id = m.Uuid.String()
+		f := topicState{partitions: len(m.Partitions), leaders: err == nil}
+		if m.TopicID != [16]byte{} {
+			f.id = base64.RawURLEncoding.EncodeToString(m.TopicID[:]) // as Kafka writes it
 		}
 		for _, p := range m.Partitions {
 			f.replication = max(f.replication, len(p.Replicas))
 			f.leaders = f.leaders && p.Leader >= 0
 		}
-		found[m.Name] = f
-		resources = append(resources, &sarama.ConfigResource{
-			Type: sarama.TopicResource, Name: m.Name, ConfigNames: []string{"cleanup.policy", "max.message.bytes", "delete.retention.ms", "retention.ms"},
-		})
+		found[name] = f
+		there = append(there, name)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	configs, err := t.admin.DescribeConfigs(resources, sarama.DescribeConfigsOptions{})
+	if len(there) == 0 {
+		return found, nil
+	}
+	configs, err := t.reader.configs(kmsg.ConfigResourceTypeTopic, there, "cleanup.policy", "max.message.bytes", "delete.retention.ms", "retention.ms")
 	if err != nil {
 		return nil, fmt.Errorf("asking Kafka at %s for the configuration of topics %s: %w", t.at, strings.Join(names, ", "), err)
 	}
 	for _, c := range configs {
-		if errors.Is(c.ErrorCode, sarama.ErrUnknownTopicOrPartition) {
+		err := kerr.ErrorForCode(c.ErrorCode)
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
 			// Not known everywhere yet, or deleted just now.
-			found[c.Name] = topicState{missing: true}
+			found[c.ResourceName] = topicState{missing: true}
 			continue
 		}
-		if c.ErrorCode != sarama.ErrNoError {
+		if err != nil {
 			problems = append(problems, fmt.Errorf("asking Kafka at %s for the configuration of topic %q (this needs DESCRIBE_CONFIGS on it): %w",
-				t.at, c.Name, c.ErrorCode))
+				t.at, c.ResourceName, err))
 			continue
 		}
-		f := found[c.Name]
+		f := found[c.ResourceName]
 		for _, entry := range c.Configs {
+			value := valueOf(entry)
 			switch entry.Name {
 			case "cleanup.policy":
-				f.policy = entry.Value
+				f.policy = value
 			case "max.message.bytes":
-				if f.maxBytes, err = strconv.Atoi(entry.Value); err != nil {
-					problems = append(problems, fmt.Errorf("topic %q: max.message.bytes: %w", c.Name, err))
+				if f.maxBytes, err = strconv.Atoi(value); err != nil {
+					problems = append(problems, fmt.Errorf("topic %q: max.message.bytes: %w", c.ResourceName, err))
 				}
 			case "delete.retention.ms":
-				ms, err := strconv.ParseInt(entry.Value, 10, 64)
+				ms, err := strconv.ParseInt(value, 10, 64)
 				if err != nil {
-					problems = append(problems, fmt.Errorf("topic %q: delete.retention.ms: %w", c.Name, err))
+					problems = append(problems, fmt.Errorf("topic %q: delete.retention.ms: %w", c.ResourceName, err))
 				}
 				f.deleteRetention = milliseconds(ms)
 			case "retention.ms":
-				ms, err := strconv.ParseInt(entry.Value, 10, 64)
+				ms, err := strconv.ParseInt(value, 10, 64)
 				if err != nil {
-					problems = append(problems, fmt.Errorf("topic %q: retention.ms: %w", c.Name, err))
+					problems = append(problems, fmt.Errorf("topic %q: retention.ms: %w", c.ResourceName, err))
 				}
 				if f.retention = milliseconds(ms); ms < 0 {
 					f.retention = Endless
 				}
 			}
 		}
-		found[c.Name] = f
+		found[c.ResourceName] = f
 	}
 	return found, errors.Join(problems...)
 }
@@ -319,12 +307,11 @@ func (t *Topics) create(n Needs, found map[string]topicState) (created bool, err
 			return
 		}
 		maps.DeleteFunc(config, func(_ string, value *string) bool { return value == nil })
-		err := t.admin.CreateTopic(name, &sarama.TopicDetail{
-			NumPartitions:     int32(partitions),
-			ReplicationFactor: t.replication(replication),
-			ConfigEntries:     config,
-		}, false)
-		if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
+		factor := t.replication(replication)
+		_, err := untilAnswered(func(ctx context.Context) (kadm.CreateTopicResponse, error) {
+			return t.admin.CreateTopic(ctx, int32(partitions), factor, config, name)
+		})
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			problems = append(problems, fmt.Errorf("creating topic %q with %d partitions on Kafka at %s: %w", name, partitions, t.at, err))
 			return
 		}
@@ -370,19 +357,15 @@ func (t *Topics) replication(wanted int) int16 {
 // defaultReplication is 1 where the brokers do not tell it, which makes the group's own topics as safe as its
 // inputs at least.
 func (t *Topics) defaultReplication() int {
-	broker, err := t.admin.Controller()
+	brokers, err := untilAnswered(t.admin.BrokerMetadata)
 	if err != nil {
 		return 1
 	}
-	configs, err := t.admin.DescribeConfigs([]*sarama.ConfigResource{{
-		Type:        sarama.BrokerResource,
-		Name:        strconv.Itoa(int(broker.ID())),
-		ConfigNames: []string{"default.replication.factor"},
-	}}, sarama.DescribeConfigsOptions{})
+	configs, err := t.reader.configs(kmsg.ConfigResourceTypeBroker, []string{strconv.Itoa(int(brokers.Controller))}, "default.replication.factor")
 	if err != nil || len(configs) == 0 || len(configs[0].Configs) == 0 {
 		return 1
 	}
-	n, err := strconv.Atoi(configs[0].Configs[0].Value)
+	n, err := strconv.Atoi(valueOf(configs[0].Configs[0]))
 	if err != nil {
 		return 1
 	}
