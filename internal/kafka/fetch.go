@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -45,7 +46,8 @@ func (r *Reader) fetch(ctx context.Context, topic string, partition int32, offse
 		return f, err
 	}
 	request := kmsg.NewPtrFetchRequest()
-	request.MaxBytes, request.IsolationLevel = readerFetch, isolation
+	// What is asked of the one partition is bound enough. The embedded Kafka tells of no aborted transaction in an answer that is cut by MaxBytes.
+	request.MaxBytes, request.IsolationLevel = math.MaxInt32, isolation
 	asked, only := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
 	only.Partition, only.FetchOffset, only.PartitionMaxBytes = partition, offset, readerFetch
 	asked.Topic, asked.Partitions = topic, []kmsg.FetchRequestTopicPartition{only}

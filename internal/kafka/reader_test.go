@@ -101,6 +101,22 @@ func TestReaderEnds(t *testing.T) {
 			want: map[int32][]string{0: {"0:a", "1:b"}},
 		},
 		{
+			name: "an aborted transaction of several fetches",
+			fill: func(t *testing.T, k *embedded.Kafka, _ *kgo.Client) {
+				tx := client(t, k, kgo.TransactionalID("tx"), kgo.ProducerBatchCompression(kgo.NoCompression()))
+				if err := tx.BeginTransaction(); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					put(t, tx, 0, strings.Repeat("x", 700_000))
+				}
+				if err := tx.EndTransaction(within(t), kgo.TryAbort); err != nil {
+					t.Fatal(err)
+				}
+			},
+			want: map[int32][]string{},
+		},
+		{
 			name: "several fetches",
 			fill: func(t *testing.T, _ *embedded.Kafka, c *kgo.Client) {
 				for n := range 5 {
