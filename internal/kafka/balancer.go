@@ -115,13 +115,7 @@ func (s shares) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment { re
 
 // partitionsOf asks for the partitions of topics. One that does not exist is an error.
 func partitionsOf(ctx context.Context, client *kgo.Client, topics []string) (map[string][]int32, error) {
-	request := kmsg.NewPtrMetadataRequest()
-	for _, topic := range topics {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
-		request.Topics = append(request.Topics, t)
-	}
-	response, err := request.RequestWith(ctx, client)
+	response, err := metadataRequest(topics...).RequestWith(ctx, client)
 	if err != nil {
 		return nil, fmt.Errorf("asking for the partitions of topics: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -212,16 +213,10 @@ func (p producerID) end(ctx context.Context, client *kgo.Client, id, group strin
 
 // addPartitions adds those that there are. A topic that must not be written to has nothing of the id.
 func (p producerID) addPartitions(ctx context.Context, client *kgo.Client, id string, topics map[string]int32) error {
-	metadata := kmsg.NewPtrMetadataRequest()
-	for topic := range topics {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(topic)
-		metadata.Topics = append(metadata.Topics, t)
-	}
-	if len(topics) == 0 { // else it would be all
+	if len(topics) == 0 {
 		return nil
 	}
-	found, err := metadata.RequestWith(ctx, client)
+	found, err := metadataRequest(slices.Collect(maps.Keys(topics))...).RequestWith(ctx, client)
 	if err != nil {
 		return err
 	}

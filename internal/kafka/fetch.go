@@ -106,17 +106,23 @@ const renewed time.Duration = 1
 
 // metadata is what brokers say of topics, as of no longer ago than age.
 func (r *Reader) metadata(ctx context.Context, age time.Duration, topics ...string) ([]kmsg.MetadataResponseTopic, error) {
+	answer, err := r.client.RequestCachedMetadata(ctx, metadataRequest(topics...), age)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Topics, nil
+}
+
+// metadataRequest asks what brokers say of topics; of none, where none is named.
+func metadataRequest(topics ...string) *kmsg.MetadataRequest {
 	request := kmsg.NewPtrMetadataRequest()
+	request.Topics = make([]kmsg.MetadataRequestTopic, 0, len(topics)) // nil is all of them
 	for _, topic := range topics {
 		asked := kmsg.NewMetadataRequestTopic()
 		asked.Topic = &topic
 		request.Topics = append(request.Topics, asked)
 	}
-	answer, err := r.client.RequestCachedMetadata(ctx, request, age)
-	if err != nil {
-		return nil, err
-	}
-	return answer.Topics, nil
+	return request
 }
 
 // isAbort reports whether a control record is the marker of a transaction that was aborted. Its key is a version, and 0.

@@ -45,9 +45,7 @@ const greetTimeout = 3 * time.Second
 // greet opens a connection with all that belongs to it, asks for the brokers of the cluster, and closes it. Not all that goes wrong while a connection is
 // opened is told before its first request; a listener that wants SASL takes this one from nobody without.
 func (c Cluster) greet(address string) (*kmsg.MetadataResponse, *tls.ConnectionState, error) {
-	question := kmsg.NewPtrMetadataRequest()
-	question.Topics = []kmsg.MetadataRequestTopic{} // else it is all of them
-	answer, security, err := c.askBroker(context.Background(), address, greetTimeout, question)
+	answer, security, err := c.askBroker(context.Background(), address, greetTimeout, metadataRequest())
 	metadata, _ := answer.(*kmsg.MetadataResponse)
 	return metadata, security, err
 }
