@@ -28,7 +28,7 @@ func (p *Processor) count(ctx context.Context, s *tablestore.Store, rows *atomic
 	for {
 		begun := time.Now()
 		n, step := int64(0), begun
-		err := s.Each(func(_, _ []byte) bool {
+		err := s.Keys(func([]byte, int64) bool {
 			if n++; n%countStep != 0 {
 				return true
 			}

@@ -16,6 +16,7 @@ import (
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor/outbox"
 	"kafkagrpc/processor/partition"
+	"kafkagrpc/processor/rowpb"
 	"kafkagrpc/wire"
 )
 
@@ -134,6 +135,7 @@ func (r *run) tableStores(end func(error)) tablestore.Stores {
 		MaxAge:     r.storeAge,
 		Partitions: int(r.partitions),
 		End:        r.reader.End,
+		Expiry:     rowpb.Expiry,
 		Marks:      marks,
 		Tend:       func(ctx context.Context, s *tablestore.Store) { r.tend(ctx, r.group, s) },
 		Failed:     end,

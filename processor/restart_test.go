@@ -92,16 +92,20 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 	tests := []struct {
 		name, pattern string
 		from, to      int // what is overwritten of the file; to 0: its end
+		rows          int
 	}{
-		{"manifest", "MANIFEST-*", 0, 0},
-		{"record of the manifest", "MANIFEST-*", 10, 20},
-		{"current", "CURRENT", 0, 0},
-		{"tables", "*.ldb", 0, 0},
+		{"manifest", "MANIFEST-*", 0, 0, 10},
+		{"record of the manifest", "MANIFEST-*", 10, 20, 10},
+		{"current", "CURRENT", 0, 0, 10},
+		{"tables", "*.ldb", 0, 0, 10},
 		// The store opens, and its offset is in another block: it shows when a request comes.
-		{"block of a table", "*.ldb", 12 << 10, 20 << 10},
-		{"journal", "*.log", 0, 0},
+		{"block of a table", "*.ldb", 12 << 10, 20 << 10, 600},
+		{"journal", "*.log", 0, 0, 10},
 		// One block: what stands behind it, such as the offset of the store, is still read.
-		{"start of the journal", "*.log", 0, 32 << 10},
+		{"start of the journal", "*.log", 0, 32 << 10, 600},
+		// The store opens: it shows when a request comes.
+		{"segments", "rows/*.ldb", 0, 0, 10},
+		{"rows of a segment", "rows/*.ldb", 12 << 10, 20 << 10, 10},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -111,7 +115,7 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 			b.service.answers(func(_ context.Context, call received) ([]byte, error) {
 				return []byte(call.message), call.stream.SetHeader(metadata.Pairs("x", incompressible(5000)))
 			})
-			const n = 10
+			n := test.rows
 			b.sendMany("first", n)
 			b.committed()
 			i.stop()

@@ -10,7 +10,6 @@ import (
 	"kafkagrpc/internal/restart"
 	"kafkagrpc/internal/tablestore"
 	"kafkagrpc/processor/partition"
-	"kafkagrpc/processor/rowpb"
 )
 
 // An expired row answers nothing, so there is no hurry to remove it. A sweep reads the local store beside the
@@ -93,8 +92,8 @@ func (p *Processor) sweep(ctx context.Context, group *consumergroup.Group, s *ta
 		return restart.Pause(ctx, sweepRest*time.Since(begun))
 	}
 	whole := true
-	err := s.Each(func(key, row []byte) bool {
-		switch ms := rowpb.Expiry(row); {
+	err := s.Keys(func(key []byte, ms int64) bool {
+		switch {
 		case ctx.Err() != nil:
 			whole = false
 		case ms == 0: // unreadable: not known to be expired

@@ -95,13 +95,13 @@ func TestCorruptionThatARequestFinds(t *testing.T) {
 	}
 	i := b.started()
 	i.stop()
-	i = b.start(i.dir) // what was in its journal is in a table now
+	i = b.start(i.dir)
 	b.ready(i)
-	tables, err := filepath.Glob(filepath.Join(i.dir, group, topic+".0", "*.ldb"))
-	if err != nil || len(tables) == 0 {
-		t.Fatalf("tables %v, %v", tables, err)
+	segments, err := filepath.Glob(filepath.Join(i.dir, group, topic+".0", "rows", "*.ldb"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("segments %v, %v", segments, err)
 	}
-	for _, name := range tables {
+	for _, name := range segments {
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -3,12 +3,10 @@ package tablestore
 import (
 	"strconv"
 	"time"
-
-	"github.com/syndtr/goleveldb/leveldb"
 )
 
 // Rows are written behind: what is set waits in memory, where a reading looks first, until the writer of the store puts it into
-// LevelDB, with the offset of the changelog that belongs to it, in one batch. So a store has all rows up to its offset however
+// segments and LevelDB, with the offset of the changelog that belongs to it, in one batch. So a store has all rows up to its offset however
 // the process ends, and who sets a row does not wait for a file.
 
 const (
@@ -164,7 +162,6 @@ func (s *Store) flush() error {
 
 	s.batch.Reset()
 	var text []byte
-	size := 0
 	more := make(map[string]int64)
 	for key, value := range s.leaving { // which nobody else changes
 		if s.marks.of != nil {
@@ -176,9 +173,8 @@ func (s *Store) flush() error {
 		if value == nil {
 			s.batch.Delete(text)
 		} else {
-			s.batch.Put(text, value)
+			s.db.put(&s.batch, text, value)
 		}
-		size += len(text) + len(value)
 	}
 	if next > 0 {
 		text = strconv.AppendInt(text[:0], next-1, 10)
@@ -187,11 +183,11 @@ func (s *Store) flush() error {
 			s.batch.Put([]byte(markedKey), text)
 		}
 	}
-	if err := s.db.Write(&s.batch, nil); err != nil {
+	if err := s.db.write(&s.batch); err != nil {
 		return s.fail(err)
 	}
-	if size > 2*maxDirty { // of a large row
-		s.batch = leveldb.Batch{}
+	if s.isWasteful() {
+		signal(s.wasteful)
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()

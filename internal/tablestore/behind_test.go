@@ -1,6 +1,7 @@
 package tablestore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,7 +35,7 @@ type crashes struct {
 
 // at is called before a change, or in the middle of one, with mu held.
 func (c *crashes) at() {
-	if !c.on || c.dice.IntN(20) != 0 {
+	if !c.on || c.dice.IntN(10) != 0 {
 		return
 	}
 	dir := c.t.TempDir()
@@ -98,10 +99,13 @@ func (f crashFile) Write(p []byte) (int, error) {
 
 const crashKeys = 30
 
+// crashKey is a long one: the tables of few small ones would be none.
+func crashKey(n int) string { return fmt.Sprint(n, " ", strings.Repeat("key", 100)) }
+
 // rowsOf is by key the change that has made its row, 0 for none.
 func rowsOf(t *testing.T, s *tablestore.Store) (rows [crashKeys]int) {
 	t.Helper()
-	check(t, s.Each(func(key, value []byte) bool {
+	check(t, each(s, func(key, value []byte) bool {
 		var k int
 		_, errKey := fmt.Sscan(string(key), &k)
 		_, errRow := fmt.Sscan(string(value), &rows[k])
@@ -115,14 +119,14 @@ func rowsOf(t *testing.T, s *tablestore.Store) (rows [crashKeys]int) {
 func TestKilledStoreHasAllUpToItsOffset(t *testing.T) {
 	t.Parallel()
 	const changes = 3000
-	copies, journals := 0, 0
+	copies, journals, given := 0, 0, false
 	for seed := range uint64(5) {
 		c := &crashes{t: t, dice: rand.New(rand.NewPCG(3, seed))}
 		b := stores(t, t.TempDir())
 		var log strings.Builder
 		b.Log = slog.New(slog.NewTextHandler(&log, nil))
 		b.End = func(string, int32) (int64, error) { return plenty, nil }
-		b.Partitions = 1000 // the least buffer: it becomes tables
+		b.Partitions = 1000 // the least buffers and segments
 		c.path = filepath.Join(b.Dir, "table.3")
 		tablestore.PutOn(c.path, func(s storage.Storage) storage.Storage { return crashFiles{s, c} })
 		s := open(t, b)
@@ -136,10 +140,10 @@ func TestKilledStoreHasAllUpToItsOffset(t *testing.T) {
 			key := dice.IntN(crashKeys)
 			if dice.IntN(5) == 0 {
 				state[key] = 0
-				check(t, s.Delete(fmt.Sprint(key)))
+				check(t, s.Delete(crashKey(key)))
 			} else {
 				state[key] = change
-				check(t, s.Set(fmt.Sprint(key), fmt.Appendf(nil, "%d %s", change, make([]byte, dice.IntN(1<<(4+dice.IntN(12)))))))
+				check(t, s.Set(crashKey(key), fmt.Appendf(nil, "%d %s", change, make([]byte, dice.IntN(1<<(4+dice.IntN(12)))))))
 			}
 			history = append(history, state)
 			if change > late {
@@ -160,6 +164,9 @@ func TestKilledStoreHasAllUpToItsOffset(t *testing.T) {
 			found, err := filepath.Glob(filepath.Join(dir, "table.3", "*.log"))
 			check(t, err)
 			journals = max(journals, len(found))
+			files, err := filepath.Glob(filepath.Join(dir, "table.3", "rows", "*.ldb"))
+			check(t, err)
+			given = given || len(files) > 0 && filepath.Base(files[0]) != "000001.ldb"
 			b.Dir = dir
 			s := open(t, b)
 			offset, err := s.GetOffset(0)
@@ -174,8 +181,8 @@ func TestKilledStoreHasAllUpToItsOffset(t *testing.T) {
 		}
 		copies += len(c.copies)
 	}
-	if copies < 60 || journals < 2 {
-		t.Errorf("only %d copies, with up to %d journals", copies, journals)
+	if copies < 60 || journals < 2 || !given {
+		t.Errorf("only %d copies, with up to %d journals; a segment was given up: %t", copies, journals, given)
 	}
 }
 
@@ -299,7 +306,7 @@ func TestRowIsWrittenByItself(t *testing.T) {
 			}
 			return size
 		}
-		check(t, s.Set("a", make([]byte, 100)))
+		check(t, s.Set("a", bytes.Repeat([]byte("x"), 100)))
 		synctest.Wait()
 		if n := journal(); n != 0 {
 			t.Errorf("%d bytes were written at once", n)

@@ -125,8 +125,16 @@ func TestFullDiskLosesNothing(t *testing.T) {
 		d := &disk{space: plenty, err: syscall.ENOSPC}
 		b, log, failures := onDisk(t, d)
 		b.Keep = true
+		b.Partitions = 1000 // the least segments
 		s := open(t, b)
 		check(t, s.MarkRecovered())
+		for n := range dice.IntN(2) * 300 { // so much that some are given up soon
+			check(t, s.Set(fmt.Sprint("k", n%30), make([]byte, 7000+dice.IntN(500))))
+		}
+		for n := range 30 {
+			check(t, s.Delete(fmt.Sprint("k", n)))
+		}
+		keys(t, s) // all that is on the disk now
 		d.set(dice.IntN(200 << 10))
 		want := map[string]string{}
 		var saved int64 = -1
@@ -316,16 +324,16 @@ func TestCorruptStoreIsMarkedOnAFullDisk(t *testing.T) {
 		check(t, s.Set(fmt.Sprint("k", n), random(1000)))
 	}
 	check(t, s.SetOffset(3), s.MarkRecovered(), s.Close())
-	s = open(t, b) // moves them to a table
+	s = open(t, b)
 	check(t, s.MarkRecovered())
-	tables, err := filepath.Glob(filepath.Join(b.Dir, "table.3", "*.ldb"))
+	tables, err := filepath.Glob(filepath.Join(b.Dir, "table.3", "rows", "*.ldb"))
 	if check(t, err); len(tables) == 0 {
-		t.Fatal("no table")
+		t.Fatal("no segment")
 	}
 	for _, name := range tables {
 		data, err := os.ReadFile(name)
 		check(t, err)
-		copy(data[12<<10:], make([]byte, 8<<10)) // the offset is in another block
+		copy(data[12<<10:], make([]byte, 8<<10))
 		check(t, os.WriteFile(name, data, 0o644))
 	}
 	d.set(0)

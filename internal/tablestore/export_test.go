@@ -1,6 +1,7 @@
 package tablestore
 
 import (
+	"path/filepath"
 	"sync"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -12,7 +13,11 @@ var disks sync.Map // of func(storage.Storage) storage.Storage
 func init() {
 	openFiles = func(path string) (storage.Storage, error) {
 		s, err := storage.OpenFile(path, false)
-		if on, ok := disks.Load(path); ok && err == nil {
+		on, ok := disks.Load(path)
+		if !ok {
+			on, ok = disks.Load(filepath.Dir(path)) // of its segments
+		}
+		if ok && err == nil {
 			s = on.(func(storage.Storage) storage.Storage)(s)
 		}
 		return s, err

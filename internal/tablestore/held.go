@@ -243,7 +243,7 @@ func (h *Held) Count(lane string) int64 {
 	defer s.writing.Unlock() // what is counted is what LevelDB has until then
 	n += s.Count(lane)
 	for key := range h.rows {
-		row, err := s.db.Get([]byte(keyPrefix+key), nil)
+		row, err := s.db.row([]byte(keyPrefix + key))
 		if err != nil {
 			if !errors.Is(err, leveldb.ErrNotFound) {
 				_ = s.note(err) // a corruption is told; the row counts, as lines are looked for where any may be

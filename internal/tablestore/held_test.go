@@ -57,7 +57,7 @@ func TestHeldRowsAreSeenByTheirOwnerAlone(t *testing.T) {
 	sees := func(offset int64, rows string, marked ...string) {
 		t.Helper()
 		var got []string
-		check(t, s.Each(func(key, row []byte) bool { got = append(got, fmt.Sprintf("%s=%s", key, row)); return true }))
+		check(t, each(s, func(key, row []byte) bool { got = append(got, fmt.Sprintf("%s=%s", key, row)); return true }))
 		it, err := s.Iterator()
 		check(t, err)
 		n := 0
@@ -290,7 +290,7 @@ func TestHeldIsAsItsModel(t *testing.T) {
 func wantStore(t rapid.TB, s *tablestore.Store, m *heldModel) {
 	t.Helper()
 	rows := map[string]string{}
-	check(t, s.Each(func(key, row []byte) bool { rows[string(key)] = string(row); return true }))
+	check(t, each(s, func(key, row []byte) bool { rows[string(key)] = string(row); return true }))
 	if !maps.Equal(rows, m.confirmed) {
 		t.Fatalf("the store has %v, want %v", rows, m.confirmed)
 	}
@@ -338,7 +338,7 @@ func TestHeldIsUsedWhileOthersConfirmAndRead(t *testing.T) {
 				return
 			default:
 			}
-			if err := s.Each(func(_, row []byte) bool { return len(row) > 0 }); err != nil {
+			if err := each(s, func(_, row []byte) bool { return len(row) > 0 }); err != nil {
 				t.Error(err)
 			}
 			s.Lanes()

@@ -20,12 +20,19 @@ func (s *Store) iterate(keys *util.Range) iterator.Iterator {
 	return s.db.NewIterator(keys, &opt.ReadOptions{DontFillCache: true})
 }
 
-// Each visits the rows as they are when it is called, in the order of their keys, until visit answers false. Key
-// and value are only good within visit. It is for what tends the store, which Close waits for.
-func (s *Store) Each(visit func(key, value []byte) bool) error {
+// Keys visits the keys of the rows as they are when it is called, in their order, and when each row expires, until visit answers false. It does not read
+// large rows. key is only good within visit. It is for what tends the store, which Close waits for.
+func (s *Store) Keys(visit func(key []byte, expiry int64) bool) error {
 	rows := s.iterate(util.BytesPrefix([]byte(keyPrefix)))
 	defer rows.Release()
-	for rows.Next() && visit(rows.Key()[len(keyPrefix):], rows.Value()) {
+	for rows.Next() {
+		key, expiry, err := s.db.keyOf(rows)
+		if err != nil {
+			return s.note(err)
+		}
+		if !visit(key, expiry) {
+			break
+		}
 	}
 	return s.note(rows.Error())
 }
@@ -33,7 +40,7 @@ func (s *Store) Each(visit func(key, value []byte) bool) error {
 func (s *Store) Iterator() (storage.Iterator, error) { return s.IteratorWithRange(nil, nil) }
 
 // IteratorWithRange is for everybody, at any pace: the store does not wait for its iterators when it is closed, which ends them with
-// leveldb.ErrClosed.
+// leveldb.ErrClosed. The rows are those of now, but that one which has changed since may be as it became, or missing where it was removed.
 func (s *Store) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
 	all := util.BytesPrefix([]byte(keyPrefix))
 	from := append([]byte(keyPrefix), start...)
@@ -94,7 +101,7 @@ type storeIterator struct {
 
 	mu   sync.Mutex
 	rows iterator.Iterator
-	err  error // why the store has ended it
+	err  error // why it has ended early
 }
 
 func (i *storeIterator) end(err error) {
@@ -109,11 +116,20 @@ func (i *storeIterator) move(by func() bool) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.key, i.value = nil, nil
-	if i.err != nil || !by() {
-		return false
+	for i.err == nil && by() {
+		value, err := i.store.db.rowOf(i.rows.Key(), i.rows.Value())
+		if errors.Is(err, leveldb.ErrNotFound) { // it was removed since, and its segment given up
+			by = i.rows.Next
+			continue
+		}
+		if err != nil {
+			i.err = err
+			break
+		}
+		i.key, i.value = i.rows.Key()[len(keyPrefix):], value
+		return true
 	}
-	i.key, i.value = i.rows.Key()[len(keyPrefix):], i.rows.Value()
-	return true
+	return false
 }
 
 func (i *storeIterator) Next() bool { return i.move(func() bool { return i.rows.Next() }) }

@@ -96,8 +96,12 @@ func (m *marker) renew(db *database, offset int64) error {
 	rows := db.NewIterator(util.BytesPrefix([]byte(keyPrefix)), &opt.ReadOptions{DontFillCache: true})
 	defer rows.Release()
 	for rows.Next() {
-		for _, mark := range m.of(rows.Value()) {
-			batch.Put(mark.key(string(rows.Key()[len(keyPrefix):])), sizeOf(rows.Value()))
+		row, err := db.rowOf(rows.Key(), rows.Value())
+		if err != nil {
+			return err
+		}
+		for _, mark := range m.of(row) {
+			batch.Put(mark.key(string(rows.Key()[len(keyPrefix):])), sizeOf(row))
 		}
 		if err := write(step); err != nil {
 			return err
@@ -122,7 +126,7 @@ func (m *marker) change(db *database, batch *leveldb.Batch, key string, row []by
 		now = m.of(row)
 	}
 	if m.any {
-		before, err := db.Get([]byte(keyPrefix+key), nil)
+		before, err := db.row([]byte(keyPrefix + key))
 		if err != nil && !errors.Is(err, leveldb.ErrNotFound) {
 			return err
 		}

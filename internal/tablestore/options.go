@@ -7,15 +7,15 @@ import (
 
 // All stores of the process share these.
 var (
-	blocks = opt.NewLRU(16 << 20) // bytes of tables, with their indexes and filters
-	tables = opt.NewLRU(1000)     // open files
+	blocks = opt.NewLRU(8 << 20) // bytes of tables, with their indexes and filters
+	tables = opt.NewLRU(1000)    // open files
 )
 
 // A store has up to two write buffers under load. The stores of a table share writeBuffers, for one of the two each.
 const (
-	writeBuffers   = 16 << 20
-	minWriteBuffer = 256 << 10
-	maxWriteBuffer = 8 << 20
+	writeBuffers   = 4 << 20
+	minWriteBuffer = 128 << 10
+	maxWriteBuffer = 2 << 20
 	// minTable keeps the files few. A compaction has that much in memory.
 	minTable = 512 << 10
 )
@@ -38,7 +38,6 @@ func options(partitions int) *opt.Options {
 		WriteL0SlowdownTrigger: 16,
 		WriteL0PauseTrigger:    24,
 		CompactionTotalSize:    16 * buffer,
-		BlockSize:              16 << 10,
 		Compression:            opt.NoCompression,
 		Filter:                 filter.NewBloomFilter(10),
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,8 +24,10 @@ const (
 	keyPrefix = "k/"
 	// offsetKey is goka's own entry: the offset of the last row of the changelog that the store has.
 	offsetKey = "__offset"
-	// corruptFile in the folder of a store says that reading it has failed.
+	// corruptFile in the folder of a store says that reading it has failed, unless it has notCorrupt: earlier versions cannot read large rows that are
+	// apart, and begin a store anew that has this file.
 	corruptFile = "corrupt"
+	notCorrupt  = "no: its large rows are apart, which earlier versions do not know\n"
 	// topicIDFile in the folder of a store names the topic that it is a copy of.
 	topicIDFile = "topic-id"
 )
@@ -43,6 +44,7 @@ type Stores struct {
 	MaxAge     time.Duration                                      // of a store that is continued
 	Partitions int                                                // of the table, whose stores share the memory for writing; 0: one
 	End        func(topic string, partition int32) (int64, error) // offset of the next record of the changelog
+	Expiry     func(row []byte) int64                             // of a row, which Store.Keys tells; nil: 0
 	Marks      func(row []byte) []Mark                            // of a row that is to be found beside its key; nil: none is
 	Tend       func(ctx context.Context, s *Store)                // runs from the opening of a store to its closing; nil: nothing
 
@@ -140,7 +142,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	s := &Store{
 		db: db, dir: b.Dir, path: path, Partition: partition, log: b.Log,
 		failed: b.Failed, keep: b.Keep, end: end, recovered: make(chan struct{}), tending: tending, stopTending: stop,
-		marks: marks, rows: make(map[string][]byte), leaving: make(map[string][]byte), dirty: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		marks: marks, rows: make(map[string][]byte), leaving: make(map[string][]byte), dirty: make(chan struct{}, 1), full: make(chan struct{}, 1), wasteful: make(chan struct{}, 1),
 	}
 	s.room.L = &s.mem
 	if offset != nil {
@@ -148,6 +150,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		s.next.Store(s.stored)
 	}
 	s.tenders.Go(s.writeBehind)
+	s.tenders.Go(s.reclaims)
 	if b.Tend != nil {
 		s.tenders.Go(func() { b.Tend(tending, s) })
 	}
@@ -212,44 +215,22 @@ func removeAside(dir string) error {
 	return nil
 }
 
-// database is LevelDB with its files, which it does not close.
-type database struct {
-	*leveldb.DB
-	files *files
-}
-
-func (db *database) Close() error { return errors.Join(db.DB.Close(), db.files.Close()) }
-
 // openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
 func (b Stores) openLevelDB(path string) (*database, *int64, error) {
-	if _, err := os.Stat(filepath.Join(path, corruptFile)); err == nil {
+	note, err := os.ReadFile(filepath.Join(path, corruptFile))
+	if err == nil && string(note) != notCorrupt {
 		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New("reading it has failed")}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
-	inner, err := openFiles(path)
+	db, err := openDatabase(path, b.Partitions, b.Expiry)
 	if err != nil {
 		return nil, nil, err
 	}
-	files := &files{Storage: inner}
-	level, err := leveldb.Open(files, options(b.Partitions))
-	if err != nil {
-		err = files.told(err)
-		if failed := files.Close(); failed != nil {
-			return nil, nil, errors.Join(err, failed)
-		}
-		return nil, nil, err // as it is: it may be a corruption
-	}
-	db := &database{level, files}
-	text, err := db.Get([]byte(offsetKey), nil)
-	if errors.Is(err, leveldb.ErrNotFound) {
-		return db, nil, nil
-	}
-	var offset int64
-	if err == nil {
-		if offset, err = strconv.ParseInt(string(text), 10, 64); err != nil {
-			err = &leveldberrors.ErrCorrupted{Err: fmt.Errorf("the offset: %w", err)}
-		}
+	offset, err := db.offset()
+	if err == nil && note == nil {
+		err = os.WriteFile(filepath.Join(path, corruptFile), []byte(notCorrupt), 0o644)
 	}
 	if err != nil {
 		if failed := db.Close(); failed != nil {
@@ -257,7 +238,7 @@ func (b Stores) openLevelDB(path string) (*database, *int64, error) {
 		}
 		return nil, nil, err // as it is: it may be a corruption
 	}
-	return db, &offset, nil
+	return db, offset, nil
 }
 
 // Store is the local copy of a partition of the table, and goka's storage of it. It is safe for concurrent use. One that has
@@ -286,6 +267,9 @@ type Store struct {
 	writing sync.Mutex // held by the one that writes
 	batch   leveldb.Batch
 	marks   marker
+
+	wasteful chan struct{} // the segments have much that is not needed
+	needed   atomic.Int64  // bytes of them, when that was found out last
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
@@ -383,7 +367,7 @@ func (s *Store) Get(key string) ([]byte, error) {
 	if value, is := s.inMemory(key); is {
 		return value, nil
 	}
-	value, err := s.db.Get([]byte(keyPrefix+key), nil)
+	value, err := s.db.row([]byte(keyPrefix + key))
 	if errors.Is(err, leveldb.ErrNotFound) {
 		return nil, nil
 	}
@@ -399,7 +383,7 @@ func (s *Store) Size() int64 {
 	if err != nil {
 		return 0
 	}
-	size := sizes.Sum()
+	size := sizes.Sum() + s.db.segments.size()
 	files, _ := os.ReadDir(s.path) // then without the journal
 	for _, f := range files {
 		if filepath.Ext(f.Name()) != ".log" {
