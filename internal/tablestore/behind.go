@@ -172,6 +172,7 @@ func (s *Store) flush() error {
 		text = append(append(text[:0], keyPrefix...), key...)
 		if value == nil {
 			s.batch.Delete(text)
+			s.removed++
 		} else {
 			s.db.put(&s.batch, text, value)
 		}

@@ -9,12 +9,12 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/util"
 )
 
-// Rows that are removed or written anew stay in their segments. When those have twice what was needed of them last, and something more, the
-// keys are gone through: segments of which less than half is needed are given up, and what is needed of them is written anew. So
+// Rows that are removed or written anew stay in their segments. When those have twice what was needed of them last, or half of the rows
+// of then are removed, and they have something more than that, the keys are gone through: segments of which less than half is needed are given up, and what is needed of them is written anew. So
 // a byte is written anew at most, on the average, for each that becomes free.
 
 const (
-	// spareSegments is how many segments more than twice what was needed there may be.
+	// spareSegments is how many segments more than that there may be.
 	spareSegments = 2
 	// moveBytes of rows are written anew at once. Nothing else is written meanwhile.
 	moveBytes = 256 << 10
@@ -24,8 +24,10 @@ const (
 type apartRow struct{ key, value []byte }
 
 // isWasteful reports whether the segments have so much that is not needed that it is worth the work.
+// The caller holds writing.
 func (s *Store) isWasteful() bool {
-	return s.db.segments.size() > 2*s.needed.Load()+spareSegments*s.db.segments.full
+	size, spare := s.db.segments.size(), spareSegments*s.db.segments.full
+	return size > spare && (size > 2*s.needed+spare || s.removed > s.apart/2)
 }
 
 // reclaims gives up segments when there is reason to, until the store is closed.
@@ -47,15 +49,17 @@ func (s *Store) reclaim() error {
 	s.writing.Lock()
 	end := s.db.segments.number // those before are written no more
 	rows, err := s.db.GetSnapshot()
+	s.removed = 0
 	s.writing.Unlock()
 	if err != nil {
 		return s.note(err)
 	}
 	defer rows.Release()
-	needed, all := make(map[int64]int64), int64(0)
+	needed, all, apart := make(map[int64]int64), int64(0), 0
 	err = s.eachApart(rows, func(_ apartRow, at location) error {
 		needed[at.segment] += at.bytes()
 		all += at.bytes()
+		apart++
 		return nil
 	})
 	if err != nil {
@@ -68,7 +72,9 @@ func (s *Store) reclaim() error {
 	for number := range given {
 		err = errors.Join(err, s.db.segments.remove(number))
 	}
-	s.needed.Store(all)
+	s.writing.Lock()
+	s.needed, s.apart = all, apart
+	s.writing.Unlock()
 	return s.note(err)
 }
 

@@ -263,3 +263,29 @@ func TestIteratorOverSegmentsThatWereGivenUp(t *testing.T) {
 		t.Errorf("a row after the end: %v", err)
 	}
 }
+
+// Rows that are removed do not stay on the disk because nothing comes after them.
+func TestSegmentsOfRemovedRowsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	b := stores(t, t.TempDir())
+	b.End = func(string, int32) (int64, error) { return plenty, nil }
+	b.Partitions = 1000 // segments of 1 MiB
+	s := open(t, b)
+	const rows = 10_000
+	for n := range rows {
+		check(t, s.Set(fmt.Sprint(n), make([]byte, 1000)))
+	}
+	for n := range rows {
+		check(t, s.Delete(fmt.Sprint(n)))
+	}
+	for n := 0; ; n++ {
+		if size, _ := segmentsOf(t, b); size < 3<<20 {
+			break
+		} else if n == 100_000 {
+			t.Fatalf("%d bytes are left", size)
+		}
+		check(t, s.Delete("none"))
+		keys(t, s) // which writes it
+	}
+	check(t, s.Close())
+}

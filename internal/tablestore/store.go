@@ -267,9 +267,12 @@ type Store struct {
 	writing sync.Mutex // held by the one that writes
 	batch   leveldb.Batch
 	marks   marker
+	// When it was found out last what is needed of the segments; 0 before. They are guarded by writing.
+	needed  int64 // bytes
+	apart   int   // rows
+	removed int   // keys since then
 
 	wasteful chan struct{} // the segments have much that is not needed
-	needed   atomic.Int64  // bytes of them, when that was found out last
 
 	end  int64        // of the changelog, when the store was opened
 	next atomic.Int64 // offset of the first record of the changelog that the store may lack
