@@ -7,22 +7,23 @@ import (
 
 // All stores of the process share these.
 var (
-	blocks = opt.NewLRU(8 << 20) // bytes of tables, with their indexes and filters
-	tables = opt.NewLRU(1000)    // open files
+	blocks = opt.NewLRU(16 << 20) // bytes of tables, with their indexes and filters
+	tables = opt.NewLRU(1000)     // open files
 )
 
 // A store has up to two write buffers under load. The stores of a table share writeBuffers, for one of the two each.
 const (
-	writeBuffers   = 4 << 20
+	writeBuffers   = 8 << 20
 	minWriteBuffer = 128 << 10
-	maxWriteBuffer = 2 << 20
-	// minTable keeps the files few. A compaction has that much in memory.
-	minTable = 512 << 10
+	maxWriteBuffer = 4 << 20
+	// minTable keeps the files few.
+	minTable = 1 << 20
 )
 
 // options are LevelDB's for a store of a table with so many partitions. They are for what this table does: most keys that are asked for are not there
-// (a filter spares the reading), and rows come in no order of their keys (each compaction into level 1 writes most of that anew,
-// so it takes eight buffers at once, and level 1 is twice as large).
+// (a filter spares the reading), and they come in no order, so that each compaction writes most of a level anew: it takes
+// eight buffers at once, and level 1 is so large that there is hardly more than one below it. Blocks are large: an index of many small ones takes as long to look through as
+// the filter, and has no room in the cache.
 func options(partitions int) *opt.Options {
 	buffer := min(max(writeBuffers/max(partitions, 1), minWriteBuffer), maxWriteBuffer)
 	return &opt.Options{
@@ -33,11 +34,12 @@ func options(partitions int) *opt.Options {
 		BlockCacher:            blocks,
 		OpenFilesCacher:        tables,
 		WriteBuffer:            buffer,
-		CompactionTableSize:    max(buffer, minTable),
+		CompactionTableSize:    max(2*buffer, minTable),
 		CompactionL0Trigger:    8,
 		WriteL0SlowdownTrigger: 16,
 		WriteL0PauseTrigger:    24,
-		CompactionTotalSize:    16 * buffer,
+		CompactionTotalSize:    64 * buffer,
+		BlockSize:              32 << 10,
 		Compression:            opt.NoCompression,
 		Filter:                 filter.NewBloomFilter(10),
 	}
