@@ -99,7 +99,7 @@ func TestCorruptStoreIsRecoveredFromTheChangelog(t *testing.T) {
 		{"current", "CURRENT", 0, 0, 10},
 		{"tables", "*.ldb", 0, 0, 10},
 		// The store opens, and its offset is in another block: it shows when a request comes.
-		{"block of a table", "*.ldb", 12 << 10, 20 << 10, 600},
+		{"block of a table", "*.ldb", 36 << 10, 44 << 10, 1000},
 		{"journal", "*.log", 0, 0, 10},
 		// One block: what stands behind it, such as the offset of the store, is still read.
 		{"start of the journal", "*.log", 0, 32 << 10, 600},

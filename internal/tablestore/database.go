@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -30,11 +31,19 @@ type database struct {
 	value    []byte // of the one that writes the store, to be used again
 }
 
-// openDatabase opens those of a store in a folder, of a table with so many partitions. expiry may be nil.
-func openDatabase(path string, partitions int, expiry func(row []byte) int64) (_ *database, err error) {
+// openDatabase opens those of a store in a folder, of a table with so many partitions, and reads the offset of the last record of the changelog that
+// the store has; nil for none. expiry may be nil.
+func openDatabase(path string, partitions int, expiry func(row []byte) int64) (_ *database, offset *int64, err error) {
+	note, err := os.ReadFile(filepath.Join(path, corruptFile))
+	if err == nil && string(note) != notCorrupt {
+		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New("reading it has failed")}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
 	inner, err := openFiles(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	db := &database{files: &files{Storage: inner}, expiry: expiry}
 	if db.expiry == nil {
@@ -49,15 +58,23 @@ func openDatabase(path string, partitions int, expiry func(row []byte) int64) (_
 		} // else it stays as it is: it may be a corruption
 	}()
 	if db.DB, err = leveldb.Open(db.files, options(partitions)); err != nil {
-		return nil, db.files.told(err)
+		return nil, nil, db.files.told(err)
 	}
 	if db.segments, err = openSegmentsIn(filepath.Join(path, segmentsFolder), partitions); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return db, nil
+	if offset, err = db.offset(); err != nil {
+		return nil, nil, err
+	}
+	if note == nil {
+		if err = os.WriteFile(filepath.Join(path, corruptFile), []byte(notCorrupt), 0o644); err != nil {
+			return nil, nil, err
+		}
+	}
+	return db, offset, nil
 }
 
-// offset is that of the last record of the changelog that the store has; nil for none.
+// offset is the one that openDatabase answers.
 func (db *database) offset() (*int64, error) {
 	text, err := db.Get([]byte(offsetKey), nil)
 	if errors.Is(err, leveldb.ErrNotFound) {

@@ -109,17 +109,17 @@ func (s *Store) move(rows *leveldb.Snapshot, given map[int64]bool, needed map[in
 		return nil
 	}
 	var some []apartRow
-	bytesOf := int64(0)
+	size := int64(0)
 	err := s.eachApart(rows, func(row apartRow, at location) error {
 		if !given[at.segment] {
 			return nil
 		}
 		some = append(some, apartRow{bytes.Clone(row.key), bytes.Clone(row.value)})
-		if bytesOf += at.bytes(); bytesOf < moveBytes {
+		if size += at.bytes(); size < moveBytes {
 			return nil
 		}
 		err := s.moveAtOnce(some)
-		some, bytesOf = some[:0], 0
+		some, size = some[:0], 0
 		return err
 	})
 	if err != nil {

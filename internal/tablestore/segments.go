@@ -143,18 +143,10 @@ func (s *segments) write() error {
 	if s.batch = s.batch[:0]; cap(s.batch) > 2*maxDirty { // of a large row
 		s.batch = nil
 	}
-	if s.at >= s.full {
-		return s.next()
-	}
-	return nil
-}
-
-// next ends a segment.
-func (s *segments) next() error {
-	if s.head == nil {
+	if s.at < s.full {
 		return nil
 	}
-	err := s.head.Close()
+	err = s.head.Close()
 	s.head, s.at = nil, 0
 	s.number++
 	return err

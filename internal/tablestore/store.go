@@ -86,13 +86,13 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 	if err := removeAside(b.Dir); err != nil {
 		return nil, err
 	}
-	db, offset, err := b.openLevelDB(path)
+	db, offset, err := openDatabase(path, b.Partitions, b.Expiry)
 	if leveldberrors.IsCorrupted(err) {
 		b.Log.Error("the local store of a partition is corrupt: it is removed and recovered from the changelog", "store", path, "error", err)
 		if err := os.RemoveAll(path); err != nil {
 			return nil, fmt.Errorf("removing a corrupt store: %w", err)
 		}
-		db, offset, err = b.openLevelDB(path)
+		db, offset, err = openDatabase(path, b.Partitions, b.Expiry)
 	}
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 			if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
 				return nil, err
 			}
-			if db, offset, err = b.openLevelDB(path); err != nil {
+			if db, offset, err = openDatabase(path, b.Partitions, b.Expiry); err != nil {
 				return nil, err
 			}
 		}
@@ -123,7 +123,7 @@ func (b Stores) open(topic string, partition int32, path string) (*Store, error)
 		if err := errors.Join(db.Close(), os.RemoveAll(path)); err != nil {
 			return nil, err
 		}
-		if db, offset, err = b.openLevelDB(path); err == nil {
+		if db, offset, err = openDatabase(path, b.Partitions, b.Expiry); err == nil {
 			err = marks.open(db, orNone(offset))
 		}
 	}
@@ -213,32 +213,6 @@ func removeAside(dir string) error {
 		}
 	}
 	return nil
-}
-
-// openLevelDB also reads the offset of the last record of the changelog that the store has; nil for none.
-func (b Stores) openLevelDB(path string) (*database, *int64, error) {
-	note, err := os.ReadFile(filepath.Join(path, corruptFile))
-	if err == nil && string(note) != notCorrupt {
-		return nil, nil, &leveldberrors.ErrCorrupted{Err: errors.New("reading it has failed")}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
-	}
-	db, err := openDatabase(path, b.Partitions, b.Expiry)
-	if err != nil {
-		return nil, nil, err
-	}
-	offset, err := db.offset()
-	if err == nil && note == nil {
-		err = os.WriteFile(filepath.Join(path, corruptFile), []byte(notCorrupt), 0o644)
-	}
-	if err != nil {
-		if failed := db.Close(); failed != nil {
-			return nil, nil, errors.Join(err, failed)
-		}
-		return nil, nil, err // as it is: it may be a corruption
-	}
-	return db, offset, nil
 }
 
 // Store is the local copy of a partition of the table, and goka's storage of it. It is safe for concurrent use. One that has

@@ -25,7 +25,7 @@ func Decode(b []byte) (*Row, error) {
 const expiresField protowire.Number = 17 // expires_ms
 
 // Expiry reads only the expiry of an encoded row, in Unix milliseconds; 0 when there is none. A row may have
-// messages of a megabyte, and most rows of a sweep are only looked at.
+// messages of a megabyte, and it is asked for whenever a row is stored.
 func Expiry(row []byte) (ms int64) {
 	if !eachField(row, func(field protowire.Number, number uint64, _ []byte) {
 		if field == expiresField {
