@@ -79,10 +79,11 @@ type Metrics struct {
 	reloads       metric.Int64Counter
 	loaded        metric.Float64Gauge
 
-	sets sync.Map // labels -> metric.MeasurementOption; as many as there are series
-
 	mu     sync.Mutex
 	groups map[string]func() Group
+
+	making sync.RWMutex
+	made   map[labels]*series // as many as there are
 }
 
 // labels are what a measurement is of; those that do not apply are "".
@@ -90,12 +91,18 @@ type labels struct {
 	service, method, status, topic, result, stage, reason, group, target, binding, guard string
 }
 
+// series is what the SDK takes to know the labels by.
+type series struct {
+	record []metric.RecordOption
+	add    []metric.AddOption
+}
+
 // durations are the buckets of all histograms of seconds.
 var durations = metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
 
 // NewMetrics makes the instruments. methods are those that may be labels.
 func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, error) {
-	m := &Metrics{groups: map[string]func() Group{}}
+	m := &Metrics{groups: map[string]func() Group{}, made: map[labels]*series{}}
 	m.SetMethods(methods)
 	meter := p.Meter("kafkagrpc")
 	var problems []error
@@ -134,10 +141,13 @@ func NewMetrics(p metric.MeterProvider, methods topology.Methods) (*Metrics, err
 // SetMethods are those that may be labels from now on.
 func (m *Metrics) SetMethods(methods topology.Methods) { m.known.Store(&methods) }
 
-// option is the labels as the SDK takes them, made once for each series.
-func (m *Metrics) option(l labels) metric.MeasurementOption {
-	if o, ok := m.sets.Load(l); ok {
-		return o.(metric.MeasurementOption)
+// of is the series of the labels, made once.
+func (m *Metrics) of(l labels) *series {
+	m.making.RLock()
+	s := m.made[l]
+	m.making.RUnlock()
+	if s != nil {
+		return s
 	}
 	var attributes []attribute.KeyValue
 	for _, a := range []struct{ name, value string }{
@@ -150,8 +160,11 @@ func (m *Metrics) option(l labels) metric.MeasurementOption {
 		}
 	}
 	o := metric.WithAttributeSet(attribute.NewSet(attributes...))
-	m.sets.Store(l, o)
-	return o
+	s = &series{record: []metric.RecordOption{o}, add: []metric.AddOption{o}}
+	m.making.Lock()
+	defer m.making.Unlock()
+	m.made[l] = s
+	return s
 }
 
 // other stands for what may not become a label.
@@ -172,12 +185,12 @@ func (m *Metrics) Begun(method, topic string) (done func(codes.Code)) {
 		return func(codes.Code) {}
 	}
 	l := m.call(method)
-	begun, inFlight := time.Now(), m.option(l)
-	m.northInFlight.Add(context.Background(), 1, inFlight)
+	begun, inFlight := time.Now(), m.of(l).add
+	m.northInFlight.Add(context.Background(), 1, inFlight...)
 	return func(status codes.Code) {
-		m.northInFlight.Add(context.Background(), -1, inFlight)
+		m.northInFlight.Add(context.Background(), -1, inFlight...)
 		l.topic, l.status = topic, statusLabel(status)
-		m.north.Record(context.Background(), time.Since(begun).Seconds(), m.option(l))
+		m.north.Record(context.Background(), time.Since(begun).Seconds(), m.of(l).record...)
 	}
 }
 
@@ -188,7 +201,7 @@ func (m *Metrics) Answered(method, topic string, r Result, status codes.Code) {
 	}
 	l := m.call(method)
 	l.topic, l.result, l.status = topic, string(r), statusLabel(status)
-	m.requests.Add(context.Background(), 1, m.option(l))
+	m.requests.Add(context.Background(), 1, m.of(l).add...)
 }
 
 // Took records what a call spent in a stage. Clocks may differ by a little: less than nothing is nothing.
@@ -198,7 +211,7 @@ func (m *Metrics) Took(method string, s Stage, d time.Duration) {
 	}
 	l := m.call(method)
 	l.stage = string(s)
-	m.stages.Record(context.Background(), max(d, 0).Seconds(), m.option(l))
+	m.stages.Record(context.Background(), max(d, 0).Seconds(), m.of(l).record...)
 }
 
 // Attempted counts an attempt at a service, the nth of its call.
@@ -209,10 +222,10 @@ func (m *Metrics) Attempted(method, target string, n int, status codes.Code) {
 	l := m.call(method)
 	l.target = target
 	if n > 1 {
-		m.retries.Add(context.Background(), 1, m.option(l))
+		m.retries.Add(context.Background(), 1, m.of(l).add...)
 	}
 	l.status = statusLabel(status)
-	m.attempts.Add(context.Background(), 1, m.option(l))
+	m.attempts.Add(context.Background(), 1, m.of(l).add...)
 }
 
 // RetriedRow counts what came of an attempt at a request that waited in the table.
@@ -220,7 +233,7 @@ func (m *Metrics) RetriedRow(method string, outcome RowOutcome) {
 	if m.on {
 		l := m.call(method)
 		l.result = string(outcome)
-		m.rowRetries.Add(context.Background(), 1, m.option(l))
+		m.rowRetries.Add(context.Background(), 1, m.of(l).add...)
 	}
 }
 
@@ -229,9 +242,9 @@ func (m *Metrics) Waits(group, binding string) (done func()) {
 	if !m.on {
 		return func() {}
 	}
-	o := m.option(labels{group: group, binding: binding})
-	m.waiting.Add(context.Background(), 1, o)
-	return func() { m.waiting.Add(context.Background(), -1, o) }
+	o := m.of(labels{group: group, binding: binding}).add
+	m.waiting.Add(context.Background(), 1, o...)
+	return func() { m.waiting.Add(context.Background(), -1, o...) }
 }
 
 // Fetching counts a call in that reads a topic; done counts it out.
@@ -239,9 +252,9 @@ func (m *Metrics) Fetching(binding, topic string) (done func()) {
 	if !m.on {
 		return func() {}
 	}
-	o := m.option(labels{binding: binding, topic: topic})
-	m.fetching.Add(context.Background(), 1, o)
-	return func() { m.fetching.Add(context.Background(), -1, o) }
+	o := m.of(labels{binding: binding, topic: topic}).add
+	m.fetching.Add(context.Background(), 1, o...)
+	return func() { m.fetching.Add(context.Background(), -1, o...) }
 }
 
 // Fetches makes what counts the messages that a call is given of a topic.
@@ -251,42 +264,42 @@ func (m *Metrics) Fetches(method, topic string) (count func()) {
 	}
 	l := m.call(method)
 	l.topic = topic
-	o := m.option(l)
-	return func() { m.fetched.Add(context.Background(), 1, o) }
+	o := m.of(l).add
+	return func() { m.fetched.Add(context.Background(), 1, o...) }
 }
 
 // Refused counts a call that a guard keeps from its route. The reason is one of few.
 func (m *Metrics) Refused(guard, reason string) {
 	if m.on {
-		m.refused.Add(context.Background(), 1, m.option(labels{guard: guard, reason: reason}))
+		m.refused.Add(context.Background(), 1, m.of(labels{guard: guard, reason: reason}).add...)
 	}
 }
 
 // KeysFailed counts a try to fetch the keys of a guard that has failed.
 func (m *Metrics) KeysFailed(guard string) {
 	if m.on {
-		m.keysFailed.Add(context.Background(), 1, m.option(labels{guard: guard}))
+		m.keysFailed.Add(context.Background(), 1, m.of(labels{guard: guard}).add...)
 	}
 }
 
 // DeadLetter counts a request of a topic that became a dead letter. The reason is one of few.
 func (m *Metrics) DeadLetter(topic, reason string) {
 	if m.on {
-		m.letters.Add(context.Background(), 1, m.option(labels{topic: topic, reason: reason}))
+		m.letters.Add(context.Background(), 1, m.of(labels{topic: topic, reason: reason}).add...)
 	}
 }
 
 // Skipped counts a record of a topic that is nothing to this program. The reason is one of few.
 func (m *Metrics) Skipped(topic, reason string) {
 	if m.on {
-		m.skipped.Add(context.Background(), 1, m.option(labels{topic: topic, reason: reason}))
+		m.skipped.Add(context.Background(), 1, m.of(labels{topic: topic, reason: reason}).add...)
 	}
 }
 
 // Rebalanced counts an assignment of partitions.
 func (m *Metrics) Rebalanced(group string) {
 	if m.on {
-		m.rebalances.Add(context.Background(), 1, m.option(labels{group: group}))
+		m.rebalances.Add(context.Background(), 1, m.of(labels{group: group}).add...)
 	}
 }
 
@@ -299,13 +312,13 @@ func (m *Metrics) Transacted(group string, took time.Duration, failed bool) {
 	if failed {
 		l.result = "failed"
 	}
-	m.transactions.Record(context.Background(), took.Seconds(), m.option(l))
+	m.transactions.Record(context.Background(), took.Seconds(), m.of(l).record...)
 }
 
 // Gone counts records of a topic that were deleted before a group has read them.
 func (m *Metrics) Gone(group, topic string, records int64) {
 	if m.on {
-		m.gone.Add(context.Background(), records, m.option(labels{group: group, topic: topic}))
+		m.gone.Add(context.Background(), records, m.of(labels{group: group, topic: topic}).add...)
 	}
 }
 
@@ -319,7 +332,7 @@ func (m *Metrics) Loaded() {
 // Reloaded counts a reload of the configuration. The result is one of few.
 func (m *Metrics) Reloaded(result string) {
 	if m.on {
-		m.reloads.Add(context.Background(), 1, m.option(labels{result: result}))
+		m.reloads.Add(context.Background(), 1, m.of(labels{result: result}).add...)
 	}
 }
 
