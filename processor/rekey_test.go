@@ -137,6 +137,25 @@ func TestRecordTooLargeToRekeyIsAnswered(t *testing.T) {
 	b.wantExecuted("one")
 }
 
+// The end of a unary request that has a number says nothing that its partition has to know: of a request elsewhere than its key, only the message
+// goes through the loop topic. One without a number may be all that there is of its request.
+func TestOnlyTheMessageOfANumberedUnaryRequestGoesThroughTheLoopTopic(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	b.started()
+	r := foreign("c")
+	elsewhere := (wire.Partition([]byte("c"), b.partitions) + 1) % 4
+	b.produceTo(requests, elsewhere, nth(r, 0, "one"), ends(r, 1))
+	b.results(1)["c"].check(t, codes.OK, "", "one")
+	b.committed()
+	if loop := b.log(b.remote.Loop); len(loop) != 1 || string(loop[0].Value) != "one" {
+		t.Errorf("on the loop topic are %d records: %v", len(loop), loop)
+	}
+	b.produceTo(requests, elsewhere, end(foreign("alone")))
+	b.results(1)["alone"].check(t, codes.InvalidArgument, "without a message")
+	b.wantExecuted("one")
+}
+
 // A crash may send records through the loop topic twice, of which some are read before and some after it.
 func TestStreamThatIsRekeyedTwiceIsStillOneRequest(t *testing.T) {
 	t.Parallel()

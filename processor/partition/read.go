@@ -38,6 +38,10 @@ func (t *turn) read() {
 	}
 	known, isKnown := rules.methods[a.method]
 	unary := isKnown && known.Unary()
+	if n, numbered := a.request.Number.Get(); unary && null && numbered && n > 0 && !a.request.Canceled {
+		t.spare = a // there is a message before it, whose attempt does not wait for it
+		return
+	}
 	if malformed != nil {
 		t.refuse(a, unary, codes.InvalidArgument, malformed.Error())
 		return
