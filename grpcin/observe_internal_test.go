@@ -21,8 +21,8 @@ func (s streamOf) Context() context.Context { return s.ctx }
 func observing(tb testing.TB) func() {
 	s := &Server{options: Options{Telemetry: telemetry.Off()}}
 	s.tracer = s.options.Telemetry.Tracers.Tracer("")
-	if handlers := s.options.Telemetry.ServerHandlers(""); len(handlers) > 0 {
-		tb.Errorf("%d handlers look at each call", len(handlers))
+	if options := s.options.Telemetry.ServerOptions(""); len(options) > 0 {
+		tb.Errorf("%d options of the server look at each call", len(options))
 	}
 	var stream grpc.ServerStream = streamOf{ctx: tb.Context()}
 	trace := wire.Trace{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Baggage: "who=me"}

@@ -172,11 +172,11 @@ func NewServer(o Options) (*Server, error) {
 	limits := o.Listener.Server.WithDefaults()
 	s.maxMessage = limits.MaxMessage
 	s.table.Store(&table{o.Listener, o.Methods, o.Protos, o.Guards})
-	options := []grpc.ServerOption{
+	options := append(o.Telemetry.ServerOptions(o.Listener.GRPC), // first, so that calls that are not admitted have spans, too
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return s.serve(stream) }),
 		grpc.WaitForHandlers(true),
-		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			if err := s.admits(stream.Context(), info.FullMethod); err != nil {
 				return err
 			}
@@ -196,7 +196,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(uint32(limits.MaxConcurrentStreams)),
 		// grpc-go does not stop before connections that are being set up are, so this bounds the stop as well.
-		grpc.ConnectionTimeout(5 * time.Second),
+		grpc.ConnectionTimeout(5*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			// A caller that vanished would otherwise hold its place among the waiting calls.
 			Time: limits.KeepaliveTime, Timeout: limits.KeepaliveTimeout,
@@ -206,11 +206,8 @@ func NewServer(o Options) (*Server, error) {
 			// To grpc-go 0 is five minutes, and a negative one takes any.
 			MinTime: limits.KeepaliveMinTime, PermitWithoutStream: true,
 		}),
-	}
-	options = append(options, grpc.ChainStreamInterceptor(s.guardReflection))
-	for _, h := range o.Telemetry.ServerHandlers(o.Listener.GRPC) {
-		options = append(options, grpc.StatsHandler(h))
-	}
+		grpc.ChainStreamInterceptor(s.guardReflection),
+	)
 	begins := listening{TransportCredentials: insecure.NewCredentials()}
 	if t := o.Listener.TLS; t != nil {
 		s.presented = newPresented(t, o.Listener.Authorities, o.Log)

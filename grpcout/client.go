@@ -22,7 +22,6 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip" // for services that answer compressed, and for Target.Compression
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"kafkagrpc/wire/rawcodec"
@@ -34,8 +33,8 @@ type Options struct {
 
 	// Lookup resolves the names of services; default is the system's way.
 	Lookup func(ctx context.Context, host string) ([]string, error)
-	// Stats are told of every attempt at a service.
-	Stats []stats.Handler
+	// Dial is what else is asked of each connection, such as to be told of every attempt.
+	Dial []grpc.DialOption
 	// Refresh is how often names are resolved again while their connections are well, default 10s.
 	Refresh time.Duration
 }
@@ -83,7 +82,7 @@ type Result struct {
 type Client struct {
 	maxMessageBytes int
 	names           names
-	stats           []stats.Handler
+	dial            []grpc.DialOption
 	life            context.Context // ended by Close
 	end             context.CancelFunc
 
@@ -124,7 +123,7 @@ func New(o Options) *Client {
 		o.Refresh = namesRefresh
 	}
 	life, end := context.WithCancel(context.Background())
-	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, stats: o.Stats, life: life, end: end, conns: map[path]*connection{}}
+	return &Client{maxMessageBytes: o.MaxMessageBytes, names: names{o.Lookup, o.Refresh}, dial: o.Dial, life: life, end: end, conns: map[path]*connection{}}
 }
 
 // Unary calls a method that takes one message and answers with one, and waits for the end of the call. The
@@ -312,12 +311,9 @@ func (c *Client) connect(p path) (*grpc.ClientConn, error) {
 		grpc.WithMaxHeaderListSize(maxHeaderList),
 	}
 	if p.odd {
-		options = append(options, grpc.WithStatsHandler(oddHandler{})) // before those that add to the metadata
+		options = append(options, grpc.WithStatsHandler(oddHandler{}))
 	}
-	for _, h := range c.stats {
-		options = append(options, grpc.WithStatsHandler(h))
-	}
-	return grpc.NewClient(dialTarget(t.Address), options...)
+	return grpc.NewClient(dialTarget(t.Address), append(options, c.dial...)...)
 }
 
 // Close cuts the calls in flight, waits until they have returned, and closes all connections. Cut calls, and

@@ -264,7 +264,7 @@ func TestCallsThatAreRefusedTwice(t *testing.T) {
 			}
 		}
 	})
-	c := newClient(t, grpcout.Options{Stats: []stats.Handler{second}})
+	c := newClient(t, grpcout.Options{Dial: []grpc.DialOption{grpc.WithStatsHandler(second)}})
 	check := func(what string, r grpcout.Result) {
 		t.Helper()
 		if r.Status != codes.Unavailable || r.Message == "" || len(r.Messages) > 0 {

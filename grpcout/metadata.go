@@ -2,6 +2,7 @@ package grpcout
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -63,14 +64,17 @@ func isOdd(name string, values []string) bool {
 
 type oddKey struct{}
 
-// oddHandler gives a call its metadata when grpc-go has checked that of the context, as handlers do that add a trace to it. It is
+// oddHandler gives a call its metadata when grpc-go has checked that of the context, which has what was added to it on the way. It is
 // on connections of its own because a handler costs every call of its connection.
 type oddHandler struct{}
 
 // TagRPC implements stats.Handler.
 func (oddHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
-	md, _ := ctx.Value(oddKey{}).(metadata.MD)
-	return metadata.NewOutgoingContext(ctx, md.Copy())
+	odd, _ := ctx.Value(oddKey{}).(metadata.MD)
+	md := odd.Copy()
+	added, _ := metadata.FromOutgoingContext(ctx)
+	maps.Copy(md, added)
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // HandleRPC implements stats.Handler.

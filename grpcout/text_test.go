@@ -10,22 +10,29 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
 
 	"kafkagrpc/grpcout"
 )
 
 // tracing adds to the metadata of a call, as telemetry does.
-type tracing struct{}
-
-func (tracing) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
-	md, _ := metadata.FromOutgoingContext(ctx)
-	md.Set("traceparent", "of the span")
-	return metadata.NewOutgoingContext(ctx, md)
+func tracing() []grpc.DialOption {
+	within := func(ctx context.Context) context.Context {
+		md, _ := metadata.FromOutgoingContext(ctx)
+		if md == nil {
+			md = metadata.MD{}
+		}
+		md.Set("traceparent", "of the span")
+		return metadata.NewOutgoingContext(ctx, md)
+	}
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			return invoke(within(ctx), method, request, reply, conn, options...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			return open(within(ctx), desc, conn, method, options...)
+		}),
+	}
 }
-func (tracing) HandleRPC(context.Context, stats.RPCStats)                         {}
-func (tracing) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (tracing) HandleConn(context.Context, stats.ConnStats)                       {}
 
 // What HTTP/2 carries reaches the service byte by byte, also what grpc-go would not send for others.
 func TestTextOfACallReachesTheService(t *testing.T) {
@@ -52,7 +59,7 @@ func TestTextOfACallReachesTheService(t *testing.T) {
 				want.Set("traceparent", "of the caller")
 				o := grpcout.Options{}
 				if traced {
-					o.Stats = []stats.Handler{tracing{}}
+					o.Dial = tracing()
 					want.Set("traceparent", "of the span")
 				}
 				sent := sent.Copy()

@@ -161,7 +161,7 @@ func (b *testbench) start(dir string) *instance {
 	}
 	var calls grpcout.Options
 	if b.telemetry != nil {
-		calls.Stats = b.telemetry.ClientHandlers()
+		calls.Dial = b.telemetry.ClientOptions()
 	}
 	client := grpcout.New(calls)
 	p, err := processor.New(ctx, processor.Config{

@@ -208,7 +208,7 @@ func startProgram(s *side) string {
 	state, err := statedir.Open(s.t.TempDir())
 	noError(s.t, err)
 	s.t.Cleanup(func() { noError(s.t, state.Close()) })
-	caller := grpcout.New(grpcout.Options{Stats: told.ClientHandlers()})
+	caller := grpcout.New(grpcout.Options{Dial: told.ClientOptions()})
 	s.t.Cleanup(func() { noError(s.t, caller.Close()) })
 	p, err := processor.New(ctx, processor.Config{Remote: s.remote, Methods: s.topology.Methods, Client: caller, State: state, Telemetry: told, Log: slog.New(slog.DiscardHandler)})
 	noError(s.t, err)

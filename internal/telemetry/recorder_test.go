@@ -33,17 +33,9 @@ func played(ctx context.Context, h stats.Handler, client bool, method string, re
 	}
 }
 
-// server plays a call with two messages to a server with the handlers of a binding.
+// server plays a call with two messages to a server of a binding.
 func server(set *telemetry.Telemetry, binding, method string) (end func()) {
-	var ends []func()
-	for _, h := range set.ServerHandlers(binding) {
-		ends = append(ends, played(context.Background(), h, false, method, []int{100, 200}, []int{7}))
-	}
-	return func() {
-		for _, f := range ends {
-			f()
-		}
-	}
+	return played(context.Background(), set.ServerRecorder(binding), false, method, []int{100, 200}, []int{7})
 }
 
 // A binding records the calls that go through it: those of its server, or the attempts of its client, and none of health
@@ -54,13 +46,13 @@ func TestBindingsRecordWhatTheySelect(t *testing.T) {
 		server(set, "north", "/example.Echo/Unary") // goes on
 		server(set, "north", "/grpc.health.v1.Health/Check")()
 		server(set, "north", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")()
-		clients := set.ClientHandlers()
-		if len(clients) != 1 {
-			t.Fatalf("%d handlers of the client", len(clients))
+		if n, m := len(set.ServerOptions("north")), len(set.ClientOptions()); n != 1 || m != 1 {
+			t.Errorf("%d options of the server, %d of the client", n, m)
 		}
-		played(set.WithBinding(t.Context(), "west"), clients[0], true, "/example.Echo/Unary", []int{10}, []int{1, 2, 3})()
-		played(set.WithBinding(t.Context(), "other"), clients[0], true, "/example.Echo/Unary", []int{10}, []int{1, 2, 3})()
-		tagged := set.ServerHandlers("north")[0]
+		client := telemetry.ClientRecorder()
+		played(set.WithBinding(t.Context(), "west"), client, true, "/example.Echo/Unary", []int{10}, []int{1, 2, 3})()
+		played(set.WithBinding(t.Context(), "other"), client, true, "/example.Echo/Unary", []int{10}, []int{1, 2, 3})()
+		tagged := set.ServerRecorder("north")
 		tagged.TagRPC(t.Context(), &stats.RPCTagInfo{FullMethodName: "nonsense"}) // it does not begin
 	}, topology.Recorded{Binding: "north", Names: topology.GRPCMetrics()},
 		topology.Recorded{Binding: "west", Names: []string{"grpc.duration", "grpc.request.size", "grpc.responses.per.rpc"}})
@@ -99,8 +91,8 @@ func TestNothingIsRecordedUnasked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(set.ServerHandlers("north")) + len(set.ClientHandlers()); n != 0 {
-			t.Errorf("%s: %d handlers", name, n)
+		if n := len(set.ServerOptions("north")) + len(set.ClientOptions()); n != 0 {
+			t.Errorf("%s: %d options", name, n)
 		}
 		if ctx := t.Context(); set.WithBinding(ctx, "north") != ctx {
 			t.Errorf("%s: the context of a call is another one", name)

@@ -9,20 +9,23 @@ import (
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/embedded"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"kafkagrpc/wire"
 )
 
-// ServerHandlers make a span for each call of a server, where that is traced, and record the metrics that its grpc binding
+// ServerOptions make a span for each call of a server, where that is traced, and record the metrics that its grpc binding
 // selects. Health checks and reflection have none.
-func (t *Telemetry) ServerHandlers(binding string) (all []stats.Handler) {
+func (t *Telemetry) ServerOptions(binding string) (all []grpc.ServerOption) {
 	if t.Tracing {
-		all = append(all, serverHandler{t.rpc(Server, otelgrpc.NewServerHandler)})
+		all = append(all, grpc.ChainStreamInterceptor(serverSpans{t.rpc(Server, otelgrpc.NewServerHandler)}.stream))
 	}
 	if r := t.recorders[binding]; r != nil {
-		all = append(all, serverRecorder{recording{}, r})
+		all = append(all, grpc.StatsHandler(serverRecorder{recording{}, r}))
 	}
 	return all
 }
@@ -32,20 +35,22 @@ func aboutServer(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-// ClientHandlers make a span for each attempt of a client, where that is traced, and record the metrics that the binding of
+// ClientOptions make a span for each attempt of a client, where that is traced, and record the metrics that the binding of
 // the attempt's context selects.
-func (t *Telemetry) ClientHandlers() (all []stats.Handler) {
+func (t *Telemetry) ClientOptions() (all []grpc.DialOption) {
 	if t.Tracing {
-		all = append(all, clientHandler{t.rpc(Client, otelgrpc.NewClientHandler)})
+		spans := clientSpans{t.rpc(Client, otelgrpc.NewClientHandler)}
+		all = append(all, grpc.WithChainUnaryInterceptor(spans.unary), grpc.WithChainStreamInterceptor(spans.stream))
 	}
 	if len(t.recorders) > 0 {
-		all = append(all, clientRecorder{})
+		all = append(all, grpc.WithStatsHandler(clientRecorder{}))
 	}
 	return all
 }
 
-// rpc hands the calls whose spans are recorded to otelgrpc. That describes a call before it begins the span, which is in vain
-// for most where few are sampled; so the span is begun here, and otelgrpc takes it for its own.
+// rpc hands the calls whose spans are recorded to otelgrpc. It is a stats.Handler, which grpc-go tells of each event of each call; where few
+// are sampled that is most of what tracing costs. So it is told of what it makes something of, and only in calls that are recorded. As it also describes
+// a call before it begins the span, that is begun here, and otelgrpc takes it for its own.
 type rpc struct {
 	otelgrpc  stats.Handler
 	telemetry *Telemetry
@@ -61,35 +66,29 @@ func (t *Telemetry) rpc(kind []trace.SpanStartOption, handler func(...otelgrpc.O
 	}
 }
 
-// begin begins the span of a call.
-func (h rpc) begin(ctx context.Context, info *stats.RPCTagInfo) (_ context.Context, recorded bool) {
-	ctx, span := h.tracer.Start(ctx, strings.TrimPrefix(info.FullMethodName, "/"), h.kind...)
+// begin begins the span of a call. Of one that is recorded, the caller tells events, of which the last is its end.
+func (h rpc) begin(ctx context.Context, method string) (_ context.Context, recorded bool) {
+	ctx, span := h.tracer.Start(ctx, strings.TrimPrefix(method, "/"), h.kind...)
 	if !span.IsRecording() {
 		return ctx, false
 	}
-	return h.otelgrpc.TagRPC(context.WithValue(ctx, begun{}, span), info), true
+	return h.otelgrpc.TagRPC(context.WithValue(ctx, begun{}, span), &stats.RPCTagInfo{FullMethodName: method}), true
 }
 
-// HandleRPC implements stats.Handler.
-func (h rpc) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	if trace.SpanFromContext(ctx).IsRecording() {
-		h.otelgrpc.HandleRPC(ctx, event)
+func (h rpc) tell(ctx context.Context, events ...stats.RPCStats) {
+	for _, e := range events {
+		h.otelgrpc.HandleRPC(ctx, e)
 	}
 }
 
-// TagConn implements stats.Handler.
-func (rpc) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+type serverSpans struct{ rpc }
 
-// HandleConn implements stats.Handler.
-func (rpc) HandleConn(context.Context, stats.ConnStats) {}
-
-type serverHandler struct{ rpc }
-
-// TagRPC implements stats.Handler.
-func (h serverHandler) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	if aboutServer(info.FullMethodName) {
-		return ctx
+// stream is a grpc.StreamServerInterceptor. All calls of services that the server does not know are streams to it.
+func (h serverSpans) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if aboutServer(info.FullMethod) {
+		return handle(service, stream)
 	}
+	ctx := stream.Context()
 	var caller wire.Trace
 	c := carrier{&caller}
 	for _, name := range c.Keys() {
@@ -97,21 +96,56 @@ func (h serverHandler) TagRPC(ctx context.Context, info *stats.RPCTagInfo) conte
 			c.Set(name, values[0])
 		}
 	}
-	ctx, _ = h.begin(h.telemetry.Extract(ctx, caller), info)
-	return ctx
+	ctx, recorded := h.begin(h.telemetry.Extract(ctx, caller), info.FullMethod)
+	err := handle(service, within{stream, ctx})
+	if recorded {
+		own := &stats.InHeader{}
+		if p, ok := peer.FromContext(ctx); ok {
+			own.LocalAddr = p.LocalAddr
+		}
+		answered := err
+		if _, ok := status.FromError(err); !ok {
+			answered = status.FromContextError(err).Err() // as grpc-go does
+		}
+		h.tell(ctx, own, &stats.End{Error: answered})
+	}
+	return err
 }
 
-// clientHandler adds what the context says to the span.
-type clientHandler struct{ rpc }
+// within is a stream in the context of its span.
+type within struct {
+	grpc.ServerStream
+	ctx context.Context
+}
 
-// TagRPC implements stats.Handler.
-func (h clientHandler) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	ctx, recorded := h.begin(ctx, info)
+// Context implements grpc.ServerStream.
+func (w within) Context() context.Context { return w.ctx }
+
+type clientSpans struct{ rpc }
+
+// unary is a grpc.UnaryClientInterceptor.
+func (h clientSpans) unary(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	ctx, options = h.begin(ctx, method, options)
+	return invoke(ctx, method, request, reply, conn, options...)
+}
+
+// stream is a grpc.StreamClientInterceptor.
+func (h clientSpans) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, options = h.begin(ctx, method, options)
+	return open(ctx, desc, conn, method, options...)
+}
+
+// begin begins the span of an attempt, and has the end of a recorded one told. What the context says is added to it.
+func (h clientSpans) begin(ctx context.Context, method string, options []grpc.CallOption) (context.Context, []grpc.CallOption) {
+	ctx, recorded := h.rpc.begin(ctx, method)
 	if recorded {
 		if attributes, ok := ctx.Value(clientAttributes{}).([]attribute.KeyValue); ok {
 			trace.SpanFromContext(ctx).SetAttributes(attributes...)
 		}
-		return ctx
+		var service peer.Peer // known at the end
+		return ctx, append(options, grpc.Peer(&service), grpc.OnFinish(func(err error) {
+			h.tell(ctx, &stats.OutHeader{Client: true, RemoteAddr: service.Addr}, &stats.End{Client: true, Error: err})
+		}))
 	}
 	// The trace is passed on all the same, in place of one that the metadata of the request may name.
 	var own wire.Trace
@@ -126,7 +160,7 @@ func (h clientHandler) TagRPC(ctx context.Context, info *stats.RPCTagInfo) conte
 			md.Set(name, value)
 		}
 	}
-	return metadata.NewOutgoingContext(ctx, md)
+	return metadata.NewOutgoingContext(ctx, md), options
 }
 
 // begun is the key of the span that otelgrpc is to take for its own.

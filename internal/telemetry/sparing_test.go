@@ -1,14 +1,22 @@
 package telemetry_test
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"kafkagrpc/internal/telemetry"
 	"kafkagrpc/wire"
@@ -78,30 +86,103 @@ func TestSparingDoesNotChangeWhatIsSampled(t *testing.T) {
 	}
 }
 
-// A call that is not sampled is not described: its trace is passed on in place of one that the caller may have named, and that is all.
-func TestCallsThatAreNotSampledPassTheTraceOn(t *testing.T) {
+// Calls pass the trace on in place of one that the caller may have named, whether they are sampled or not.
+func TestCallsPassTheTraceOn(t *testing.T) {
 	set := traced(t, "parentbased_traceidratio")
-	info := &stats.RPCTagInfo{FullMethodName: "/echo.Echo/Unary"}
-	incoming := metadata.NewIncomingContext(t.Context(), metadata.Pairs("traceparent", leftOut, "tracestate", "vendor=value", "baggage", "who=me"))
-	server, client := set.ServerHandlers("")[0], set.ClientHandlers()[0]
-	within := server.TagRPC(incoming, info)
-	if s := trace.SpanContextFromContext(within); s.SpanID().String() != "00f067aa0ba902b7" || s.IsSampled() {
-		t.Errorf("the server is within %v", s)
-	}
-	call := metadata.NewOutgoingContext(telemetry.WithClientAttributes(within, attribute.Int("n", 1)), metadata.Pairs("traceparent", "an older one", "k", "v"))
-	out, _ := metadata.FromOutgoingContext(client.TagRPC(call, info))
-	for name, want := range map[string]string{"traceparent": leftOut, "tracestate": "vendor=value", "baggage": "who=me", "k": "v"} {
-		if got := out.Get(name); len(got) != 1 || got[0] != want {
-			t.Errorf("the service got %s %q, not %q", name, got, want)
+	var got metadata.MD
+	service := dial(t, func(stream grpc.ServerStream) error {
+		got, _ = metadata.FromIncomingContext(stream.Context())
+		return answered(stream)
+	}, nil, set.ClientOptions()...)
+	for parent, wantSampled := range map[string]bool{leftOut: false, sampled: true} {
+		for kind, call := range map[string]func(context.Context, *grpc.ClientConn) error{"unary": unary, "stream": stream} {
+			t.Run(fmt.Sprint(kind, " sampled ", wantSampled), func(t *testing.T) {
+				var inside trace.SpanContext
+				north := dial(t, func(stream grpc.ServerStream) error {
+					inside = trace.SpanContextFromContext(stream.Context())
+					ctx := telemetry.WithClientAttributes(stream.Context(), attribute.Int("n", 1))
+					if err := call(metadata.NewOutgoingContext(ctx, metadata.Pairs("traceparent", "an older one", "k", "v")), service); err != nil {
+						return err
+					}
+					return answered(stream)
+				}, set.ServerOptions(""))
+				incoming := metadata.Pairs("traceparent", parent, "tracestate", "vendor=value", "baggage", "who=me%C3%A9")
+				if err := call(metadata.NewOutgoingContext(t.Context(), incoming), north); err != nil {
+					t.Fatal(err)
+				}
+				if inside.TraceID().String() != above[3:35] || inside.IsSampled() != wantSampled || (inside.SpanID().String() == above[36:52]) == wantSampled {
+					t.Errorf("the server is within %v", inside)
+				}
+				for name, want := range map[string]string{"tracestate": "vendor=value", "baggage": "who=me%C3%A9", "k": "v"} {
+					if value := got.Get(name); len(value) != 1 || value[0] != want {
+						t.Errorf("the service got %s %q, not %q", name, value, want)
+					}
+				}
+				parents := got.Get("traceparent")
+				switch {
+				case len(parents) != 1 || !strings.HasPrefix(parents[0], above[:36]):
+					t.Errorf("the service got traceparent %q", parents)
+				case !wantSampled && parents[0] != parent:
+					t.Errorf("the service got traceparent %s, not %s", parents[0], parent)
+				case wantSampled && (parents[0] == parent || strings.Contains(parents[0], inside.SpanID().String())):
+					t.Errorf("the service got traceparent %s, which is not that of the attempt", parents[0])
+				}
+			})
 		}
 	}
-	// otelgrpc would describe the service's address.
-	header := &stats.OutHeader{Client: true, RemoteAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}}
-	if n := testing.AllocsPerRun(100, func() { client.HandleRPC(within, header) }); n != 0 {
-		t.Errorf("an event of a call that is not sampled allocates %v times", n)
+}
+
+// dial connects to a server that answers all calls so.
+func dial(t *testing.T, answer func(grpc.ServerStream) error, serves []grpc.ServerOption, dials ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer(append(serves, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return answer(stream) }))...)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.Serve(listener); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(serving.Wait)
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:///service", append(dials, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	// The metadata is copied, and the headers are written. With otelgrpc it is twice as much.
-	if n := testing.AllocsPerRun(100, func() { client.TagRPC(call, info) }); n > 14 {
-		t.Errorf("the beginning of an attempt that is not sampled allocates %v times", n)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func answered(stream grpc.ServerStream) error {
+	if err := stream.RecvMsg(new(emptypb.Empty)); err != nil {
+		return err
+	}
+	return stream.SendMsg(new(emptypb.Empty))
+}
+
+const calledMethod = "/echo.Echo/Call"
+
+func unary(ctx context.Context, conn *grpc.ClientConn) error {
+	return conn.Invoke(ctx, calledMethod, new(emptypb.Empty), new(emptypb.Empty))
+}
+
+func stream(ctx context.Context, conn *grpc.ClientConn) error {
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, calledMethod)
+	if err != nil {
+		return err
+	}
+	if err := s.SendMsg(new(emptypb.Empty)); err != nil {
+		return err
+	}
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+	for {
+		if err := s.RecvMsg(new(emptypb.Empty)); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 }

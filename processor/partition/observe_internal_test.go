@@ -17,8 +17,8 @@ func observing(tb testing.TB) func() {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if handlers := b.config.Telemetry.ClientHandlers(); len(handlers) > 0 {
-		tb.Errorf("%d handlers look at each attempt", len(handlers))
+	if options := b.config.Telemetry.ClientOptions(); len(options) > 0 {
+		tb.Errorf("%d options of the client look at each attempt", len(options))
 	}
 	o := CallObserver{Metrics: b.config.Telemetry.Metrics}
 	const method = "grpc.examples.echo.Echo/UnaryEcho"

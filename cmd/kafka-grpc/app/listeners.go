@@ -29,7 +29,7 @@ func (a *App) startListeners(ctx context.Context) (err error) {
 	if options.Guards, err = a.startGuards(ctx); err != nil {
 		return err
 	}
-	a.direct = grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+	a.direct = grpcout.New(grpcout.Options{Dial: a.telemetry.ClientOptions()})
 	a.onStop(a.direct.Close)
 	options.Services = services{a.direct}
 	for _, c := range frontClusters(t.Listeners) {

@@ -34,7 +34,7 @@ func (a *App) startProcessors(ctx context.Context) error {
 	if len(a.c.Topology.Remotes) == 0 || a.c.Views.Mode == Only {
 		return nil
 	}
-	a.calls = grpcout.New(grpcout.Options{Stats: a.telemetry.ClientHandlers()})
+	a.calls = grpcout.New(grpcout.Options{Dial: a.telemetry.ClientOptions()})
 	a.onStop(a.calls.Close)
 	a.budget, a.paces = processor.NewBudget(a.c.Topology.Remotes...), processor.NewPaces(a.c.Topology.Remotes...)
 	for _, remote := range a.c.Topology.Remotes {
