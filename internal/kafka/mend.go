@@ -117,6 +117,9 @@ func (t *Tail) grow(ctx context.Context, known map[string]int32) {
 		}
 		for ; leader >= 0; leader, _, _ = t.client.PartitionLeader(topic, id) {
 			t.log.Info("reading a partition that was added", "topic", topic, "partition", id)
+			t.mu.Lock()
+			t.next[partition{topic, id}] = 0
+			t.mu.Unlock()
 			t.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {id: kgo.NewOffset().At(0)}})
 			id++
 			known[topic] = id

@@ -26,8 +26,6 @@ const (
 	tailPatience = 15 * time.Second
 	// tailPartitions is how often a tail asks for partitions that were added to its topics.
 	tailPartitions = 5 * time.Second
-	// tailIdle is how long a tail that nobody awaits leaves what it has fetched. Large fetches cost both sides less than many small ones.
-	tailIdle = 100 * time.Millisecond
 	// tailLogInterval is how often the log says that reading a topic, or from a broker, fails.
 	tailLogInterval = 10 * time.Second
 )
@@ -36,6 +34,7 @@ const (
 // closed: over outages of brokers, and over offsets that are gone.
 type Tail struct {
 	client  *kgo.Client
+	topics  []string
 	deliver func(wire.Record)
 	awaited func() <-chan struct{} // nil: always
 	log     *slog.Logger
@@ -64,13 +63,13 @@ type partition struct {
 // waits for it. Around an outage no record is lost or delivered twice, except for what Kafka itself lost or deleted, which is
 // logged.
 //
-// awaited answers a channel that is closed, or will be as soon as somebody awaits a record. Until then the tail takes its time, and delivers nothing of
-// what it has read before. nil: somebody always does.
+// awaited answers a channel that is closed, or will be as soon as somebody awaits a record. Until then the tail rests, and delivers nothing of what was
+// written before. nil: somebody always does.
 //
 // The tail ends with ctx or Close, whichever is first; Close must be called in either case.
 func NewTail(ctx context.Context, c Cluster, topics []string, deliver func(wire.Record), awaited func() <-chan struct{}, log *slog.Logger) (*Tail, error) {
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
-	t := &Tail{deliver: deliver, awaited: awaited, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}, lost: younger}
+	t := &Tail{topics: topics, deliver: deliver, awaited: awaited, log: log, logged: loglimit.NewKinds(tailLogInterval), next: map[partition]int64{}, failed: map[partition]error{}, lost: younger}
 	reading, cancel := context.WithCancel(ctx)
 	t.cancel = cancel
 	var err error
@@ -158,13 +157,7 @@ func (t *Tail) Close() error {
 func (t *Tail) read(ctx context.Context, records int) {
 	for ctx.Err() == nil {
 		if !t.isAwaited() {
-			rest := time.NewTimer(tailIdle)
-			select {
-			case <-t.awaited():
-			case <-rest.C:
-			case <-ctx.Done():
-			}
-			rest.Stop()
+			t.rest(ctx)
 		}
 		fetches := t.client.PollRecords(ctx, records)
 		awaited := t.isAwaited() // else nobody awaits what was written before now
@@ -173,18 +166,6 @@ func (t *Tail) read(ctx context.Context, records int) {
 				t.take(ctx, fetched, awaited)
 			}
 		})
-	}
-}
-
-func (t *Tail) isAwaited() bool {
-	if t.awaited == nil {
-		return true
-	}
-	select {
-	case <-t.awaited():
-		return true
-	default:
-		return false
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -474,63 +472,77 @@ func TestTailNamesWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// A tail that nobody awaits reads on, but asks less often, and delivers again as soon as somebody does.
+// A tail that nobody awaits fetches nothing. What is written until somebody does is not read where its end was told, and what is written then is
+// delivered in any case.
 func TestTailThatNobodyAwaits(t *testing.T) {
 	t.Parallel()
-	k, c := start(t, map[string]int32{"awaited": 1, "idle": 1})
+	k, c := start(t, map[string]int32{"t": 1})
 	p := newProducer(t, c)
-	var fetches [2]atomic.Int64 // by topic
-	ids := topicIDs(t, c, "awaited", "idle")
-	k.Cluster().ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+	var fetches atomic.Int64
+	looks := make(chan struct{}, 1)
+	var untold atomic.Bool
+	k.Cluster().ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 		k.Cluster().KeepControl()
-		for _, asked := range r.(*kmsg.FetchRequest).Topics {
-			if n := slices.Index(ids, asked.TopicID); n >= 0 {
-				fetches[n].Add(1)
-			}
+		fetches.Add(1)
+		return nil, nil, false
+	})
+	k.Cluster().ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		k.Cluster().KeepControl()
+		select {
+		case looks <- struct{}{}:
+		default:
+		}
+		if untold.Load() {
+			return r.ResponseKind(), nil, true
 		}
 		return nil, nil, false
 	})
-	newTail(t, c, func(wire.Record) {}, "awaited")
 	var awaited atomic.Pointer[chan struct{}]
-	again := func() chan struct{} {
+	nobody := func() chan struct{} {
 		c := make(chan struct{})
 		awaited.Store(&c)
 		return c
 	}
-	somebody := again()
+	somebody := nobody()
 	in := newInbox()
-	tail, err := kafka.NewTail(within(t), c, []string{"idle"}, in.deliver, func() <-chan struct{} { return *awaited.Load() }, testLog(t))
+	tail, err := kafka.NewTail(within(t), c, []string{"t"}, in.deliver, func() <-chan struct{} { return *awaited.Load() }, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tail.Close()
-	for n := 0; n < 20 || fetches[1].Load()*2 > fetches[0].Load(); n++ {
-		if n == 10_000 {
-			t.Fatalf("%d and %d fetches", fetches[0].Load(), fetches[1].Load())
+	rests := func() {
+		t.Helper()
+		produce(t, p, values("t", "the last that is fetched")...)
+		patience := within(t)
+		for looked, fetched := -1, int64(0); looked < 3; looked++ { // times, with no fetch between them
+			if n := fetches.Load(); n != fetched {
+				looked, fetched = -1, n
+			}
+			select {
+			case <-looks:
+			case <-patience.Done():
+				t.Fatal("it does not rest")
+			}
 		}
-		produce(t, p, append(values("awaited", "x"), values("idle", "x")...)...)
 	}
-	for n := range 100 {
+	for _, call := range []string{"1", "2"} {
+		rests()
+		produce(t, p, values("t", "before "+call)...)
+		rests()
 		close(somebody)
-		produce(t, p, values("idle", fmt.Sprint(n))...)
-		in.wait(t, fmt.Sprint(n))
-		somebody = again()
+		produce(t, p, values("t", call)...)
+		in.wait(t, call)
+		somebody = nobody()
 	}
-}
-
-func topicIDs(t *testing.T, c kafka.Cluster, topics ...string) (ids [][16]byte) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers...))
-	if err != nil {
-		t.Fatal(err)
+	rests()
+	untold.Store(true)
+	<-looks
+	<-looks // which does not tell it
+	produce(t, p, values("t", "before 3")...)
+	close(somebody)
+	produce(t, p, values("t", "3")...)
+	in.wait(t, "3")
+	if diff := cmp.Diff([]string{"1", "2", "before 3", "3"}, in.values()); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
 	}
-	defer client.Close()
-	known, err := kadm.NewClient(client).ListTopics(within(t), topics...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, topic := range topics {
-		ids = append(ids, known[topic].ID)
-	}
-	return ids
 }
