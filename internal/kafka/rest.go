@@ -59,6 +59,9 @@ func (t *Tail) isAwaited() bool {
 
 // look asks for the ends of the partitions, until somebody awaits a record.
 func (t *Tail) look(ctx context.Context) kadm.ListedOffsets {
+	if len(t.topics) == 0 {
+		return nil // no topics mean all of them to kadm
+	}
 	asking, cancel := context.WithTimeout(ctx, tailMend)
 	defer cancel()
 	t.running.Go(func() {
@@ -73,14 +76,14 @@ func (t *Tail) look(ctx context.Context) kadm.ListedOffsets {
 	return ends
 }
 
-// pass notes that the tail goes on at the ends.
+// pass notes that the tail goes on at the ends, also where a partition has less than before.
 func (t *Tail) pass(ends kadm.ListedOffsets, further map[string]map[int32]kgo.EpochOffset) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for topic, partitions := range ends {
 		for id, end := range partitions {
 			next, reads := t.next[partition{topic, id}]
-			if end.Err != nil || !reads || end.Offset <= next {
+			if end.Err != nil || !reads || end.Offset == next {
 				continue
 			}
 			t.next[partition{topic, id}] = end.Offset

@@ -542,7 +542,19 @@ func TestTailThatNobodyAwaits(t *testing.T) {
 	close(somebody)
 	produce(t, p, values("t", "3")...)
 	in.wait(t, "3")
-	if diff := cmp.Diff([]string{"1", "2", "before 3", "3"}, in.values()); diff != "" {
+	untold.Store(false)
+	somebody = nobody()
+	rests()
+	if err := errors.Join(k.Cluster().DeleteTopic("t"), k.Cluster().CreateTopic("t", 1, nil)); err != nil { // with less in it
+		t.Fatal(err)
+	}
+	<-looks
+	<-looks
+	<-looks // the second one has been heard
+	close(somebody)
+	produce(t, newProducer(t, c), values("t", "4")...)
+	in.wait(t, "4")
+	if diff := cmp.Diff([]string{"1", "2", "before 3", "3", "4"}, in.values()); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)
 	}
 }
