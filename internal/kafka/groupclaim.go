@@ -199,29 +199,33 @@ func (c *groupClaim) close() {
 // slab is how many messages are made at once. One that is kept for long keeps the others, too.
 const slab = 64
 
-// messagesOf are fetched records as sarama's messages. Their bytes are shared, but for the names of headers.
+// messagesOf are fetched records as sarama's messages. Their bytes are shared, but for the names of headers. These mostly are the names
+// of the record before, too.
 func messagesOf(records []*kgo.Record) []sarama.ConsumerMessage {
 	messages := make([]sarama.ConsumerMessage, len(records))
-	var headers, names int
+	headers := 0
 	for _, r := range records {
 		headers += len(r.Headers)
-		for _, h := range r.Headers {
-			names += len(h.Key)
-		}
 	}
-	all, pointers, text := make([]sarama.RecordHeader, 0, headers), make([]*sarama.RecordHeader, 0, headers), make([]byte, 0, names)
+	all, pointers := make([]sarama.RecordHeader, 0, headers), make([]*sarama.RecordHeader, 0, headers)
+	var before []*sarama.RecordHeader
 	for i, r := range records {
 		m := &messages[i]
 		*m = sarama.ConsumerMessage{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value}
 		first := len(pointers)
-		for _, h := range r.Headers {
-			name := len(text)
-			text = append(text, h.Key...)
-			all = append(all, sarama.RecordHeader{Key: text[name:len(text):len(text)], Value: h.Value})
+		for j, h := range r.Headers {
+			var name []byte
+			if j < len(before) && string(before[j].Key) == h.Key {
+				name = before[j].Key
+			} else {
+				name = []byte(h.Key)
+			}
+			all = append(all, sarama.RecordHeader{Key: name, Value: h.Value})
 			pointers = append(pointers, &all[len(all)-1])
 		}
 		if len(r.Headers) > 0 {
 			m.Headers = pointers[first:len(pointers):len(pointers)]
+			before = m.Headers
 		}
 	}
 	return messages

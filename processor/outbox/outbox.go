@@ -67,16 +67,16 @@ func (o *Outbox) sendAlone(r Record, done func(int64, error)) {
 
 // sendReply sends a record of a reply. Where its topic is gone, the request becomes a dead letter: the other routes go on.
 func (o *Outbox) sendReply(r Record, done func(int64, error)) {
-	reply, topic := r.Reply, r.Topic
-	if why := reply.keep(func() error { return o.Missing.skip(topic, r.Key, time.Now()) }); why != nil {
-		r.tell(-1, why)
+	reply, topic, key, sent := r.Reply, r.Topic, r.Key, r.Sent // not r, which is large, for the functions to keep
+	if why := reply.keep(func() error { return o.Missing.skip(topic, key, time.Now()) }); why != nil {
+		reply.tell(sent, -1, why)
 		if reply.returned(done, why) {
 			o.end(topic, reply)()
 		}
 		return
 	}
 	o.Producer.SendPinned(r.Record, reply.pin, func(offset int64, err error) {
-		r.tell(offset, err)
+		reply.tell(sent, offset, err)
 		if err != nil && o.Missing.lost(topic, err, time.Now()) {
 			if reply.returned(done, err) {
 				o.returns.Go(o.end(topic, reply))
@@ -93,10 +93,10 @@ func (o *Outbox) sendReply(r Record, done func(int64, error)) {
 	})
 }
 
-// tell says what became of a record of a reply.
-func (r Record) tell(offset int64, err error) {
-	if r.Sent != nil {
-		r.Sent(r.Reply.pin.Partition(), offset, err)
+// tell says what became of a record of the reply.
+func (r *Reply) tell(sent func(partition int32, offset int64, err error), offset int64, err error) {
+	if sent != nil {
+		sent(r.pin.Partition(), offset, err)
 	}
 }
 

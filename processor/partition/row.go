@@ -147,9 +147,16 @@ func fields(m wire.Metadata) []*rowpb.Field {
 	if len(m) == 0 {
 		return nil
 	}
-	out := make([]*rowpb.Field, len(m))
+	room := 0
+	for _, f := range m {
+		room += len(f.Value)
+	}
+	out, all, values := make([]*rowpb.Field, len(m)), make([]rowpb.Field, len(m)), make([]byte, 0, room)
 	for i, f := range m {
-		out[i] = &rowpb.Field{Name: f.Name, Value: []byte(f.Value)}
+		begin := len(values)
+		values = append(values, f.Value...)
+		out[i] = &all[i]
+		out[i].Name, out[i].Value = f.Name, values[begin:len(values):len(values)]
 	}
 	return out
 }
