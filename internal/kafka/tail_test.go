@@ -552,9 +552,16 @@ func TestTailThatNobodyAwaits(t *testing.T) {
 	<-looks
 	<-looks // the second one has been heard
 	close(somebody)
-	produce(t, newProducer(t, c), values("t", "4")...)
+	p = newProducer(t, c) // not the one from before: its sequence belongs to the old topic
+	produce(t, p, values("t", "4")...)
 	in.wait(t, "4")
 	if diff := cmp.Diff([]string{"1", "2", "before 3", "3", "4"}, in.values()); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	for n := range 100 { // one soon after the other
+		somebody = nobody()
+		close(somebody)
+		produce(t, p, values("t", fmt.Sprint("soon ", n))...)
+		in.wait(t, fmt.Sprint("soon ", n))
 	}
 }

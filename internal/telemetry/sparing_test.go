@@ -132,6 +132,21 @@ func TestCallsPassTheTraceOn(t *testing.T) {
 	}
 }
 
+// An attempt that is not sampled is not described, and nothing of it is told.
+func TestAttemptsThatAreNotSampledAreCheap(t *testing.T) {
+	set := traced(t, "parentbased_traceidratio")
+	within := set.Extract(t.Context(), wire.Trace{Parent: leftOut, State: "vendor=value", Baggage: "who=me"})
+	call := metadata.NewOutgoingContext(telemetry.WithClientAttributes(within, attribute.Int("n", 1)), metadata.Pairs("traceparent", "an older one", "k", "v"))
+	begin := set.Attempts()
+	if _, options := begin(call, calledMethod); len(options) > 0 {
+		t.Errorf("%d options look at a call that is not sampled", len(options))
+	}
+	// The metadata is copied, and the headers are written. With otelgrpc it is twice as much.
+	if n := testing.AllocsPerRun(100, func() { begin(call, calledMethod) }); n > 14 {
+		t.Errorf("the beginning of an attempt that is not sampled allocates %v times", n)
+	}
+}
+
 // dial connects to a server that answers all calls so.
 func dial(t *testing.T, answer func(grpc.ServerStream) error, serves []grpc.ServerOption, dials ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
