@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -71,8 +72,10 @@ func (t *Tail) look(ctx context.Context) kadm.ListedOffsets {
 		case <-asking.Done():
 		}
 	})
-	// Of those that cannot be told, more is read in the end.
-	ends, _ := kadm.NewClient(t.client).ListEndOffsets(asking, t.topics...)
+	ends, err := kadm.NewClient(t.client).ListEndOffsets(asking, t.topics...)
+	if err = cmp.Or(err, unlisted(ends)); err != nil && asking.Err() == nil {
+		t.tell(ctx, "the ends", "error", err) // more is read in the end
+	}
 	return ends
 }
 
