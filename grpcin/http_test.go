@@ -1,6 +1,7 @@
 package grpcin_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,9 +12,36 @@ import (
 )
 
 // What speaks HTTP/2 without being a gRPC client gets a clear answer too.
+// plainRequest is a call with the message "x" as HTTP/2 alone sees it: nothing of a client of gRPC does anything about it.
+func plainRequest(ctx context.Context, f *front, path string) *http.Request {
+	return (&http.Request{
+		Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: f.address, Path: "/" + path},
+		Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}},
+		Body:   io.NopCloser(strings.NewReader("\x00\x00\x00\x00\x01x")),
+	}).WithContext(ctx)
+}
+
+// roundTrip answers the code of HTTP, the body, and both headers and trailers.
+func roundTrip(r *http.Request) (code int, body []byte, all http.Header, err error) {
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: &h2c}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(r)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err = io.ReadAll(response.Body)
+	all = response.Header.Clone()
+	for name, values := range response.Trailer {
+		all[name] = values
+	}
+	return response.StatusCode, body, all, err
+}
+
 func TestAnswersBelowGRPC(t *testing.T) {
 	t.Parallel()
-	grpcHeaders := func() http.Header { return http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}} }
 	tests := []struct {
 		name   string
 		path   string
@@ -37,30 +65,14 @@ func TestAnswersBelowGRPC(t *testing.T) {
 			t.Parallel()
 			f := start(t)
 			f.kafka.on = echo(t, f.calls)
-			var h2c http.Protocols
-			h2c.SetUnencryptedHTTP2(true)
-			transport := &http.Transport{Protocols: &h2c}
-			defer transport.CloseIdleConnections()
-			r := (&http.Request{
-				Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: f.address, Path: "/" + tt.path},
-				Header: grpcHeaders(), Body: io.NopCloser(strings.NewReader("\x00\x00\x00\x00\x01x")),
-			}).WithContext(withPatience(t))
+			r := plainRequest(withPatience(t), f, tt.path)
 			tt.change(r)
-			response, err := transport.RoundTrip(r)
+			code, body, both, err := roundTrip(r)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _ = response.Body.Close() }()
-			body, err := io.ReadAll(response.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			both := response.Header.Clone()
-			for name, values := range response.Trailer {
-				both[name] = values
-			}
-			if response.StatusCode != tt.code || both.Get("grpc-status") != tt.status || !strings.Contains(wire.DecodeMessage(both.Get("grpc-message")), tt.text) {
-				t.Errorf("%d, %v, want %d, grpc-status %s and %q", response.StatusCode, both, tt.code, tt.status, tt.text)
+			if code != tt.code || both.Get("grpc-status") != tt.status || !strings.Contains(wire.DecodeMessage(both.Get("grpc-message")), tt.text) {
+				t.Errorf("%d, %v, want %d, grpc-status %s and %q", code, both, tt.code, tt.status, tt.text)
 			}
 			if tt.status == "0" && string(body) != "\x00\x00\x00\x00\x01x" {
 				t.Errorf("body %q", body)

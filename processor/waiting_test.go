@@ -213,18 +213,29 @@ func TestDuplicatesOfWaitingRequests(t *testing.T) {
 	}
 }
 
-// cutProduce has Kafka take nothing for some topics until it is mended.
+// cutProduce has Kafka take nothing for some topics until it is mended, and from who tried it meanwhile never: of a process that
+// was killed, a request may come after its end.
 func (b *testbench) cutProduce(topics ...string) (mend func()) {
 	var mended atomic.Bool
+	cut := map[int64]bool{} // producers; of the control function alone
 	cluster := b.kafka.Cluster()
 	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		if mended.Load() {
-			return nil, nil, false
-		}
 		cluster.KeepControl()
 		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
-			if slices.Contains(topics, topic.Topic) {
-				return nil, errors.New("connection lost"), true
+			if !slices.Contains(topics, topic.Topic) {
+				continue
+			}
+			for _, p := range topic.Partitions {
+				var batch kmsg.RecordBatch
+				if err := batch.ReadFrom(p.Records); err != nil {
+					return nil, err, true
+				}
+				if !mended.Load() {
+					cut[batch.ProducerID] = true
+				}
+				if cut[batch.ProducerID] {
+					return nil, errors.New("connection lost"), true
+				}
 			}
 		}
 		return nil, nil, false
