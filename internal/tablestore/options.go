@@ -5,11 +5,8 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
-// All stores of the process share these.
-var (
-	blocks = opt.NewLRU(16 << 20) // bytes of tables, with their indexes and filters
-	tables = opt.NewLRU(1000)     // open files
-)
+// tables are the open files of all stores of the process.
+var tables = opt.NewLRU(1000)
 
 // A store has up to two write buffers under load. The stores of a table share writeBuffers, for one of the two each.
 const (
@@ -22,8 +19,10 @@ const (
 
 // options are LevelDB's for a store of a table with so many partitions. They are for what this table does: most keys that are asked for are not there
 // (a filter spares the reading), and they come in no order, so that each compaction writes most of a level anew: it takes
-// eight buffers at once, and level 1 is so large that there is hardly more than one below it. Blocks are large: an index of many small ones takes as long to look through as
-// the filter, and has no room in the cache.
+// eight buffers at once, and level 1 is so large that there is hardly more than one below it.
+//
+// Without a cache of blocks, a file that is open has its index and its filter at hand, some 1.3 bytes a row. A cache would have to be asked for both, at each file; the blocks
+// in it are those of keys that the filter took for others, which nobody asks for again, and they would drive the filters out. Blocks are large, so that the indexes stay small.
 func options(partitions int) *opt.Options {
 	buffer := min(max(writeBuffers/max(partitions, 1), minWriteBuffer), maxWriteBuffer)
 	return &opt.Options{
@@ -31,7 +30,7 @@ func options(partitions int) *opt.Options {
 		// keys executed again.
 		Strict: opt.DefaultStrict | opt.StrictJournal | opt.StrictManifest,
 
-		BlockCacher:            blocks,
+		DisableBlockCache:      true,
 		OpenFilesCacher:        tables,
 		WriteBuffer:            buffer,
 		CompactionTableSize:    max(2*buffer, minTable),
