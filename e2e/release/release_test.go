@@ -1,4 +1,4 @@
-package e2e
+package release
 
 import (
 	"archive/tar"
@@ -31,7 +31,7 @@ func TestRelease(t *testing.T) {
 	if os.Getenv("KAFKA_GRPC_E2E") != "1" {
 		t.Skip("builds the program for four platforms: run it with KAFKA_GRPC_E2E=1")
 	}
-	root, err := filepath.Abs("..")
+	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +56,8 @@ func TestRelease(t *testing.T) {
 			if err := os.WriteFile(path, program, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			stdout, stderr, code := output(t, exec.Command(path, "version"))
-			if code != 0 || !strings.HasPrefix(stdout, "kafka-grpc "+releaseVersion+" ") {
-				t.Errorf("version prints %q, %q, exit code %d", stdout, stderr, code)
+			if printed, err := exec.Command(path, "version").Output(); err != nil || !strings.HasPrefix(string(printed), "kafka-grpc "+releaseVersion+" ") {
+				t.Errorf("version prints %q, %v", printed, err)
 			}
 		}
 	}
@@ -78,7 +77,8 @@ func TestRelease(t *testing.T) {
 
 func release(t *testing.T, root, out string, env ...string) {
 	t.Helper()
-	c := exec.Command(filepath.Join(root, "deploy", "release"), releaseVersion, out)
+	// The other tests of e2e wait much meanwhile, and measure little: they go first.
+	c := exec.Command("nice", "-n", "19", filepath.Join(root, "deploy", "release"), releaseVersion, out)
 	c.Env = append(os.Environ(), env...)
 	if printed, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", c, err, printed)
