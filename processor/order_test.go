@@ -657,7 +657,7 @@ func TestKilledInstanceKeepsTheOrder(t *testing.T) {
 			b.produce(records...)
 			<-first.read // it is dead
 			b.start(t.TempDir())
-			b.eventually("all calls", func() bool { return len(b.answers()) == keys*calls })
+			b.answersTo(keys * calls)
 			s.want(t, want)
 		})
 	}

@@ -270,19 +270,37 @@ func (b *testbench) results(n int) map[string]result {
 // answers are all results that the reply topic holds, each attempt's in order, once all requests are done.
 func (b *testbench) answers() map[string][]result {
 	b.t.Helper()
+	out, open := b.answersSoFar()
+	for id := range open {
+		b.t.Errorf("the reply to %s has no end", id)
+	}
+	return out
+}
+
+// answersTo are those once so many attempts have theirs. Of one that waits in a row the request is done before.
+func (b *testbench) answersTo(attempts int) (out map[string][]result) {
+	b.t.Helper()
+	b.eventually("all are answered", func() bool {
+		var open map[string]result
+		out, open = b.answersSoFar()
+		return len(out) == attempts && len(open) == 0
+	})
+	return out
+}
+
+// answersSoFar are the results, and those that have begun, once all requests are done.
+func (b *testbench) answersSoFar() (out map[string][]result, open map[string]result) {
+	b.t.Helper()
 	b.committed()
 	c := newCollector(b.t)
 	c.whole = true
-	out := map[string][]result{}
+	out = map[string][]result{}
 	for _, r := range b.log(replies) {
 		if id, done, ok := c.add(r); ok {
 			out[id] = append(out[id], done)
 		}
 	}
-	for id := range c.open {
-		b.t.Errorf("the reply to %s has no end", id)
-	}
-	return out
+	return out, c.open
 }
 
 // only is the one result of an attempt.

@@ -212,12 +212,7 @@ func TestLinesOfWaitingRowsSurviveKills(t *testing.T) {
 				c.kill()
 				c = b.startChildIn(t, dir, 0)
 			}
-			answers := map[string][]result{}
-			b.eventually("all are answered", func() bool {
-				answers = b.answers()
-				return len(answers) == len(records)/2
-			})
-			for id, all := range answers {
+			for id, all := range b.answersTo(len(records) / 2) {
 				for _, got := range all {
 					if got.Status != codes.OK {
 						t.Errorf("%s: %v", id, got)

@@ -383,12 +383,7 @@ func TestWaitingRowsSurviveKills(t *testing.T) {
 	i := b.start(dir)
 	b.ready(i)
 	b.eventually("nothing waits", func() bool { return len(b.waitingRows()) == 0 })
-	answers := map[string][]result{}
-	b.eventually("all are answered", func() bool {
-		answers = b.answers()
-		return len(answers) == seen
-	})
-	for id, all := range answers {
+	for id, all := range b.answersTo(seen) {
 		for _, got := range all {
 			if got.Status != codes.OK {
 				t.Errorf("%s: %v", id, got)
