@@ -15,9 +15,15 @@ type encoder struct {
 	values  []byte
 }
 
-// newEncoder makes room for so many headers and bytes of values, besides those that are short.
-func newEncoder(headers, values int, metadata, trailers Metadata) encoder {
+// newEncoder makes room for so many headers, those of a trace and of metadata, and so many bytes of values, besides those that are short.
+func newEncoder(headers, values int, t Trace, metadata, trailers Metadata) encoder {
 	const short = 128 // bytes of numbers, of grpc:call and a traceparent
+	for _, field := range []string{t.Parent, t.State, t.Baggage} {
+		if field != "" {
+			headers++
+		}
+	}
+	values += len(t.State) + len(t.Baggage)
 	for _, f := range metadata {
 		values += len(f.Value) * 4 / 3
 	}

@@ -33,10 +33,13 @@ func (c Contract) EncodeReplyMessage(r Reply) []Header { return c.encodeReply(r,
 func (c Contract) EncodeReplyEnd(r Reply) []Header { return c.encodeReply(r, true) }
 
 func (c Contract) encodeReply(r Reply, end bool) []Header {
-	if !end {
+	known := 3 // correlation id, grpc:call and grpc:message
+	if end {
+		known += 2
+	} else {
 		r.Message, r.Trailers = "", nil
 	}
-	e := newEncoder(8, len(r.CorrelationID)+len(r.Message), r.Metadata, r.Trailers)
+	e := newEncoder(known, len(r.CorrelationID)+len(r.Message), r.Trace, r.Metadata, r.Trailers)
 	e.text(c.CorrelationID, r.CorrelationID)
 	if end {
 		e.integer(statusHeader, int64(ValidStatus(r.Status)))

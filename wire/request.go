@@ -48,7 +48,7 @@ func (c Contract) Marks(headers []Header) bool {
 // where there is a reply topic, the metadata, then our own where they are set. Reserved metadata is left out, and what no
 // HTTP/2 connection carries, which can come from none.
 func (c Contract) EncodeRequest(r Request, overrides []Header) []Header {
-	e := newEncoder(len(overrides)+11, len(r.Service)+len(r.Method)+len(r.ReplyTo)+len(r.CorrelationID), r.Metadata, nil)
+	e := newEncoder(len(overrides)+8, len(r.Service)+len(r.Method)+len(r.ReplyTo)+len(r.CorrelationID), r.Trace, r.Metadata, nil)
 	e.headers = append(e.headers, overrides...)
 	if r.ReplyTo != "" {
 		e.text(c.Service, r.Service)
