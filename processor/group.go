@@ -82,7 +82,7 @@ func (r *run) groupOptions(member *kafka.Member) consumergroup.Options {
 		EndWhenFrozen:  true,
 		Heartbeat:      member.Heartbeat,
 		Partitions:     r.partitions,
-		Surplus:        func(m *sarama.ConsumerMessage, done func(error)) { r.passOn(r.outbox.Producer, m, done) },
+		Surplus:        func(record *wire.Record, done func(error)) { r.passOn(r.outbox.Producer, record, done) },
 		Transactions:   r.transactions(),
 		Log:            r.config.Log,
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/kafka"
+	"kafkagrpc/wire"
 )
 
 // The table has its rows in so many partitions, and a key stays in its own. A request topic that gets more partitions is
@@ -66,10 +67,10 @@ func (b balance) Plan(members map[string]sarama.ConsumerGroupMemberMetadata, top
 }
 
 // passOn sends a record of a partition that the table lacks through the loop topic, and calls done when it is there.
-func (p *Processor) passOn(producer *kafka.Producer, m *sarama.ConsumerMessage, done func(error)) {
-	p.binding.PassOn(kafka.RecordOf(m), producer.SendPinned, func(err error) {
+func (p *Processor) passOn(producer *kafka.Producer, r *wire.Record, done func(error)) {
+	p.binding.PassOn(*r, producer.SendPinned, func(err error) {
 		if err != nil {
-			err = fmt.Errorf("passing on %s/%d@%d: %w", m.Topic, m.Partition, m.Offset, err)
+			err = fmt.Errorf("passing on %s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
 		done(err)
 	})

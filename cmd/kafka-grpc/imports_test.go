@@ -37,7 +37,7 @@ var rules = []rule{
 	{"internal/tablestore", "", "goka", "goka's storage; it knows no rows"},
 	{"internal/statedir", "internal/tablestore", "", "a folder on a disk; it knows nothing of what others keep in it"},
 	{"internal/gokalog", "internal/loglimit", "goka sarama", "what goka and sarama log, brought into ours"},
-	{"internal/consumergroup", "internal/defect", "sarama", "holds offsets; it knows nothing of what records mean"},
+	{"internal/consumergroup", "wire internal/defect", "sarama", "holds offsets; it knows nothing of what records mean"},
 	{"topology", "wire internal/keystore internal/payload internal/revocation internal/texttable", "", "what a file means, with whether its schemas are some; it opens no socket and knows no client of Kafka: that revocation lists are asked for is part of the TLS that it hands out, so that no connection can forget it"},
 	{"internal/guard", "topology", "", "who calls; what a caller may do, and how calls come, is not its business"},
 	{"grpcout", "wire/rawcodec", "grpc", "calls services; where a request comes from is not its business"},

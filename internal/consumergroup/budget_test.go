@@ -8,14 +8,15 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 // produceSized appends a record whose key, value and header have the given number of bytes together.
 func (c *claim) produceSized(offset int64, bytes int) {
-	c.log <- &sarama.ConsumerMessage{
+	c.log <- wire.Record{
 		Topic: c.topic, Partition: c.id, Offset: offset,
 		Key: []byte("kk"), Value: []byte("vv"),
-		Headers: []*sarama.RecordHeader{{Key: []byte("hh"), Value: []byte(strings.Repeat("x", bytes-6))}},
+		Headers: []wire.Header{{Name: "hh", Value: []byte(strings.Repeat("x", bytes-6))}},
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kafkagrpc/wire"
 )
 
 // syntheticOffsets is where the offsets of injected deliveries start: no log is that long.
@@ -14,18 +16,18 @@ const syntheticOffsets = int64(1) << 62
 
 // claim is one partition of one topic during one session, as the handler sees it.
 type claim struct {
-	sarama.ConsumerGroupClaim // the partition of the group below; only Messages is ours
-	id                        uint64
-	options                   Options
-	late                      func()                      // a delivery was marked when the claim was gone
-	stalled                   func() bool                 // of the group
-	session                   sarama.ConsumerGroupSession // of the group below
-	token                     *sarama.ConsumerMessage     // causes a callback of the handler
-	out                       chan *sarama.ConsumerMessage
-	wake                      chan struct{} // something changed that the pump waits for
-	stirred                   chan struct{} // something was finished behind an unfinished record
-	ctx                       context.Context
-	cancel                    context.CancelFunc
+	Claim   // the partition of the group below; only Messages is ours
+	id      uint64
+	options Options
+	late    func()                      // a delivery was marked when the claim was gone
+	stalled func() bool                 // of the group
+	session sarama.ConsumerGroupSession // of the group below
+	token   *sarama.ConsumerMessage     // causes a callback of the handler
+	out     chan *sarama.ConsumerMessage
+	wake    chan struct{} // something changed that the pump waits for
+	stirred chan struct{} // something was finished behind an unfinished record
+	ctx     context.Context
+	cancel  context.CancelFunc
 
 	before []run // finished in an earlier session, or resting; never changed
 
@@ -54,27 +56,27 @@ type claim struct {
 	closed    bool
 }
 
-func newClaim(g *Group, session sarama.ConsumerGroupSession, inner sarama.ConsumerGroupClaim) *claim {
+func newClaim(g *Group, session sarama.ConsumerGroupSession, inner Claim) *claim {
 	// Not derived from the session's context: that one ends before the claim is drained.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(session.Context()))
 	id := g.nextClaim.Add(1)
 	return &claim{
-		ConsumerGroupClaim: inner,
-		id:                 id,
-		options:            g.options,
-		late:               g.wroteLate,
-		stalled:            g.Stalled,
-		session:            session,
-		token:              &sarama.ConsumerMessage{Topic: inner.Topic(), Partition: inner.Partition(), Value: tokenOf(id)},
-		out:                make(chan *sarama.ConsumerMessage),
-		wake:               make(chan struct{}, 1),
-		stirred:            make(chan struct{}, 1),
-		ctx:                ctx,
-		cancel:             cancel,
-		pending:            make(map[int64]*Delivery),
-		synthetic:          syntheticOffsets,
-		next:               inner.InitialOffset(),
-		waited:             -1,
+		Claim:     inner,
+		id:        id,
+		options:   g.options,
+		late:      g.wroteLate,
+		stalled:   g.Stalled,
+		session:   session,
+		token:     &sarama.ConsumerMessage{Topic: inner.Topic(), Partition: inner.Partition(), Value: tokenOf(id)},
+		out:       make(chan *sarama.ConsumerMessage),
+		wake:      make(chan struct{}, 1),
+		stirred:   make(chan struct{}, 1),
+		ctx:       ctx,
+		cancel:    cancel,
+		pending:   make(map[int64]*Delivery),
+		synthetic: syntheticOffsets,
+		next:      inner.InitialOffset(),
+		waited:    -1,
 	}
 }
 
@@ -89,7 +91,7 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 
 	sessionEnd := c.session.Context().Done()
 	var drainOver <-chan time.Time
-	var read *sarama.ConsumerMessage // read, but there is no room for it yet
+	var read []wire.Record // and not taken in: there is no room for the first one yet
 	var call chan<- *sarama.ConsumerMessage
 	drain := func() {
 		sessionEnd, read = nil, nil
@@ -111,31 +113,29 @@ func (c *claim) pump(handlerGone <-chan struct{}) {
 		if c.stalled() {
 			return
 		}
-		if read != nil && canRead && c.add(read) {
-			read = nil
+		if len(read) > 0 && canRead && (c.skipped(read[0].Offset) || c.add(&read[0])) {
+			read = read[1:]
 			continue
 		}
-		if !canRead || read != nil {
+		if !canRead || len(read) > 0 {
 			c.tellBlocking(read)
 		}
 		if call == nil && c.mustCall() {
 			call = c.out
 		}
-		var messages <-chan *sarama.ConsumerMessage
-		if canRead && read == nil {
-			messages = c.ConsumerGroupClaim.Messages()
+		var records <-chan []wire.Record
+		if canRead && len(read) == 0 {
+			records = c.Records()
 		}
 		select {
 		case call <- c.token:
 			call = nil
-		case m, ok := <-messages:
+		case batch, ok := <-records:
 			if !ok {
 				drain()
 				continue
 			}
-			if !c.skipped(m.Offset) {
-				read = m
-			}
+			read = batch
 		case <-c.wake:
 		case <-sessionEnd:
 			drain()
@@ -201,11 +201,11 @@ func (c *claim) idle() bool {
 	return true
 }
 
-// tellBlocking tells the first unfinished record that nothing more can be read because of it. read is a record that waits for room; nil: none does.
-func (c *claim) tellBlocking(read *sarama.ConsumerMessage) {
+// tellBlocking tells the first unfinished record that nothing more can be read because of it. read are those that wait for room, if any do.
+func (c *claim) tellBlocking(read []wire.Record) {
 	c.mu.Lock()
 	var tell func()
-	full := c.window.len() >= c.options.MaxUncommitted || read != nil && c.beyond(read.Offset)
+	full := c.window.len() >= c.options.MaxUncommitted || len(read) > 0 && c.beyond(read[0].Offset)
 	if full && c.unhandled.len() == 0 {
 		if d := c.pending[c.window.first()]; d != nil {
 			tell, d.blocking = d.blocking, nil
@@ -224,33 +224,33 @@ func (c *claim) beyond(offset int64) bool {
 }
 
 // add takes a record in; false means that there is no room for its bytes or its offset, and that the pump is woken when there is.
-func (c *claim) add(m *sarama.ConsumerMessage) bool {
-	bytes := size(m)
+func (c *claim) add(r *wire.Record) bool {
+	bytes := size(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := c.records == 0
-	if c.beyond(m.Offset) || !first && c.bytes+bytes > int(c.options.inFlight.bytes.Load()) || !c.options.Budget.take(c, bytes, first) {
+	if c.beyond(r.Offset) || !first && c.bytes+bytes > int(c.options.inFlight.bytes.Load()) || !c.options.Budget.take(c, bytes, first) {
 		c.blocked = true
 		return false
 	}
-	d := &Delivery{Record: m, claim: c, offset: m.Offset, open: 1, bytes: bytes, rested: rested(c.before, m.Offset)}
-	c.pending[m.Offset] = d
+	d := &Delivery{Record: r, claim: c, offset: r.Offset, open: 1, bytes: bytes, rested: rested(c.before, r.Offset)}
+	c.pending[r.Offset] = d
 	c.unhandled.push(d)
 	c.records++
 	c.bytes += bytes
-	c.window.push(m.Offset)
+	c.window.push(r.Offset)
 	if d.rested {
-		c.window.rest(m.Offset) // it does already, and those that followed it are finished
+		c.window.rest(r.Offset) // it does already, and those that followed it are finished
 	}
-	c.next = m.Offset + 1
+	c.next = r.Offset + 1
 	return true
 }
 
 // size is what a record counts against the bounds.
-func size(m *sarama.ConsumerMessage) int {
-	n := len(m.Key) + len(m.Value)
-	for _, h := range m.Headers {
-		n += len(h.Key) + len(h.Value)
+func size(r *wire.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Name) + len(h.Value)
 	}
 	return n
 }
@@ -334,7 +334,7 @@ func (c *claim) settle(d *Delivery) {
 	c.change()
 	// Nobody looks at it any more, and it may lie here for long.
 	r := d.Record
-	d.Record = &sarama.ConsumerMessage{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
+	d.Record = &wire.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
 	c.stir()
 }
 

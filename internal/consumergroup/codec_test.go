@@ -9,26 +9,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 // What a processor library flattens (repeated headers, null keys, null values) reaches the callback.
 func TestRecordsSurvive(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2024, 2, 29, 12, 0, 0, 1_000_000, time.UTC)
-	headers := []*sarama.RecordHeader{
-		{Key: []byte("meta:b"), Value: []byte("2")}, {Key: []byte("meta:a"), Value: []byte("1")},
-		{Key: []byte("meta:a"), Value: []byte("1")}, {Key: []byte("meta:a"), Value: nil},
-	}
+	headers := []wire.Header{{Name: "meta:b", Value: []byte("2")}, {Name: "meta:a", Value: []byte("1")}, {Name: "meta:a", Value: []byte("1")}, {Name: "meta:a"}}
 	tests := []struct {
 		name   string
-		record sarama.ConsumerMessage
+		record wire.Record
 	}{
-		{"full", sarama.ConsumerMessage{Key: []byte("k"), Value: []byte("v"), Headers: headers, Timestamp: at}},
-		{"null key", sarama.ConsumerMessage{Value: []byte("v")}},
-		{"empty key", sarama.ConsumerMessage{Key: []byte{}, Value: []byte("v")}},
-		{"null value", sarama.ConsumerMessage{Key: []byte("k"), Headers: headers}},
-		{"empty value", sarama.ConsumerMessage{Key: []byte("k"), Value: []byte{}}},
-		{"not text", sarama.ConsumerMessage{Key: []byte{0xff, 0}, Value: bytes.Repeat([]byte{0}, 16)}},
+		{"full", wire.Record{Key: []byte("k"), Value: []byte("v"), Headers: headers, Timestamp: at}},
+		{"null key", wire.Record{Value: []byte("v")}},
+		{"empty key", wire.Record{Key: []byte{}, Value: []byte("v")}},
+		{"null value", wire.Record{Key: []byte("k"), Headers: headers}},
+		{"empty value", wire.Record{Key: []byte("k"), Value: []byte{}}},
+		{"not text", wire.Record{Key: []byte{0xff, 0}, Value: bytes.Repeat([]byte{0}, 16)}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -37,7 +35,7 @@ func TestRecordsSurvive(t *testing.T) {
 				s := r.broker.assign(requests)
 				record := test.record
 				record.Topic, record.Offset = requests.topic, 7
-				s.claims[requests].log <- &record
+				s.claims[requests].log <- record
 				c := r.next()
 				if diff := cmp.Diff(&record, c.Record); diff != "" {
 					t.Errorf("the record changed:\n%s", diff)

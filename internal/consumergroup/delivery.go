@@ -3,14 +3,14 @@ package consumergroup
 import (
 	"context"
 
-	"github.com/IBM/sarama"
+	"kafkagrpc/wire"
 )
 
 // Delivery is a record of the topic of a claim, or something injected into it.
 // Its methods are safe for concurrent use.
 type Delivery struct {
-	Record  *sarama.ConsumerMessage // nil when injected
-	Payload any                     // what was injected; nil for a record
+	Record  *wire.Record // nil when injected; must not be changed
+	Payload any          // what was injected; nil for a record
 
 	claim  *claim
 	key    string // of an injected delivery

@@ -59,5 +59,5 @@
 // others is not shown to it but passed on (Options.Surplus), to where it gets it.
 //
 // Records do not pass through the library, so that what it would flatten (repeated headers, null keys, null values) is
-// kept. The package knows nothing of what records mean.
+// kept. They come from the group below in batches (Claim), as wire.Records, of which the package counts the bytes: it knows nothing of what they mean.
 package consumergroup

@@ -13,6 +13,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 // The fakes stand in for sarama below a Group and for goka above it. They follow the two where it counts: when
@@ -68,8 +69,8 @@ func (b *broker) assignFrom(initial int64, partitions ...partition) *session {
 		s.claims[p] = &claim{
 			partition: p,
 			initial:   initial,
-			log:       make(chan *sarama.ConsumerMessage, 10_000),
-			messages:  make(chan *sarama.ConsumerMessage),
+			log:       make(chan wire.Record, 10_000),
+			records:   make(chan []wire.Record),
 		}
 	}
 	b.script <- scripted{session: s}
@@ -210,25 +211,29 @@ func (s *session) committed(p partition) int64 {
 	return slices.Max(append(s.commits[p], 0))
 }
 
-// claim is a sarama.ConsumerGroupClaim of what the test produces.
+// claim is a consumergroup.Claim of what the test produces.
 type claim struct {
 	partition
-	initial  int64
-	log      chan *sarama.ConsumerMessage // closed by the test when the partition cannot be read
-	messages chan *sarama.ConsumerMessage
+	initial int64
+	log     chan wire.Record // closed by the test when the partition cannot be read
+	records chan []wire.Record
 }
 
-// feed closes the claim's messages at the end of the session, as sarama does.
+// feed gives what is there at a time, and closes the claim's records at the end of the session.
 func (c *claim) feed(ctx context.Context, closed chan struct{}) {
-	defer close(c.messages)
+	defer close(c.records)
 	for {
 		select {
-		case m, ok := <-c.log:
+		case r, ok := <-c.log:
 			if !ok {
 				return
 			}
+			batch := []wire.Record{r}
+			for range min(len(c.log), 63) {
+				batch = append(batch, <-c.log)
+			}
 			select {
-			case c.messages <- m:
+			case c.records <- batch:
 			case <-ctx.Done():
 				return
 			case <-closed:
@@ -245,7 +250,7 @@ func (c *claim) feed(ctx context.Context, closed chan struct{}) {
 // produce appends records with the given offsets.
 func (c *claim) produce(offsets ...int64) {
 	for _, offset := range offsets {
-		c.log <- &sarama.ConsumerMessage{Topic: c.topic, Partition: c.id, Offset: offset}
+		c.log <- wire.Record{Topic: c.topic, Partition: c.id, Offset: offset}
 	}
 }
 
@@ -253,7 +258,8 @@ func (c *claim) Topic() string                            { return c.topic }
 func (c *claim) Partition() int32                         { return c.id }
 func (c *claim) InitialOffset() int64                     { return c.initial }
 func (c *claim) HighWaterMarkOffset() int64               { return 0 }
-func (c *claim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
+func (c *claim) Messages() <-chan *sarama.ConsumerMessage { panic("nobody asks for single messages") }
+func (c *claim) Records() <-chan []wire.Record            { return c.records }
 
 // processor is a handler built like goka's: one goroutine per partition for all topics, which ends with the context
 // of the session; a message that cannot be decoded ends it. It marks each delivery when its callback returns, but for those that are marked later.

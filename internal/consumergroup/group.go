@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kafkagrpc/wire"
 )
 
 // Options bound what a Group keeps in flight.
@@ -48,7 +50,7 @@ type Options struct {
 	// Surplus, which calls done, possibly on another goroutine, when they are where the handler gets them, or with the error
 	// that ends Consume.
 	Partitions int32
-	Surplus    func(record *sarama.ConsumerMessage, done func(error))
+	Surplus    func(record *wire.Record, done func(error))
 
 	Log *slog.Logger // default slog.Default()
 
@@ -160,7 +162,15 @@ func (g *Group) Abandon(why error) {
 	}
 }
 
-// Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume.
+// Claim is a claim of the group below, whose records come in batches.
+type Claim interface {
+	sarama.ConsumerGroupClaim // but for Messages, which is not asked for
+
+	// Records are batches of what was read, in the order of their offsets; closed when the claim has ended. They are not changed any more.
+	Records() <-chan []wire.Record
+}
+
+// Wrap puts the group in front of inner, which it then owns, and returns itself. It must be called before Consume. The claims of inner must be of type Claim.
 // The balance strategy of inner must be an eager one: a
 // claim that is revoked while its session goes on would be kept until the session ends.
 func (g *Group) Wrap(inner sarama.ConsumerGroup) *Group {

@@ -8,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 // One operation is one record through the group. Each is held, finished on another goroutine and injected.
@@ -56,7 +57,7 @@ func BenchmarkRecords(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for offset := range int64(b.N) {
-				s.claims[requests].log <- &sarama.ConsumerMessage{Topic: requests.topic, Offset: offset}
+				s.claims[requests].log <- wire.Record{Topic: requests.topic, Offset: offset}
 			}
 			<-finished
 			b.StopTimer()

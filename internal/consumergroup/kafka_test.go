@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 const (
@@ -139,7 +140,7 @@ func (k *kafka) commit(r *kmsg.OffsetCommitRequest) {
 	}
 }
 
-func (k *kafka) finish(r *sarama.ConsumerMessage) {
+func (k *kafka) finish(r *wire.Record) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	finished := k.finished[r.Partition]
@@ -258,7 +259,7 @@ func (k *kafka) join(t *testing.T, drain, session time.Duration) *member {
 
 	group := consumergroup.New(consumergroup.Options{
 		MaxInFlight: 200, Drain: drain, SessionTimeout: session, Log: slog.New(slog.DiscardHandler),
-	}).Wrap(m.inner)
+	}).Wrap(inBatches{m.inner})
 	handler := &processor{codec: group.Codec(), stop: make(chan struct{}), callback: m.callback}
 	ctx, cancel := context.WithCancel(t.Context())
 	m.cancel = cancel
@@ -273,7 +274,7 @@ func (k *kafka) join(t *testing.T, drain, session time.Duration) *member {
 
 // request is what is left to do for one record.
 type request struct {
-	record *sarama.ConsumerMessage
+	record *wire.Record
 	left   atomic.Int32
 }
 
@@ -421,3 +422,36 @@ func eventually(t *testing.T, check func() error) {
 		}
 	}
 }
+
+// inBatches is a consumer group of sarama whose claims give their records in batches.
+type inBatches struct{ sarama.ConsumerGroup }
+
+func (g inBatches) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
+	return g.ConsumerGroup.Consume(ctx, topics, batchHandler{h})
+}
+
+type batchHandler struct{ sarama.ConsumerGroupHandler }
+
+func (h batchHandler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.ConsumerGroupClaim) error {
+	b := batchClaim{c, make(chan []wire.Record)}
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		defer close(b.records)
+		for m := range c.Messages() {
+			select {
+			case b.records <- []wire.Record{{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value}}:
+			case <-s.Context().Done():
+				return
+			}
+		}
+	})
+	defer feeding.Wait()
+	return h.ConsumerGroupHandler.ConsumeClaim(s, b)
+}
+
+type batchClaim struct {
+	sarama.ConsumerGroupClaim
+	records chan []wire.Record
+}
+
+func (c batchClaim) Records() <-chan []wire.Record { return c.records }

@@ -85,7 +85,13 @@ func (h *sessionHandler) Setup(inner sarama.ConsumerGroupSession) error {
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(inner sarama.ConsumerGroupSession, innerClaim sarama.ConsumerGroupClaim) error {
-	c := newClaim(h.group, inner, innerClaim)
+	below, ok := innerClaim.(Claim)
+	if !ok {
+		err := fmt.Errorf("topic %s partition %d: a %T has no batches of records", innerClaim.Topic(), innerClaim.Partition(), innerClaim)
+		h.fail(err)
+		return err
+	}
+	c := newClaim(h.group, inner, below)
 	if err := h.knows(innerClaim); err != nil {
 		return err
 	}

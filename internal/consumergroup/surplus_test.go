@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 var further = partition{"requests", 3}
@@ -26,7 +27,7 @@ func newSurplusRig() (*rig, chan passed) {
 	return newRig(consumergroup.Options{
 		Partitions:  3,
 		MaxInFlight: 10,
-		Surplus:     func(m *sarama.ConsumerMessage, done func(error)) { on <- passed{m.Offset, done} },
+		Surplus:     func(r *wire.Record, done func(error)) { on <- passed{r.Offset, done} },
 	}), on
 }
 

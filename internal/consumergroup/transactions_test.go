@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"kafkagrpc/internal/consumergroup"
+	"kafkagrpc/wire"
 )
 
 // transactions are what a producer would commit.
@@ -344,7 +345,7 @@ func TestSurplusIsMarkedWhenItIsPassedOn(t *testing.T) {
 		on := make(chan passed, 10)
 		r, x := newTransactionsRig(&m, consumergroup.Options{
 			Partitions: 3, Drain: 1,
-			Surplus: func(m *sarama.ConsumerMessage, done func(error)) { on <- passed{m.Offset, done} },
+			Surplus: func(r *wire.Record, done func(error)) { on <- passed{r.Offset, done} },
 		})
 		x.settle = func() error {
 			(<-on).done(nil)

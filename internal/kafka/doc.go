@@ -3,7 +3,7 @@
 //
 // All that is written, read and asked goes through franz-go, which takes 0.6 of the CPU of sarama for a record, but for tables and views, which goka reads. A
 // Cluster says the same to both.
-// A group is a sarama.ConsumerGroup to those who have it, as goka wants one; group.go begins with how it is one.
+// A group is a sarama.ConsumerGroup to those who have it, as goka wants one, but that its claims give batches of wire.Records; group.go begins with how it is one.
 //
 // It knows nothing of calls, rows, gRPC or YAML: it moves wire.Records and looks at no header of them. Which
 // records are finished, and may be committed, it is told.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -219,8 +220,8 @@ func TestGroupReadsAndCommits(t *testing.T) {
 		if claim.Topic() != "t" || claim.Partition() != 0 || claim.InitialOffset() != sarama.OffsetOldest {
 			t.Errorf("the claim is %s/%d from %d", claim.Topic(), claim.Partition(), claim.InitialOffset())
 		}
-		for m := range claim.Messages() {
-			got <- kafka.RecordOf(m)
+		for r := range recordsOf(claim) {
+			got <- r
 			if end := claim.HighWaterMarkOffset(); end != int64(len(want)) {
 				t.Errorf("the end is %d", end)
 			}
@@ -385,7 +386,7 @@ func TestGroupReadsAheadALittle(t *testing.T) {
 			to = slow
 			<-open
 		}
-		for m := range claim.Messages() {
+		for m := range recordsOf(claim) {
 			to <- m.Offset
 		}
 	}
@@ -449,7 +450,7 @@ func TestGroupWhoseOffsetsAreGone(t *testing.T) {
 			offsets, begun := make(chan int64, 100), make(chan int64, 100)
 			h.consume = func(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) {
 				begun <- claim.InitialOffset()
-				for m := range claim.Messages() {
+				for m := range recordsOf(claim) {
 					offsets <- m.Offset
 				}
 			}
@@ -508,7 +509,7 @@ func TestGroupGoesOnAfterErrors(t *testing.T) {
 	g, h := newGroup(t, c, kafka.Membership{}), newSessions()
 	got := make(chan int64, 10)
 	h.consume = func(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) {
-		for m := range claim.Messages() {
+		for m := range recordsOf(claim) {
 			got <- m.Offset
 		}
 	}
@@ -652,7 +653,7 @@ func TestGroupIsPaused(t *testing.T) {
 	g, h := newGroup(t, c, kafka.Membership{}), newSessions()
 	got := make(chan int64, 100)
 	h.consume = func(_ sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) {
-		for m := range claim.Messages() {
+		for m := range recordsOf(claim) {
 			got <- m.Offset
 		}
 	}
@@ -674,5 +675,18 @@ func TestGroupIsPaused(t *testing.T) {
 		}
 		g.ResumeAll()
 		<-got
+	}
+}
+
+// recordsOf are the records of a claim, one by one.
+func recordsOf(claim sarama.ConsumerGroupClaim) iter.Seq[wire.Record] {
+	return func(yield func(wire.Record) bool) {
+		for batch := range claim.(interface{ Records() <-chan []wire.Record }).Records() {
+			for _, r := range batch {
+				if !yield(r) {
+					return
+				}
+			}
+		}
 	}
 }

@@ -12,20 +12,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/internal/restart"
+	"kafkagrpc/wire"
 )
 
-// groupClaim is a partition in a session, as a sarama.ConsumerGroupClaim.
+// groupClaim is a partition in a session, as a sarama.ConsumerGroupClaim whose records come in batches.
 //
 // Nothing is fetched for it, for it alone, while aheadBytes wait to be taken. What is read ahead is that, what is being given, and what franz-go has
 // fetched at the same time.
 type groupClaim struct {
-	session  *groupSession
-	at       partition
-	initial  int64
-	newest   atomic.Int64 // the end of the partition
-	messages chan *sarama.ConsumerMessage
-	ctx      context.Context
-	end      context.CancelFunc
+	session *groupSession
+	at      partition
+	initial int64
+	newest  atomic.Int64 // the end of the partition
+	records chan []wire.Record
+	ctx     context.Context
+	end     context.CancelFunc
 
 	filled chan struct{} // there is another batch
 
@@ -51,7 +52,7 @@ const (
 )
 
 func newGroupClaim(s *groupSession, at partition, offset int64) *groupClaim {
-	c := &groupClaim{session: s, at: at, initial: offset, messages: make(chan *sarama.ConsumerMessage), filled: make(chan struct{}, 1)}
+	c := &groupClaim{session: s, at: at, initial: offset, records: make(chan []wire.Record), filled: make(chan struct{}, 1)}
 	c.ctx, c.end = context.WithCancel(s.ctx)
 	return c
 }
@@ -68,8 +69,13 @@ func (c *groupClaim) InitialOffset() int64 { return c.initial }
 // HighWaterMarkOffset implements sarama.ConsumerGroupClaim. It is as of the last fetch that brought something.
 func (c *groupClaim) HighWaterMarkOffset() int64 { return c.newest.Load() }
 
-// Messages implements sarama.ConsumerGroupClaim.
-func (c *groupClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
+// Messages implements sarama.ConsumerGroupClaim, and is not to be called: all comes in Records.
+func (c *groupClaim) Messages() <-chan *sarama.ConsumerMessage {
+	panic("a claim of kafka.Group gives Records, not Messages")
+}
+
+// Records are batches of at most slab records, in the order of their offsets; closed when the claim ends.
+func (c *groupClaim) Records() <-chan []wire.Record { return c.records }
 
 // take takes what was fetched. It does not wait.
 func (c *groupClaim) take(f *kgo.FetchPartition) {
@@ -158,13 +164,10 @@ func (c *groupClaim) feed() {
 			return
 		}
 		for records := range slices.Chunk(b.records, slab) {
-			messages := messagesOf(records)
-			for i := range messages {
-				select {
-				case c.messages <- &messages[i]:
-				case <-c.ctx.Done():
-					return
-				}
+			select {
+			case c.records <- recordsOf(records):
+			case <-c.ctx.Done():
+				return
 			}
 		}
 	}
@@ -186,7 +189,7 @@ func (c *groupClaim) survives(err error) bool {
 // close ends the claim. franz-go remembers who is paused, for the next session, too.
 func (c *groupClaim) close() {
 	c.end()
-	close(c.messages)
+	close(c.records)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.full || c.held {
@@ -196,37 +199,19 @@ func (c *groupClaim) close() {
 	c.batches = nil
 }
 
-// slab is how many messages are made at once. One that is kept for long keeps the others, too.
+// slab is how many records are made at once. One that is kept for long keeps the others, too.
 const slab = 64
 
-// messagesOf are fetched records as sarama's messages. Their bytes are shared, but for the names of headers. These mostly are the names
-// of the record before, too.
-func messagesOf(records []*kgo.Record) []sarama.ConsumerMessage {
-	messages := make([]sarama.ConsumerMessage, len(records))
+// recordsOf is recordOf for those that were fetched together.
+func recordsOf(fetched []*kgo.Record) []wire.Record {
+	records := make([]wire.Record, len(fetched))
 	headers := 0
-	for _, r := range records {
-		headers += len(r.Headers)
+	for _, f := range fetched {
+		headers += len(f.Headers)
 	}
-	all, pointers := make([]sarama.RecordHeader, 0, headers), make([]*sarama.RecordHeader, 0, headers)
-	var before []*sarama.RecordHeader
-	for i, r := range records {
-		m := &messages[i]
-		*m = sarama.ConsumerMessage{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value}
-		first := len(pointers)
-		for j, h := range r.Headers {
-			var name []byte
-			if j < len(before) && string(before[j].Key) == h.Key {
-				name = before[j].Key
-			} else {
-				name = []byte(h.Key)
-			}
-			all = append(all, sarama.RecordHeader{Key: name, Value: h.Value})
-			pointers = append(pointers, &all[len(all)-1])
-		}
-		if len(r.Headers) > 0 {
-			m.Headers = pointers[first:len(pointers):len(pointers)]
-			before = m.Headers
-		}
+	all := make([]wire.Header, headers)
+	for i, f := range fetched {
+		records[i], all = recordWith(f, all[:len(f.Headers):len(f.Headers)]), all[len(f.Headers):]
 	}
-	return messages
+	return records
 }

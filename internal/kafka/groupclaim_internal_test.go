@@ -6,10 +6,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkagrpc/wire"
 )
 
-// Messages that are made together have each its own headers.
-func TestHeadersOfMessages(t *testing.T) {
+// Records that are made together have each its own headers.
+func TestHeadersOfRecords(t *testing.T) {
 	header := func(name, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: name, Value: []byte(value)} }
 	all := [][]kgo.RecordHeader{
 		{header("a", "1"), header("b", "2")},
@@ -29,11 +31,12 @@ func TestHeadersOfMessages(t *testing.T) {
 		}
 		want = append(want, text)
 	}
-	for _, m := range messagesOf(records) {
+	for _, r := range recordsOf(records) {
 		var text []string
-		for _, h := range m.Headers {
-			text = append(text, string(h.Key)+"="+string(h.Value))
+		for _, h := range r.Headers {
+			text = append(text, h.Name+"="+string(h.Value))
 		}
+		_ = append(r.Headers, wire.Header{Name: "not of the next one"})
 		got = append(got, text)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -41,8 +44,8 @@ func TestHeadersOfMessages(t *testing.T) {
 	}
 }
 
-// A message costs the same however many headers it has, if those before it have the same.
-func TestMessagesTakeLittleMemory(t *testing.T) {
+// A record costs the same however many headers it has.
+func TestRecordsTakeLittleMemory(t *testing.T) {
 	var records []*kgo.Record
 	for range slab {
 		r := &kgo.Record{}
@@ -51,7 +54,11 @@ func TestMessagesTakeLittleMemory(t *testing.T) {
 		}
 		records = append(records, r)
 	}
-	if n := testing.AllocsPerRun(100, func() { messagesOf(records) }); n > 3+10 { // messages, headers and pointers of all; the names, once
-		t.Errorf("%d messages allocate %v times", slab, n)
+	if n := testing.AllocsPerRun(100, func() { recordsOf(records) }); n > 2 { // records and headers of all
+		t.Errorf("%d records allocate %v times", slab, n)
+	}
+	r := recordOf(records[0])
+	if n := testing.AllocsPerRun(100, func() { Size(r) }); n > 0 { // it is asked several times for each record
+		t.Errorf("%v allocations to measure one", n)
 	}
 }

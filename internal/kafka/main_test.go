@@ -90,7 +90,11 @@ func readAll(t *testing.T, c kafka.Cluster, topic string, partition int32) []wir
 	for int64(len(records)) < end {
 		select {
 		case m := <-reader.Messages():
-			records = append(records, kafka.RecordOf(m))
+			r := wire.Record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value}
+			for _, h := range m.Headers {
+				r.Headers = append(r.Headers, wire.Header{Name: string(h.Key), Value: h.Value})
+			}
+			records = append(records, r)
 		case <-deadline.C:
 			t.Fatalf("read %d of %d records of %s/%d", len(records), end, topic, partition)
 		}

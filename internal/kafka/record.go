@@ -3,37 +3,20 @@ package kafka
 import (
 	"encoding/binary"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkagrpc/wire"
 )
 
-// RecordOf is the record of a consumed message. Headers keep their order and repetitions; a null key or value is
-// nil, an empty one is not. Bytes are shared with the message, not copied.
-func RecordOf(m *sarama.ConsumerMessage) wire.Record {
-	r := wire.Record{
-		Topic:     m.Topic,
-		Partition: m.Partition,
-		Offset:    m.Offset,
-		Timestamp: m.Timestamp,
-		Key:       m.Key,
-		Value:     m.Value,
-	}
-	if len(m.Headers) > 0 {
-		r.Headers = make([]wire.Header, len(m.Headers))
-		for i, h := range m.Headers {
-			r.Headers[i] = wire.Header{Name: wire.Text(h.Key), Value: h.Value}
-		}
-	}
-	return r
-}
+// recordOf is the record that franz-go has fetched. Headers keep their order and repetitions; a null key or value is
+// nil, an empty one is not. Bytes are shared, not copied.
+func recordOf(f *kgo.Record) wire.Record { return recordWith(f, make([]wire.Header, len(f.Headers))) }
 
-// recordOf is the record that franz-go has fetched, as RecordOf.
-func recordOf(f *kgo.Record) wire.Record {
+// recordWith is recordOf with room for as many headers as there are.
+func recordWith(f *kgo.Record, headers []wire.Header) wire.Record {
 	r := wire.Record{Topic: f.Topic, Partition: f.Partition, Offset: f.Offset, Timestamp: f.Timestamp, Key: f.Key, Value: f.Value}
-	if len(f.Headers) > 0 {
-		r.Headers = make([]wire.Header, len(f.Headers))
+	if len(headers) > 0 {
+		r.Headers = headers
 		for i, h := range f.Headers {
 			r.Headers[i] = wire.Header{Name: h.Key, Value: h.Value}
 		}

@@ -520,9 +520,9 @@ func (m *member) want(t *testing.T, value string) {
 func (m *member) Setup(sarama.ConsumerGroupSession) error { m.setup <- struct{}{}; return nil }
 func (*member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	for record := range claim.Messages() {
+	for record := range recordsOf(claim) {
 		m.records <- string(record.Value)
-		s.MarkMessage(record, "")
+		s.MarkOffset(record.Topic, record.Partition, record.Offset+1, "")
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"kafkagrpc/internal/consumergroup"
 	"kafkagrpc/processor/outbox"
 	"kafkagrpc/processor/rowpb"
+	"kafkagrpc/wire"
 )
 
 // oneClaim is a consumer group of one session with one empty partition; its handler is the callback of the test.
@@ -33,6 +34,7 @@ func (*oneClaim) Partition() int32                         { return 0 }
 func (*oneClaim) InitialOffset() int64                     { return 0 }
 func (*oneClaim) HighWaterMarkOffset() int64               { return 0 }
 func (*oneClaim) Messages() <-chan *sarama.ConsumerMessage { return nil }
+func (*oneClaim) Records() <-chan []wire.Record            { return nil }
 func (*oneClaim) Close() error                             { return nil }
 func (c *oneClaim) Consume(ctx context.Context, _ []string, h sarama.ConsumerGroupHandler) error {
 	c.ctx = ctx

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"kafkagrpc/internal/kafka"
 	"kafkagrpc/topology"
 	"kafkagrpc/wire"
 )
@@ -103,7 +102,7 @@ func (t *turn) read() {
 // readAttempt makes an attempt of the turn's record. unreadable says why it is none of the loop topic's, and malformed what is wrong with its
 // headers.
 func (t *turn) readAttempt() (a *attempt, unreadable, malformed error) {
-	record := kafka.RecordOf(t.delivery.Record)
+	record := *t.delivery.Record
 	at := sourceOf(record)
 	if record.Topic == t.config.Remote.Loop {
 		record, at, unreadable = unlooped(record)
