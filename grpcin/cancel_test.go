@@ -128,7 +128,7 @@ func TestDeadlineAfterTheHalfClose(t *testing.T) {
 
 func TestIdleStream(t *testing.T) {
 	t.Parallel()
-	const idle = time.Second
+	const idle = 3 * time.Second
 	f := start(t, func(o *grpcin.Options, _ *front) { o.MaxWait = idle })
 	f.kafka.sent = make(chan wire.Record, 1000)
 	ctx := withPatience(t)
@@ -144,7 +144,7 @@ func TestIdleStream(t *testing.T) {
 		c.next()
 	}
 	got, err := c.rest()
-	if status.Code(err) != codes.DeadlineExceeded || len(got) != 0 || !strings.Contains(err.Error(), "no message for 1s") {
+	if status.Code(err) != codes.DeadlineExceeded || len(got) != 0 || !strings.Contains(err.Error(), "no message for 3s") {
 		t.Errorf("%q, %v, want DEADLINE_EXCEEDED", got, err)
 	}
 	canceled(ctx, t, f)

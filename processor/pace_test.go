@@ -163,7 +163,7 @@ func TestDeadlineAndCancelWhileWaitingForATurn(t *testing.T) {
 func TestStreamThatWaitsForItsTurnIsNotIdle(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, func(r *topology.Remote) {
-		r.Processing.StreamIdle = time.Second
+		r.Processing.StreamIdle = 3 * time.Second // of which a busy machine takes one
 		free := r.Routes[0]
 		paced(1)(r)
 		r.Routes[0].Methods = []topology.MethodPattern{service + "/UnaryEcho"}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,7 +20,7 @@ func TestMember(t *testing.T) {
 	defer cancel()
 	id, generation := joinStatic(ctx, t, c, group, instance)
 
-	m, err := kafka.NewMember(c, group, instance, time.Second)
+	m, err := kafka.NewMember(c, group, instance, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +89,7 @@ func TestMemberLeaves(t *testing.T) {
 		}
 	}
 	id, generation := joinStatic(within(t), t, c, group, instance)
-	m, err := kafka.NewMember(c, group, instance, time.Second)
+	m, err := kafka.NewMember(c, group, instance, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +128,7 @@ func TestMemberLeaves(t *testing.T) {
 func TestMemberThatWasReplacedDoesNotLeave(t *testing.T) {
 	t.Parallel()
 	k, c := start(t, map[string]int32{"t": 1})
-	m, err := kafka.NewMember(c, "g", "i", time.Second)
+	m, err := kafka.NewMember(c, "g", "i", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
