@@ -83,7 +83,7 @@ func TestCallEndsAtItsDeadline(t *testing.T) {
 	b.started()
 	defer b.service.gate()()
 	r := attempt("k", "a")
-	r.Deadline = time.Now().Add(500 * time.Millisecond)
+	r.Deadline = soon()
 	b.call(r, "one").check(t, codes.DeadlineExceeded, "")
 }
 

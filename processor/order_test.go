@@ -365,7 +365,7 @@ func TestDeadlineAndCancelInLine(t *testing.T) {
 	b.produce(under(key, attempt("first", "first"), "first")...)
 	b.service.wait(t, 1)
 	late := attempt("late", "late")
-	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	late.Deadline = soon()
 	b.produce(under(key, late, "late")...)
 	b.produce(under(key, attempt("gone", "gone"), "gone")...)
 	b.produce(under(key, attempt("last", "last"), "last")...)

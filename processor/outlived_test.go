@@ -49,7 +49,7 @@ func (b *testbench) outlived() (attempts []wire.Request, want map[string]codes.C
 		return stream.Context().Err()
 	})
 	late := has(bidi("late", "late"), codes.DeadlineExceeded)
-	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	late.Deadline = soon()
 	b.produce(message(late, "1"))
 	b.results(1)
 	over := has(bidi("over", "late before the call"), codes.DeadlineExceeded)

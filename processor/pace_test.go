@@ -140,7 +140,7 @@ func TestDeadlineAndCancelWhileWaitingForATurn(t *testing.T) {
 	b.send(attempt("first", "first"), "first")
 	b.service.wait(t, 1)
 	late := attempt("k", "late")
-	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	late.Deadline = soon()
 	b.call(late, "one").check(t, codes.DeadlineExceeded, "no turn came before the deadline at the pace of `client`")
 	if row, err := i.Row(late.CorrelationID); row != nil || err != nil {
 		t.Errorf("the row is %v, %v, want none", row, err)

@@ -229,7 +229,7 @@ func TestHeldUntilTheDeadlineIsNotExecuted(t *testing.T) {
 	b.send(attempt("opens", "z"), "opens")
 	b.exhausted(1)
 	r := attempt("k", "a")
-	r.Deadline = time.Now().Add(500 * time.Millisecond)
+	r.Deadline = soon()
 	parked := attempt("k", "b")
 	parked.Deadline = r.Deadline
 	b.produce(message(r, "one"), message(parked, "one"))

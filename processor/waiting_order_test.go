@@ -152,7 +152,7 @@ func TestFollowersOfAWaitingRequestThatIsGivenUp(t *testing.T) {
 	key := []byte("key")
 	b.produce(under(key, attempt("1", "1"), "1")...)
 	late := attempt("2", "2")
-	late.Deadline = time.Now().Add(500 * time.Millisecond)
+	late.Deadline = soon()
 	b.produce(under(key, late, "2")...)
 	b.produce(under(key, attempt("3", "3"), "3")...)
 	b.produce(under(key, attempt("4", "4"), "4")...)
@@ -241,7 +241,7 @@ func TestDuplicateInTheRowOfALateRequestKeepsItsPlace(t *testing.T) {
 				up := b.service.down()
 				send := func(r wire.Request, text string) { b.produce(under([]byte("key"), r, text)...) }
 				late := attempt("2", "2")
-				late.Deadline = time.Now().Add(500 * time.Millisecond)
+				late.Deadline = soon()
 				send(attempt("1", "1"), "1")
 				send(late, "2")
 				send(attempt("3", "3"), "3")

@@ -186,7 +186,7 @@ func TestDuplicatesOfWaitingRequests(t *testing.T) {
 		t.Fatalf("the row is %v", row)
 	}
 	late := attempt("k", "late")
-	late.Deadline = time.Now().Add(300 * time.Millisecond)
+	late.Deadline = soon()
 	b.call(late, "one").check(t, codes.DeadlineExceeded, "the deadline passed while the request waited")
 	canceled := attempt("k", "canceled")
 	over := canceled
