@@ -84,6 +84,6 @@ func (e *encoder) metadata(c *Contract, prefix string, m Metadata) {
 			continue
 		}
 		var header [maxInterned]byte
-		e.end(Text(append(append(header[:0], prefix...), name...)), begin)
+		e.end(intern(append(append(header[:0], prefix...), name...)), begin)
 	}
 }

@@ -11,8 +11,8 @@ const (
 // no further memory.
 var interned [internSets][2]atomic.Pointer[string]
 
-// Text is string(b) for what most records repeat, such as names of headers and methods: it takes memory only for what is new, or long.
-func Text(b []byte) string {
+// intern is string(b) for what most records repeat, such as names of headers and methods: it takes memory only for what is new, or long.
+func intern(b []byte) string {
 	if len(b) > maxInterned {
 		return string(b)
 	}

@@ -30,7 +30,7 @@ type Request struct {
 // FullMethod is "package.Service/Method".
 func (r Request) FullMethod() string {
 	var name [maxInterned]byte
-	return Text(append(append(append(name[:0], r.Service...), '/'), r.Method...))
+	return intern(append(append(append(name[:0], r.Service...), '/'), r.Method...))
 }
 
 // Marks reports whether any header is one of the four that make a record one of a request.
@@ -81,11 +81,11 @@ func (c Contract) DecodeRequest(headers []Header, timestamp time.Time) (Request,
 	for i, h := range headers {
 		switch h.Name {
 		case c.Service:
-			r.Service = Text(h.Value)
+			r.Service = intern(h.Value)
 		case c.Method:
-			r.Method = Text(h.Value)
+			r.Method = intern(h.Value)
 		case c.ReplyTo:
-			r.ReplyTo = Text(h.Value)
+			r.ReplyTo = intern(h.Value)
 		case c.CorrelationID:
 			r.CorrelationID = string(h.Value)
 		case callHeader:

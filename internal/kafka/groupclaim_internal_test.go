@@ -36,7 +36,7 @@ func TestHeadersOfRecords(t *testing.T) {
 		for _, h := range r.Headers {
 			text = append(text, h.Name+"="+string(h.Value))
 		}
-		_ = append(r.Headers, wire.Header{Name: "not of the next one"})
+		_ = append(r.Headers, wire.Header{Name: "it has no room here, where those of the next one are"})
 		got = append(got, text)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -56,9 +56,5 @@ func TestRecordsTakeLittleMemory(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { recordsOf(records) }); n > 2 { // records and headers of all
 		t.Errorf("%d records allocate %v times", slab, n)
-	}
-	r := recordOf(records[0])
-	if n := testing.AllocsPerRun(100, func() { Size(r) }); n > 0 { // it is asked several times for each record
-		t.Errorf("%v allocations to measure one", n)
 	}
 }

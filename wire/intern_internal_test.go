@@ -1,16 +1,14 @@
-package wire_test
+package wire
 
 import (
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
-
-	"kafkagrpc/wire"
 )
 
 // What is read after it is what was written, whoever writes over the bytes, and whatever others read at the same time.
-func TestTextIsTheStringOfItsBytes(t *testing.T) {
+func TestInternedTextIsTheStringOfItsBytes(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("long", 100)
 	var all sync.WaitGroup
@@ -19,7 +17,7 @@ func TestTextIsTheStringOfItsBytes(t *testing.T) {
 			for i := range 10_000 { // several times as many as are kept
 				for _, want := range []string{"", "meta:content-language", fmt.Sprint("meta:x-", i), long} {
 					b := []byte(want)
-					got := wire.Text(b)
+					got := intern(b)
 					clear(b)
 					if got != want {
 						t.Errorf("%q became %q", want, got)
@@ -32,12 +30,12 @@ func TestTextIsTheStringOfItsBytes(t *testing.T) {
 	all.Wait()
 }
 
-func TestTextTakesMemoryForWhatIsNewOrLong(t *testing.T) {
+func TestInternedTextTakesMemoryForWhatIsNewOrLong(t *testing.T) {
 	known, long := []byte("meta:content-language"), []byte(strings.Repeat("n", 65))
-	if n := testing.AllocsPerRun(100, func() { wire.Text(known) }); n > 0 { // it is kept since the first time
+	if n := testing.AllocsPerRun(100, func() { intern(known) }); n > 0 { // it is kept since the first time
 		t.Errorf("%v allocations for a known name", n)
 	}
-	if n := testing.AllocsPerRun(100, func() { wire.Text(long) }); n < 1 { // what strangers write at length is not kept
+	if n := testing.AllocsPerRun(100, func() { intern(long) }); n < 1 { // what strangers write at length is not kept
 		t.Error("a long name is kept")
 	}
 }
